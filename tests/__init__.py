@@ -1,0 +1,1 @@
+"""Tests of Sickbay, one file per room."""

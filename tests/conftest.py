@@ -1,0 +1,1 @@
+"""Fixtures shared by all rooms: only re-exports from tests/parts."""

@@ -1,0 +1,1 @@
+"""Real parts at the edges: programs that tests start and stop."""
