@@ -1,0 +1,124 @@
+"""What a step asks of a host, and what the host answered: plain data.
+
+A command is data so that the same object can be shown in a dry run, approved by its digest, sent, and kept in the
+audit. An outcome is a type, not a flag: whoever reads one must say what it does with a host that never answered
+and with a command whose end nobody knows.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from bot.inventory import Host
+
+KEEP = 1024 * 1024
+"""Bytes of each output stream that are kept; of a longer one the first three quarters and the last quarter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One POSIX sh command for one host."""
+
+    text: str
+    """Shell text as the runbook's author wrote it; never holds a value from outside."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Values from outside, as shell variables by name."""
+    timeout: float = 60.0
+    """Seconds from the first byte sent until the command must have ended."""
+    mutating: bool = False
+    """True sends it through the once-only wrapper; false may simply be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One stream of a command: bytes as they came, at most `KEEP` of them."""
+
+    data: bytes = b""
+    total: int = 0
+    """Bytes the command wrote; more than `len(data)` when the middle was left out."""
+
+    @property
+    def cut(self) -> bool:
+        """Was something left out?"""
+        return self.total > len(self.data)
+
+    @property
+    def text(self) -> str:
+        """The bytes as text; what is not UTF-8 is shown as `\\xNN`, not dropped."""
+        return self.data.decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The command ended and said how."""
+
+    exit_code: int | None
+    """None when a signal ended it."""
+    stdout: Output
+    stderr: Output
+    signal: str | None = None
+    """Name without SIG, such as `KILL`."""
+    seconds: float = 0.0
+
+
+Layer = Literal["dns", "tcp", "banner", "key exchange", "host key", "login", "channel", "link"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The host could not be spoken to; nothing was started on it, or what ran there may simply be asked again."""
+
+    layer: Layer
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The deadline passed; the remote process group was told to end."""
+
+    after: float
+    """Seconds."""
+    stdout: Output
+    stderr: Output
+    ended: bool
+    """Is the remote process known to be gone?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A person cancelled it; the remote process group was told to end."""
+
+    stdout: Output
+    stderr: Output
+    ended: bool
+    """Is the remote process known to be gone (or to have never started)?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A mutating command may have started and nobody can say how it ended: never sent again, shown to a person."""
+
+    reason: str
+    advice: str
+
+
+Outcome = Finished | Unreachable | TimedOut | Cancelled | Lost
+
+
+class Remote(Protocol):
+    """Whoever runs commands on hosts: SSH in production, a script in `sickbay test`."""
+
+    def run(
+        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
+    ) -> Outcome:
+        """Run `command` on `host` and wait for its outcome; never raises for what a host or a network does.
+
+        `key` is unique by meaning (run/step/host/attempt). `first_sent` is None the first time, else when this same
+        key was first sent: then the host is asked what became of it before anything is started.
+        """
+
+    def close(self) -> None:
+        """End all connections."""

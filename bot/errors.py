@@ -1,0 +1,15 @@
+"""The tree of errors a person may see: what happened, where, and what to do next."""
+
+
+class SickbayError(Exception):
+    """Something a person can mend; its text is shown as it is, without a traceback."""
+
+    def __init__(self, what: str, *, where: str = "", advice: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.advice = advice
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  → {self.advice}" if self.advice else text

@@ -1,0 +1,100 @@
+"""Hosts, groups and host sets.
+
+Host sets are ClusterShell's, which operators know: `gpu[01-16]`, `@serving`, `gpu[01-16]!@maintenance`, `@a&@b`.
+A set names hosts of the inventory only, so no label of an alert can bring in a machine of its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from ClusterShell.NodeSet import NodeSet, NodeSetException, NodeSetExternalError
+from ClusterShell.NodeUtils import GroupResolver, GroupSource, GroupSourceError
+
+from bot.errors import SickbayError
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine that Sickbay may speak to."""
+
+    name: str
+    address: str
+    port: int = 22
+    user: str | None = None
+    """None: as the ssh settings say."""
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    """Facts people wrote down, such as `gpus: 8`; read as `host.vars.gpus` in runbooks."""
+    groups: tuple[str, ...] = ()
+
+
+class Inventory:
+    """All hosts by name, and the groups they are in."""
+
+    def __init__(self, hosts: Iterable[Host]) -> None:
+        self.hosts: dict[str, Host] = {}
+        members: dict[str, list[str]] = {}
+        for host in hosts:
+            if host.name in self.hosts:
+                raise SickbayError(f"host {host.name} is in the inventory twice", advice="keep one of the two")
+            self.hosts[host.name] = host
+            for group in host.groups:
+                members.setdefault(group, []).append(host.name)
+        self.groups = {group: NodeSet.fromlist(names) for group, names in members.items()}
+        source = _Groups(self)
+        self._resolver = GroupResolver(source)
+
+    def __len__(self) -> int:
+        return len(self.hosts)
+
+    def select(self, pattern: str) -> tuple[Host, ...]:
+        """Return the hosts of a host set, in natural order.
+
+        Raises:
+            SickbayError: when the set is malformed, empty, or names an unknown host or group.
+
+        """
+        try:
+            names = list(NodeSet(pattern.strip(), resolver=self._resolver))
+        except (NodeSetException, NodeSetExternalError, GroupSourceError) as error:
+            raise SickbayError(
+                f"{pattern!r} is not a host set: {error}",
+                advice="write hosts like gpu-03, gpu-[01-16], @group, @a&@b, gpu-[01-16]!@maintenance",
+            ) from error
+        if not names:
+            raise SickbayError(f"{pattern!r} names no host", advice="`sickbay hosts` lists what there is")
+        unknown = [name for name in names if name not in self.hosts]
+        if unknown:
+            near = get_close_matches(unknown[0], self.hosts, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise SickbayError(
+                f"no such host: {fold(unknown)}", advice=f"{hint}`sickbay hosts` lists what there is"
+            )
+        return tuple(self.hosts[name] for name in names)
+
+
+def fold(names: Iterable[str]) -> str:
+    """Write host names short: `gpu-[01-03,07]`."""
+    return str(NodeSet.fromlist(list(names)))
+
+
+class _Groups(GroupSource):  # type: ignore[misc]
+    """Our groups as a source for ClusterShell's resolver."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        super().__init__("inventory")
+        self._inventory = inventory
+
+    def resolv_map(self, group: str) -> str:
+        if group not in self._inventory.groups:
+            near = get_close_matches(group, self._inventory.groups, n=1)
+            hint = f", did you mean @{near[0]}?" if near else ""
+            raise GroupSourceError(f"no such group @{group}{hint}", self)
+        return str(self._inventory.groups[group])
+
+    def resolv_list(self) -> list[str]:
+        return list(self._inventory.groups)
+
+    def resolv_all(self) -> str:
+        return fold(self._inventory.hosts)
