@@ -1,0 +1,46 @@
+"""An alert: what a monitor says is wrong, in Alertmanager's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+HOST_LABELS = ("host", "hostname", "node", "instance")
+"""Labels that may name the machine, most exact first; `instance` mostly carries a port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert in one state."""
+
+    source: str
+    """Which door it came through, such as `alertmanager`."""
+    fingerprint: str
+    status: Literal["firing", "resolved"]
+    starts_at: datetime
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    ends_at: datetime | None = None
+    url: str = ""
+    """Where the monitor shows it."""
+
+    @property
+    def key(self) -> str:
+        """Unique by meaning: the same alert told twice has the same key."""
+        return f"{self.source}/{self.fingerprint}/{self.starts_at.isoformat()}/{self.status}"
+
+    @property
+    def episode(self) -> str:
+        """Names the alert from its start to its end, so that `resolved` finds what `firing` began."""
+        return f"{self.source}/{self.fingerprint}/{self.starts_at.isoformat()}"
+
+    @property
+    def name(self) -> str:
+        """The alert's name for people."""
+        return self.labels.get("alertname", "alert")
+
+    @property
+    def machines(self) -> list[str]:
+        """What the labels call the machine, most exact first, ports removed."""
+        named = [self.labels[label] for label in HOST_LABELS if self.labels.get(label)]
+        return [name.rsplit(":", 1)[0] if name.rpartition(":")[2].isdigit() else name for name in named]

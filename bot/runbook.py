@@ -1,0 +1,246 @@
+"""What a runbook is: the model behind the YAML.
+
+Only what the engine does is accepted: an unknown key is refused, never ignored, because a safety key that is
+silently dropped is worse than none. What cannot be said by types (expressions, step kinds, quoting) is `lint`'s.
+"""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bot.duration import Duration
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+Expression = Annotated[str, Field(min_length=1, description="a bare Jinja2 expression, no braces")]
+Match = dict[str, str | list[str]]
+Mode = Literal["suggest", "approve", "auto"]
+MODES: tuple[Mode, ...] = ("suggest", "approve", "auto")
+"""From the most careful to the boldest."""
+
+
+class Noun(BaseModel):
+    """Base of all models people write in YAML: frozen, and strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class AlertMatch(Noun):
+    """Labels that an alert must carry."""
+
+    match: Match
+
+
+class Trigger(Noun):
+    """One thing that may start the runbook."""
+
+    alert: AlertMatch | None = None
+    command: Literal[True] | None = Field(None, description="people may run it by name")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.alert is None) == (self.command is None):
+            raise ValueError("a trigger is either `alert: {match: …}` or `command: true`")
+        return self
+
+
+class ApprovalRule(Noun):
+    """Who has to say yes, and until when."""
+
+    required: int = Field(1, ge=1, le=10, description="different people who must approve")
+    from_: list[str] = Field(["oncall"], alias="from", description="roles; one of them is enough")
+    allow_requester: bool = Field(default=False, description="may the person who asked approve too?")
+    timeout: Duration = timedelta(minutes=15)
+    on_timeout: Literal["deny"] = "deny"
+
+
+class Input(Noun):
+    """A value that the starter of a run may give."""
+
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    pattern: str | None = None
+    choices: list[Any] | None = None
+    default: Any = None
+    required: bool = False
+    description: str = ""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> Self:
+        if self.default is not None:
+            self.value(self.default)
+        return self
+
+    def value(self, given: Any) -> Any:
+        """Return `given` as this input's type; text such as `8080` or `true` is read as people mean it.
+
+        Raises:
+            ValueError: saying what was expected.
+
+        """
+        if isinstance(given, str) and self.type != "string":
+            given = _READ[self.type](given)
+        if not isinstance(given, _TYPES[self.type]) or (isinstance(given, bool) and self.type != "boolean"):
+            raise ValueError(f"expected {self.type}, not {given!r}")
+        if self.pattern is not None and (not isinstance(given, str) or not re.fullmatch(self.pattern, given)):
+            raise ValueError(f"{given!r} does not match {self.pattern}")
+        if self.choices is not None and given not in self.choices:
+            raise ValueError(f"{given!r} is none of {', '.join(map(str, self.choices))}")
+        return given
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError(f"expected true or false, not {text!r}")
+    return words[text.lower()]
+
+
+_READ = {"integer": int, "number": float, "boolean": _boolean}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+
+class Step(Noun):
+    """One line of a runbook: a command, or a named step kind."""
+
+    id: StepId = ""
+    name: str = Field("", description="what people read; else made from the command or the kind")
+    run: str | list[str] | None = Field(None, description="a shell command, or a list of arguments")
+    uses: str | None = Field(None, description="a step kind, such as docker.restart")
+    with_: dict[str, Any] = Field({}, alias="with", description="arguments of the step kind")
+    when: Expression | None = Field(None, description="skip the step on hosts where this is false")
+    parse: str | None = Field(None, description="name of a parser: fills steps.<id>.facts")
+    expect: Expression | None = Field(None, description="the step fails where this is false")
+    until: Expression | None = Field(None, description="try again until this is true")
+    retries: int = Field(0, ge=0, le=1000)
+    delay: Duration = Field(timedelta(seconds=5), description="between two tries")
+    timeout: Duration = Field(timedelta(seconds=60), description="of one try")
+    mutates: bool | None = Field(
+        None, description="does `run` change the host? In a mutate runbook: yes, unless you write false"
+    )
+
+    @model_validator(mode="after")
+    def _one_deed(self) -> Self:
+        if (self.run is None) == (self.uses is None):
+            raise ValueError("a step has either `run` or `uses`")
+        if self.uses is None and self.with_:
+            raise ValueError("`with` goes with `uses`")
+        if self.uses is not None and (self.parse or self.mutates is not None):
+            raise ValueError("`parse` and `mutates` go with `run`; a step kind knows both itself")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return self.name or self.uses or (self.run if isinstance(self.run, str) else " ".join(self.run or ()))
+
+
+SECTIONS = ("steps", "verify", "rescue", "always")
+
+
+class Runbook(Noun):
+    """A whole runbook."""
+
+    version: Literal[1]
+    name: Name
+    description: str = Field(min_length=1)
+    kind: Literal["observe", "mutate"]
+    triggers: list[Trigger] = Field(min_length=1)
+    mode: Mode = "approve"
+    approval: ApprovalRule = ApprovalRule()
+    inputs: dict[StepId, Input] = {}
+    hosts: str = Field("", description="a host set; empty: the starter names the hosts")
+    serial: list[int | str] = Field([], description="batch sizes; the last repeats. Empty: observe all, mutate 1")
+    max_failures: int | str = Field(0, description="stop when failures exceed it; a number or a share like 25%")
+    timeout: Duration = timedelta(minutes=30)
+    steps: list[Step] = Field(min_length=1, max_length=100)
+    verify: list[Step] = []
+    rescue: list[Step] = []
+    always: list[Step] = []
+
+    @field_validator("serial", mode="before")
+    @classmethod
+    def _one_or_many(cls, serial: Any) -> Any:
+        return serial if isinstance(serial, list) else [serial]
+
+    @field_validator("serial")
+    @classmethod
+    def _sizes(cls, serial: list[int | str]) -> list[int | str]:
+        for size in serial:
+            share_or_count(size)
+        return serial
+
+    @field_validator("max_failures")
+    @classmethod
+    def _limit(cls, limit: int | str) -> int | str:
+        if limit != 0:
+            share_or_count(limit)
+        return limit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_steps(cls, data: Any) -> Any:
+        """Give steps without an id one by their place, so that every result has a name."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for section in SECTIONS:
+            if isinstance(data.get(section), list):
+                data[section] = [
+                    {"id": f"{section}_{index}", **step} if isinstance(step, dict) else step
+                    for index, step in enumerate(data[section], 1)
+                ]
+        return data
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        ids = [step.id for section in SECTIONS for step in getattr(self, section)]
+        if twice := {step_id for step_id in ids if ids.count(step_id) > 1}:
+            raise ValueError(f"step id used twice: {', '.join(sorted(twice))}")
+        if self.kind == "mutate" and not self.verify:
+            raise ValueError("a mutate runbook needs `verify`: how is it known that it worked?")
+        return self
+
+    def answers(self, labels: dict[str, str]) -> bool:
+        """Is one of the alert triggers for these labels?"""
+        return any(trigger.alert and matches(trigger.alert.match, labels) for trigger in self.triggers)
+
+    @property
+    def by_command(self) -> bool:
+        """May people run it by name?"""
+        return any(trigger.command for trigger in self.triggers)
+
+
+def matches(match: Match, labels: dict[str, str]) -> bool:
+    """Do the labels carry, for each name, the value or one of the values?"""
+    return all(labels.get(name, "") in ([want] if isinstance(want, str) else want) for name, want in match.items())
+
+
+def share_or_count(size: int | str) -> tuple[float | None, int | None]:
+    """Read `2` as a count and `25%` as a share: one of the two is None.
+
+    Raises:
+        ValueError: for anything else, and for nothing (0, 0%).
+
+    """
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return None, size
+    if isinstance(size, str) and re.fullmatch(r"\d{1,3}%", size) and 0 < int(size[:-1]) <= 100:
+        return int(size[:-1]) / 100, None
+    raise ValueError(f"expected a count like 2 or a share like 25%, not {size!r}")
