@@ -46,7 +46,7 @@ class Output:
 
     @property
     def text(self) -> str:
-        """The bytes as text; what is not UTF-8 is shown as `\\xNN`, not dropped."""
+        r"""The bytes as text; what is not UTF-8 is shown as `\xNN`, not dropped."""
         return self.data.decode("utf-8", "backslashreplace")
 
 

@@ -15,8 +15,10 @@ class Route(Noun):
     hosts: str = Field("", description="a host set; empty: as the runbook says, else the alert's own host")
     channel: str = Field("", description="Slack channel; empty: the default channel")
     mode: Mode = Field("approve", description="may only lower the runbook's own mode")
-    inputs: dict[str, Any] = {}
-    group_by: list[str] = Field(["alertname"], description="alerts alike in these labels, and in host, are one incident")
+    inputs: dict[str, Any] = Field({})
+    group_by: list[str] = Field(
+        ["alertname"], description="alerts alike in these labels, and in host, are one incident"
+    )
 
     def takes(self, labels: dict[str, str]) -> bool:
         """Is this route for these labels?"""

@@ -5,6 +5,7 @@ silently dropped is worse than none. What cannot be said by types (expressions, 
 """
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -107,7 +108,7 @@ def _boolean(text: str) -> bool:
     return words[text.lower()]
 
 
-_READ = {"integer": int, "number": float, "boolean": _boolean}
+_READ: dict[str, Callable[[str], Any]] = {"integer": int, "number": float, "boolean": _boolean}
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -166,8 +167,12 @@ class Runbook(Noun):
     approval: ApprovalRule = ApprovalRule()
     inputs: dict[StepId, Input] = {}
     hosts: str = Field("", description="a host set; empty: the starter names the hosts")
-    serial: list[int | str] = Field([], description="batch sizes; the last repeats. Empty: observe all, mutate 1")
-    max_failures: int | str = Field(0, description="stop when failures exceed it; a number or a share like 25%")
+    serial: list[int | str] = Field(
+        [], description="batch sizes; the last repeats. Empty: observe all, mutate 1"
+    )
+    max_failures: int | str = Field(
+        0, description="stop when failures exceed it; a number or a share like 25%"
+    )
     timeout: Duration = timedelta(minutes=30)
     steps: list[Step] = Field(min_length=1, max_length=100)
     verify: list[Step] = []
@@ -229,7 +234,9 @@ class Runbook(Noun):
 
 def matches(match: Match, labels: dict[str, str]) -> bool:
     """Do the labels carry, for each name, the value or one of the values?"""
-    return all(labels.get(name, "") in ([want] if isinstance(want, str) else want) for name, want in match.items())
+    return all(
+        labels.get(name, "") in ([want] if isinstance(want, str) else want) for name, want in match.items()
+    )
 
 
 def share_or_count(size: int | str) -> tuple[float | None, int | None]:

@@ -1,0 +1,101 @@
+"""A plan: exactly what a run would do, host by host and batch by batch, before anything is done.
+
+The dry run prints it, the approval card shows it and is bound to its digest, and the engine sends the commands that
+stand in it: what was approved is what runs. Where a value or a condition is only known once earlier steps have run,
+the plan says so instead of guessing.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Decision = Literal["run", "skip", "later"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One step on one host."""
+
+    section: str
+    step: str
+    title: str
+    host: str
+    """The host whose column this is."""
+    decision: Decision
+    note: str = ""
+    """Why it is skipped, or what it waits to know."""
+    on: str = ""
+    """Where the command runs, when that is another machine (a load balancer)."""
+    text: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float = 0.0
+    mutating: bool = False
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All entries, in the order of the batches."""
+
+    runbook: str
+    runbook_digest: str
+    batches: tuple[tuple[str, ...], ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that would be done; approvals are bound to it."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def changes(self) -> bool:
+        """Could anything be changed on any host, leaving rescue aside?"""
+        return any(
+            entry.mutating and entry.decision != "skip"
+            for entry in self.entries
+            if entry.section in ("steps", "verify")
+        )
+
+    def entry(self, step: str, host: str) -> Entry | None:
+        """Return what was planned for a step on a host."""
+        return next((entry for entry in self.entries if (entry.step, entry.host) == (step, host)), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; `Plan.from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Plan":
+        """Read what `as_json` wrote."""
+        return cls(
+            runbook=data["runbook"],
+            runbook_digest=data["runbook_digest"],
+            batches=tuple(tuple(batch) for batch in data["batches"]),
+            entries=tuple(Entry(**entry) for entry in data["entries"]),
+        )
+
+
+def partition(hosts: Sequence[str], sizes: Sequence[int | str]) -> tuple[tuple[str, ...], ...]:
+    """Cut hosts into batches: each size once, the last one repeated.
+
+    A share such as `25%` is of all hosts, rounded down, but at least one host, so that a batch never grows past what
+    was asked for and always makes headway.
+    """
+    batches: list[tuple[str, ...]] = []
+    rest = list(hosts)
+    turn = 0
+    while rest:
+        size = sizes[min(turn, len(sizes) - 1)]
+        count = size if isinstance(size, int) else max(1, len(hosts) * int(size.rstrip("%")) // 100)
+        batches.append(tuple(rest[:count]))
+        rest = rest[count:]
+        turn += 1
+    return tuple(batches)
+
+
+def allowed_failures(limit: int | str, hosts: int) -> int:
+    """Return how many hosts may fail: a number as it is, a share of the hosts rounded down."""
+    return limit if isinstance(limit, int) else hosts * int(limit.rstrip("%")) // 100

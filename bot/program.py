@@ -1,0 +1,328 @@
+"""What a run does next: a pure function of what has been recorded.
+
+A run looks first, asks once, then acts batch by batch:
+
+    look      the observe steps a mutate runbook begins with, on all hosts at once
+    ask       the plan is made from what was seen; people approve that plan, not the runbook
+    batches   the remaining steps, then verify; rescue for hosts that failed; always for every host of the batch
+
+Because the answer follows from the attempts alone, a process killed at any instant resumes exactly where the last
+recorded attempt left it, and this file can be tested without a machine, a clock or a database.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from bot.approval import ApprovalState
+from bot.plan import allowed_failures, partition
+from bot.run import Attempt, Run, RunState, Status
+from bot.runbook import SECTIONS, Runbook, Step
+from bot.verdict import Verdict, worst
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Do this step on this host; `number` counts from 1, and a number that has begun is to be resumed."""
+
+    section: str
+    step: Step
+    host: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Make these calls, side by side."""
+
+    calls: tuple[Call, ...]
+    due: datetime | None = None
+    """When the next retry is due, if earlier than the calls' end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Make the plan and, where the mode wants it, ask people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Nothing to do before this moment (None: before somebody acts)."""
+
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The run is over."""
+
+    state: RunState
+    reason: str
+    verdict: Verdict | None = None
+
+
+Move = Act | Ask | Sleep | Finish
+Mutates = frozenset[str]
+"""Ids of the steps that change hosts."""
+
+
+class Record:
+    """The attempts of a run, by step and host; a later number replaces an earlier one."""
+
+    def __init__(self, attempts: Iterable[Attempt] = ()) -> None:
+        self._latest: dict[tuple[str, str], Attempt] = {}
+        for attempt in attempts:
+            self.add(attempt)
+
+    def add(self, attempt: Attempt) -> None:
+        """Take in a new or changed attempt."""
+        place = (attempt.step, attempt.host)
+        known = self._latest.get(place)
+        if known is None or attempt.number >= known.number:
+            self._latest[place] = attempt
+
+    def last(self, step: str, host: str) -> Attempt | None:
+        """Return the newest attempt of a step on a host."""
+        return self._latest.get((step, host))
+
+    def of(self, host: str) -> list[Attempt]:
+        """Return the newest attempt of each step on a host."""
+        return [attempt for (_, where), attempt in self._latest.items() if where == host]
+
+    def all(self) -> list[Attempt]:
+        """Return the newest attempt of each step on each host."""
+        return list(self._latest.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A runbook cut at its first mutating step."""
+
+    look: tuple[Step, ...]
+    act: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, book: Runbook, mutates: Mutates) -> "Parts":
+        """Cut the steps: an observe runbook has nothing to ask about, so all of it is acted."""
+        if book.kind == "observe":
+            return cls((), tuple(book.steps))
+        cut = next((at for at, step in enumerate(book.steps) if step.id in mutates), len(book.steps))
+        return cls(tuple(book.steps[:cut]), tuple(book.steps[cut:]))
+
+
+def batches_of(book: Runbook, hosts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Cut hosts into the runbook's batches; without `serial` all are observed at once and changed one by one."""
+    return partition(hosts, book.serial or (["100%"] if book.kind == "observe" else [1]))
+
+
+@dataclass(slots=True)
+class _Column:
+    """How far the hosts of one section have come."""
+
+    calls: list[Call] = field(default_factory=list)
+    due: list[datetime] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.calls or self.due)
+
+
+def _walk(
+    section: str,
+    steps: Sequence[Step],
+    hosts: Iterable[str],
+    record: Record,
+    now: datetime,
+    *,
+    stopping: bool = False,
+) -> _Column:
+    """Find what is next in each host's column; when stopping, only what has already begun is brought to its end."""
+    column = _Column()
+    for host in hosts:
+        for step in steps:
+            last = record.last(step.id, host)
+            if last is not None and not last.done:
+                column.calls.append(Call(section, step, host, last.number))
+                break
+            if stopping and (last is None or not last.good):
+                column.dropped.append(host)
+                break
+            if last is None:
+                column.calls.append(Call(section, step, host, 1))
+                break
+            if last.again and last.status is not Status.UNKNOWN and last.number <= step.retries:
+                due = (last.ended_at or now) + step.delay
+                if due <= now:
+                    column.calls.append(Call(section, step, host, last.number + 1))
+                else:
+                    column.due.append(due)
+                break
+            if not last.good and section != "always":
+                column.dropped.append(host)
+                break
+        else:
+            column.passed.append(host)
+    return column
+
+
+def next_move(
+    run: Run,
+    record: Record,
+    mutates: Mutates,
+    approval: ApprovalState | None,
+    expires_at: datetime | None,
+    now: datetime,
+) -> Move:
+    """Return what the run does now."""
+    book = run.runbook
+    parts = Parts.of(book, mutates)
+    late = run.deadline is not None and now >= run.deadline
+    halt = _halt(run, late=late)
+    limit = allowed_failures(book.max_failures, len(run.hosts))
+
+    look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
+    if look.busy:
+        return _go(look)
+    failed = list(look.dropped)
+    acting = run.plan is not None or book.kind == "observe"
+
+    if not acting or (book.kind == "mutate" and approval not in (None, "approved")):
+        if halt is not None:
+            return Finish(*halt)
+        if len(failed) > limit or not look.passed:
+            return _end(run, record, failed, mutates)
+        if run.plan is None:
+            return Ask()
+        return _unapproved(run, approval, expires_at, now)
+    if run.plan is not None:
+        if not run.plan.changes:
+            return Finish(RunState.SUCCEEDED, "Nothing needed doing.", _verdict(run, record, run.hosts))
+        if run.mode == "suggest":
+            return Finish(
+                RunState.SUCCEEDED, "Suggested only: the mode is `suggest`.", _verdict(run, record, run.hosts)
+            )
+
+    batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
+    for batch in batches:
+        move, dropped = _batch(run, parts, batch, record, now, stopping=halt is not None)
+        if move is not None:
+            return move
+        failed += dropped
+        if halt is not None:
+            return Finish(*halt)
+        if len(failed) > limit:
+            break
+    return _end(run, record, failed, mutates)
+
+
+def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
+    if run.cancelled_by is not None:
+        return RunState.CANCELLED, f"Cancelled by {run.cancelled_by}."
+    if late:
+        return RunState.FAILED, "The runbook's timeout passed."
+    return None
+
+
+def _unapproved(run: Run, approval: ApprovalState | None, expires_at: datetime | None, now: datetime) -> Move:
+    if approval == "pending" and expires_at is not None and now < expires_at:
+        return Sleep(expires_at)
+    reasons = {
+        "denied": "The plan was denied; nothing was changed.",
+        "void": "The plan no longer held; nothing was changed.",
+    }
+    return Finish(
+        RunState.CANCELLED, reasons.get(approval or "", "Nobody approved in time; nothing was changed.")
+    )
+
+
+def _batch(
+    run: Run, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+) -> tuple[Move | None, list[str]]:
+    """Bring one batch as far as it goes; return its next move, or the hosts that failed once it is through."""
+    book = run.runbook
+    act = _walk("steps", parts.act, batch, record, now, stopping=stopping)
+    verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
+    if act.busy or verify.busy:
+        return _go(act, verify), []
+    dropped = act.dropped + verify.dropped
+    begun = [host for host in batch if any(record.last(step.id, host) for step in parts.act)]
+    if not stopping:
+        rescue = _walk("rescue", book.rescue, dropped, record, now)
+        if rescue.busy:
+            return _go(rescue), []
+    always = _walk("always", book.always, begun, record, now)
+    if always.busy:
+        return _go(always), []
+    bad = {
+        host
+        for host in begun
+        for step in book.always
+        if (last := record.last(step.id, host)) and not last.good
+    }
+    return None, [host for host in batch if host in bad or host in dropped]
+
+
+def _go(*columns: _Column) -> Move:
+    calls = tuple(call for column in columns for call in column.calls)
+    due = min((due for column in columns for due in column.due), default=None)
+    return Act(calls, due) if calls else Sleep(due)
+
+
+def _end(run: Run, record: Record, failed: Sequence[str], mutates: Mutates) -> Finish:
+    verdict = _verdict(run, record, run.hosts)
+    lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
+    if lost:
+        hosts = ", ".join(sorted(set(lost)))
+        return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {hosts}.", verdict)
+    untouched = [host for host in run.hosts if not record.of(host)]
+    if failed:
+        reason = f"Failed on {', '.join(failed)}." + (
+            f" Not begun on {', '.join(untouched)}." if untouched else ""
+        )
+        return Finish(RunState.FAILED, reason, verdict)
+    return Finish(RunState.SUCCEEDED, "", verdict)
+
+
+def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:
+    """Judge a host by its newest checks: those of verify when it came so far, else those of the steps."""
+    attempts = {attempt.step: attempt for attempt in record.of(host)}
+    cut_short = [Verdict.UNKNOWN] if any(not attempt.good for attempt in attempts.values()) else []
+    for section in ("verify", "steps"):
+        seen = [attempts[step.id].verdict for step in getattr(run.runbook, section) if step.id in attempts]
+        judged = [verdict for verdict in seen if verdict is not None]
+        if judged:
+            return worst(judged + cut_short)
+    return worst(cut_short) if cut_short else None
+
+
+def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:
+    verdicts = [verdict for host in hosts if (verdict := host_verdict(run, record, host)) is not None]
+    return worst(verdicts) if verdicts else None
+
+
+HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
+
+
+def host_result(record: Record, host: str) -> HostResult:
+    """Sum up a host: the first thing that went wrong, or ok."""
+    attempts = [attempt for attempt in record.of(host) if attempt.done]
+    if not attempts:
+        return "not begun"
+    for status in (Status.UNKNOWN, Status.UNREACHABLE, Status.FAILED):
+        if any(attempt.status is status for attempt in attempts):
+            return status.value  # type: ignore[return-value]
+    return "ok"
+
+
+def ordered(book: Runbook) -> list[tuple[str, Step]]:
+    """Return all steps with their sections, in the order they run."""
+    return [(section, step) for section in SECTIONS for step in getattr(book, section)]
+
+
+def steps_seen(book: Runbook, record: Record, host: str) -> Mapping[str, Attempt]:
+    """Return a host's attempts by step id, in the runbook's order."""
+    found = ((step.id, record.last(step.id, host)) for _, step in ordered(book))
+    return {step_id: attempt for step_id, attempt in found if attempt is not None}

@@ -1,0 +1,46 @@
+"""All SQL of ours. The timeline is the spine: every change of state writes its event in the same transaction.
+
+Doors and work call small methods that are each one transaction; nothing outside this room sees a table.
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from bot.store.alerts import Alerts, Incidents
+from bot.store.approvals import Approvals
+from bot.store.attempts import Attempts
+from bot.store.database import Clock, Database, Fenced, utc_now
+from bot.store.runs import Runs
+from bot.store.timeline import Timeline
+
+__all__ = ["Clock", "Fenced", "Store"]
+
+
+class Store:
+    """Everything Sickbay remembers, by noun."""
+
+    def __init__(self, path: Path | str, clock: Clock = utc_now) -> None:
+        """Open or create the database file.
+
+        Raises:
+            SickbayError: when it cannot be opened or has another layout.
+
+        """
+        self.database = Database(path, clock)
+        self.now = clock
+        self.alerts = Alerts(self.database)
+        self.incidents = Incidents(self.database)
+        self.runs = Runs(self.database)
+        self.attempts = Attempts(self.database)
+        self.approvals = Approvals(self.database)
+        self.timeline = Timeline(self.database)
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """Open one transaction for several changes that belong together."""
+        return self.database.write()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()

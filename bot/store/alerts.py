@@ -1,0 +1,177 @@
+"""Alerts as they come in, and the incidents they make."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from bot.alert import Alert
+from bot.incident import Incident, IncidentState
+from bot.store.database import Database
+from bot.store.tables import alerts, incidents, runs
+from bot.store.timeline import tell
+
+
+class Alerts:
+    """The inbox: stored first, dispatched after."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, batch: Sequence[Alert]) -> int:
+        """Store alerts in one transaction; return how many were new (a repeat changes nothing)."""
+        if not batch:
+            return 0
+        now = self._db.now()
+        rows = [
+            {
+                "key": alert.key,
+                "episode": alert.episode,
+                "source": alert.source,
+                "fingerprint": alert.fingerprint,
+                "status": alert.status,
+                "starts_at": alert.starts_at,
+                "ends_at": alert.ends_at,
+                "labels": dict(alert.labels),
+                "annotations": dict(alert.annotations),
+                "url": alert.url,
+                "received_at": now,
+            }
+            for alert in batch
+        ]
+        with self._db.write() as tx:
+            before = tx.scalar(select(func.max(alerts.c.id))) or 0
+            tx.execute(insert(alerts).on_conflict_do_nothing(index_elements=["key"]), rows)
+            return tx.scalar(select(func.count()).where(alerts.c.id > before)) or 0
+
+    def waiting(self, limit: int = 200) -> list[tuple[int, Alert]]:
+        """Return alerts not yet dispatched, with their row ids, in the order they came."""
+        query = alerts.select().where(alerts.c.dispatched == 0).order_by(alerts.c.id).limit(limit)
+        with self._db.read() as tx:
+            return [(row["id"], _alert(row)) for row in tx.execute(query).mappings()]
+
+
+class Incidents:
+    """Incidents; `tx` methods are for `dispatch`, which does several things in one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def get(self, incident_id: int) -> Incident | None:
+        """Return an incident with its alerts."""
+        with self._db.read() as tx:
+            row = tx.execute(incidents.select().where(incidents.c.id == incident_id)).mappings().first()
+            return _incident(tx, row) if row else None
+
+    def newest(self, *, open_only: bool = False, limit: int = 20) -> list[Incident]:
+        """Return the newest incidents first."""
+        query = incidents.select().order_by(incidents.c.id.desc()).limit(limit)
+        query = query.where(incidents.c.state == IncidentState.OPEN) if open_only else query
+        with self._db.read() as tx:
+            return [_incident(tx, row) for row in tx.execute(query).mappings()]
+
+    def open_for(self, tx: Connection, key: str) -> int | None:
+        """Return the open incident with this key."""
+        return tx.scalar(
+            select(incidents.c.id).where(incidents.c.key == key, incidents.c.state == IncidentState.OPEN)
+        )
+
+    def of_episode(self, tx: Connection, episode: str) -> int | None:
+        """Return the incident that this alert's firing belongs to."""
+        return tx.scalar(
+            select(alerts.c.incident_id)
+            .where(alerts.c.episode == episode, alerts.c.incident_id.is_not(None))
+            .limit(1)
+        )
+
+    def open(
+        self,
+        tx: Connection,
+        *,
+        key: str,
+        title: str,
+        severity: str,
+        channel: str,
+        host: str | None,
+        note: str,
+    ) -> int:
+        """Open an incident."""
+        now = self._db.now()
+        statement = incidents.insert().values(
+            key=key,
+            title=title,
+            severity=severity,
+            channel=channel,
+            host=host,
+            state=IncidentState.OPEN,
+            opened_at=now,
+            note=note,
+        )
+        (incident_id,) = tx.execute(statement).inserted_primary_key or (0,)
+        tell(tx, now, "incident.opened", incident=incident_id, host=host, title=title, note=note)
+        return int(incident_id)
+
+    def join(self, tx: Connection, alert_id: int, incident_id: int | None, alert: Alert) -> None:
+        """Mark an alert dispatched, to this incident or to none."""
+        tx.execute(
+            update(alerts).where(alerts.c.id == alert_id).values(dispatched=1, incident_id=incident_id)
+        )
+        if incident_id is not None:
+            kind = f"alert.{alert.status}"
+            tell(tx, self._db.now(), kind, incident=incident_id, alert=alert.name, labels=dict(alert.labels))
+
+    def firing(self, tx: Connection, incident_id: int) -> int:
+        """Count the incident's alerts that have not been resolved."""
+        ended = select(alerts.c.episode).where(alerts.c.status == "resolved")
+        query = (
+            select(func.count(alerts.c.episode.distinct()))
+            .where(alerts.c.incident_id == incident_id)
+            .where(alerts.c.episode.not_in(ended))
+        )
+        return tx.scalar(query) or 0
+
+    def resolve(self, tx: Connection, incident_id: int, reason: str) -> None:
+        """Close an incident."""
+        now = self._db.now()
+        tx.execute(
+            update(incidents)
+            .where(incidents.c.id == incident_id)
+            .values(state=IncidentState.RESOLVED, resolved_at=now)
+        )
+        tell(tx, now, "incident.resolved", incident=incident_id, reason=reason)
+
+    def runs(self, incident_id: int) -> list[int]:
+        """Return the ids of the incident's runs, oldest first."""
+        with self._db.read() as tx:
+            query = select(runs.c.id).where(runs.c.incident_id == incident_id).order_by(runs.c.id)
+            return list(tx.scalars(query))
+
+
+def recovered(tx: Connection, at: datetime, incident_id: int, run_id: int) -> None:
+    """Note that a run verified recovery; the incident closes when its alerts clear."""
+    tx.execute(update(incidents).where(incidents.c.id == incident_id).values(recovered_by=run_id))
+    tell(tx, at, "incident.recovered", incident=incident_id, run=run_id)
+
+
+def _alert(row: RowMapping) -> Alert:
+    return Alert(
+        source=row["source"],
+        fingerprint=row["fingerprint"],
+        status=row["status"],
+        starts_at=row["starts_at"],
+        ends_at=row["ends_at"],
+        labels=row["labels"],
+        annotations=row["annotations"],
+        url=row["url"],
+    )
+
+
+def _incident(tx: Connection, row: RowMapping) -> Incident:
+    query = alerts.select().where(alerts.c.incident_id == row["id"]).order_by(alerts.c.id)
+    newest: dict[str, Alert] = {}
+    for alert in map(_alert, tx.execute(query).mappings()):
+        newest[alert.episode] = alert
+    fields: dict[str, Any] = dict(row)
+    return Incident(**{**fields, "state": IncidentState(row["state"]), "alerts": tuple(newest.values())})

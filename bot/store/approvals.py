@@ -1,0 +1,133 @@
+"""Approvals: the question stands beside its plan; a click and its effect are one transaction."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from bot.approval import Answer, Approval, Decision, Person
+from bot.plan import Plan
+from bot.run import Requester, Run, RunState
+from bot.runbook import ApprovalRule, Runbook
+from bot.store.database import Database
+from bot.store.runs import fenced
+from bot.store.tables import approvals, decisions, runs
+from bot.store.timeline import tell
+
+
+class Approvals:
+    """All questions to people."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def plan(self, run: Run, plan: Plan, *, ask: bool) -> None:
+        """Store a run's plan and, where people have to agree, the question about it."""
+        now = self._db.now()
+        rule = run.runbook.approval
+        with self._db.write() as tx:
+            fenced(tx, run, plan=plan.as_json(), deadline=now + run.runbook.timeout)
+            data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
+            tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
+            if ask:
+                tx.execute(
+                    approvals.insert().values(
+                        run_id=run.id,
+                        digest=plan.digest,
+                        rule=rule.model_dump(mode="json", by_alias=True),
+                        requester=asdict(run.requester),
+                        expires_at=now + rule.timeout,
+                        state="pending",
+                    )
+                )
+                tell(tx, now, "approval.asked", incident=run.incident_id, run=run.id, **data)
+
+    def get(self, run_id: int) -> Approval | None:
+        """Return the question of a run."""
+        with self._db.read() as tx:
+            return _approval(tx, run_id)
+
+    def decide(self, run_id: int, person: Person, answer: Answer, digest: str | None = None) -> str | None:
+        """Take a person's answer; return None when it counts, else why it does not.
+
+        `digest` is the plan that the person saw: an answer to another plan is refused.
+        """
+        now = self._db.now()
+        with self._db.write() as tx:
+            approval = _approval(tx, run_id)
+            if approval is None:
+                return f"Run {run_id} asks nobody for approval."
+            if digest is not None and not approval.digest.startswith(digest):
+                return "The plan has changed since this message was shown. Look at the newest one."
+            refusal = approval.refusal(person, answer, now)
+            incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+            if refusal is not None:
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, by=person.name, why=refusal)
+                return refusal
+            state = approval.state_after(answer)
+            tx.execute(decisions.insert().values(run_id=run_id, person=person.name, answer=answer, at=now))
+            tx.execute(update(approvals).where(approvals.c.run_id == run_id).values(state=state))
+            tell(
+                tx,
+                now,
+                "approval.decided",
+                incident=incident,
+                run=run_id,
+                by=person.name,
+                answer=answer,
+                state=state,
+            )
+            if state != "pending":
+                _wake(tx, run_id, now, approved=state == "approved")
+            return None
+
+    def void(self, tx: Connection, run_id: int, why: str) -> bool:
+        """End a pending question because the reason for it is gone; false when it was not pending."""
+        now = self._db.now()
+        statement = update(approvals).where(approvals.c.run_id == run_id, approvals.c.state == "pending")
+        if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
+            return False
+        incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+        tell(tx, now, "approval.void", incident=incident, run=run_id, why=why)
+        _wake(tx, run_id, now, approved=False)
+        return True
+
+    def expire(self, run: Run) -> None:
+        """Write down that nobody answered in time."""
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run)
+            statement = update(approvals).where(approvals.c.run_id == run.id, approvals.c.state == "pending")
+            if tx.execute(statement.values(state="expired")).rowcount:
+                tell(tx, now, "approval.expired", incident=run.incident_id, run=run.id)
+
+
+def _wake(tx: Connection, run_id: int, now: datetime, *, approved: bool) -> None:
+    row = tx.execute(runs.select().where(runs.c.id == run_id)).mappings().one()
+    values: dict[str, Any] = {"wake_at": now}
+    if approved:
+        values |= {
+            "state": RunState.RUNNING,
+            "deadline": now + Runbook.model_validate(row["runbook"]).timeout,
+        }
+    tx.execute(update(runs).where(runs.c.id == run_id).values(**values))
+
+
+def _approval(tx: Connection, run_id: int) -> Approval | None:
+    row = tx.execute(approvals.select().where(approvals.c.run_id == run_id)).mappings().first()
+    if row is None:
+        return None
+    said = tx.execute(
+        decisions.select().where(decisions.c.run_id == run_id).order_by(decisions.c.at)
+    ).mappings()
+    return Approval(
+        run_id=run_id,
+        digest=row["digest"],
+        rule=ApprovalRule.model_validate(row["rule"]),
+        requester=Requester(**row["requester"]),
+        expires_at=row["expires_at"],
+        state=row["state"],
+        decisions=tuple(Decision(d["person"], d["answer"], d["at"]) for d in said),
+        note=row["note"],
+    )

@@ -1,0 +1,125 @@
+"""One SQLite file, written by one thread at a time; and the signal that something was committed.
+
+WAL lets readers go on while a writer works; `synchronous=FULL` makes a commit survive a power cut, which is what
+"stored before acknowledged" means.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, select
+
+from bot.errors import SickbayError
+from bot.store.tables import SCHEMA, meta, metadata
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time by this machine's clock."""
+    return datetime.now(UTC)
+
+
+class Fenced(Exception):  # noqa: N818
+    """Another process or thread has taken this run over: stop touching it."""
+
+
+class Database:
+    """Transactions on the file, and who wants to hear of them."""
+
+    def __init__(self, path: Path | str, clock: Clock = utc_now) -> None:
+        self.path = str(path)
+        self.now = clock
+        self._writing = threading.RLock()
+        self._listeners: list[Callable[[], None]] = []
+        self._engine = create_engine(
+            f"sqlite:///{path}",
+            json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
+            connect_args={"timeout": 20, "check_same_thread": False},
+            pool_size=32,
+            max_overflow=64,
+        )
+        event.listen(self._engine, "connect", _configure)
+        self._create()
+
+    def _create(self) -> None:
+        try:
+            with self.write() as tx:
+                metadata.create_all(tx)
+                found = tx.scalar(select(meta.c.schema))
+                if found is None:
+                    tx.execute(meta.insert().values(schema=SCHEMA))
+        except Exception as error:
+            raise SickbayError(
+                f"cannot open the database: {error}",
+                where=self.path,
+                advice="check that the folder exists, is writable and has free space",
+            ) from error
+        if found not in (None, SCHEMA):
+            raise SickbayError(
+                f"the database has layout {found}, this Sickbay needs {SCHEMA}",
+                where=self.path,
+                advice="start the Sickbay that wrote it, or move the file away to begin anew",
+            )
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a write transaction; commits at the end, then wakes the listeners."""
+        with self._writing, self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        self.announce()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a connection that sees one moment of the database."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after every commit, from the committing thread; return a function that ends it."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    def announce(self) -> None:
+        """Wake the listeners: something was committed, here or by another process."""
+        for callback in list(self._listeners):
+            callback()
+
+    def foreign_changes(self) -> Callable[[], bool]:
+        """Return a cheap question: has another process committed since I last asked?"""
+        connection = sqlite3.connect(self.path, check_same_thread=False)
+        last = connection.execute("PRAGMA data_version").fetchone()
+
+        def changed() -> bool:
+            nonlocal last
+            before, last = last, connection.execute("PRAGMA data_version").fetchone()
+            return bool(before != last)
+
+        changed.close = connection.close  # type: ignore[attr-defined]
+        return changed
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
+        connection.execute(f"PRAGMA {pragma}").close()

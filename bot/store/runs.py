@@ -1,0 +1,202 @@
+"""Runs: their rows, who may write them (the fence), and what is due."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from bot.plan import Plan
+from bot.run import Requester, Run, RunState
+from bot.runbook import Mode, Runbook
+from bot.store.alerts import recovered
+from bot.store.database import Database, Fenced
+from bot.store.tables import host_locks, runs
+from bot.store.timeline import tell
+from bot.verdict import Verdict
+
+_OPEN = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
+
+
+class Runs:
+    """All runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def create(
+        self,
+        tx: Connection,
+        *,
+        runbook: Runbook,
+        digest: str,
+        hosts: tuple[str, ...],
+        inputs: Mapping[str, Any],
+        mode: Mode,
+        requester: Requester,
+        channel: str,
+        thread: str | None = None,
+        incident: int | None = None,
+        alert: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Queue a run, in the transaction of what asked for it."""
+        now = self._db.now()
+        statement = runs.insert().values(
+            incident_id=incident,
+            runbook=runbook.model_dump(mode="json", by_alias=True, exclude_none=True),
+            runbook_name=runbook.name,
+            runbook_digest=digest,
+            hosts=list(hosts),
+            inputs=dict(inputs),
+            alert=alert,
+            mode=mode,
+            requester=asdict(requester),
+            state=RunState.QUEUED,
+            channel=channel,
+            thread=thread,
+            created_at=now,
+        )
+        (run_id,) = tx.execute(statement).inserted_primary_key or (0,)
+        told: dict[str, Any] = {"runbook": runbook.name, "hosts": list(hosts), "by": requester.name}
+        tell(tx, now, "run.queued", incident=incident, run=run_id, **told)
+        return int(run_id)
+
+    def get(self, run_id: int) -> Run | None:
+        """Return a run."""
+        with self._db.read() as tx:
+            row = tx.execute(runs.select().where(runs.c.id == run_id)).mappings().first()
+            return _run(row) if row else None
+
+    def newest(self, *, open_only: bool = False, limit: int = 20) -> list[Run]:
+        """Return the newest runs first."""
+        query = runs.select().order_by(runs.c.id.desc()).limit(limit)
+        query = query.where(runs.c.state.in_(_OPEN)) if open_only else query
+        with self._db.read() as tx:
+            return [_run(row) for row in tx.execute(query).mappings()]
+
+    def due(self) -> list[int]:
+        """Return the runs that can be advanced now, longest waiting first."""
+        now = self._db.now()
+        ready = or_(runs.c.wake_at <= now, runs.c.cancelled_by.is_not(None), runs.c.state == RunState.QUEUED)
+        query = select(runs.c.id).where(runs.c.state.in_(_OPEN), ready).order_by(runs.c.wake_at, runs.c.id)
+        with self._db.read() as tx:
+            return list(tx.scalars(query))
+
+    def next_wake(self) -> datetime | None:
+        """Return when the next sleeping run is due."""
+        query = select(func.min(runs.c.wake_at)).where(runs.c.state.in_(_OPEN))
+        with self._db.read() as tx:
+            found: datetime | None = tx.scalar(query)
+            return found
+
+    def reclaim(self) -> int:
+        """After a start: make every run that was being advanced due again; return how many."""
+        with self._db.write() as tx:
+            statement = update(runs).where(runs.c.state == RunState.RUNNING, runs.c.wake_at.is_(None))
+            return tx.execute(statement.values(wake_at=self._db.now())).rowcount
+
+    def claim(self, run_id: int) -> Run | None:
+        """Take a run over: whoever held it before is fenced off. None when it has ended."""
+        now = self._db.now()
+        with self._db.write() as tx:
+            row = tx.execute(runs.select().where(runs.c.id == run_id)).mappings().first()
+            if row is None or RunState(row["state"]).ended:
+                return None
+            run = _run(row)
+            values: dict[str, Any] = {"fence": run.fence + 1, "wake_at": None}
+            if run.started_at is None:
+                values |= {
+                    "state": RunState.RUNNING,
+                    "started_at": now,
+                    "deadline": now + run.runbook.timeout,
+                }
+                tell(tx, now, "run.started", incident=run.incident_id, run=run.id)
+            tx.execute(update(runs).where(runs.c.id == run_id).values(**values))
+            return _run(tx.execute(runs.select().where(runs.c.id == run_id)).mappings().one())
+
+    def sleep(self, run: Run, until: datetime | None, *, waiting: bool) -> None:
+        """Put a run to rest until a moment, or until somebody acts."""
+        with self._db.write() as tx:
+            state = RunState.WAITING if waiting else RunState.RUNNING
+            fenced(tx, run, wake_at=until, state=state)
+
+    def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
+        """End a run, free its hosts, and tell the incident when recovery was verified."""
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
+            tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
+            tell(
+                tx,
+                now,
+                "run.ended",
+                incident=run.incident_id,
+                run=run.id,
+                state=state,
+                reason=reason,
+                verdict=verdict,
+            )
+            acted = run.plan is not None and run.plan.changes and run.mode != "suggest"
+            if run.incident_id and state is RunState.SUCCEEDED and acted:
+                recovered(tx, now, run.incident_id, run.id)
+
+    def cancel(self, run_id: int, by: str) -> bool:
+        """Ask for a run's end; false when it has ended already or was cancelled before."""
+        now = self._db.now()
+        with self._db.write() as tx:
+            statement = update(runs).where(
+                runs.c.id == run_id, runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_(None)
+            )
+            done = tx.execute(statement.values(cancelled_by=by)).rowcount == 1
+            if done:
+                incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+                tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by)
+            return done
+
+    def cancel_asked(self) -> list[int]:
+        """Return the open runs whose end was asked for."""
+        query = select(runs.c.id).where(runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_not(None))
+        with self._db.read() as tx:
+            return list(tx.scalars(query))
+
+    def lock_hosts(self, run: Run, hosts: tuple[str, ...]) -> dict[str, int]:
+        """Take all these hosts for one mutating run, or none; return who holds which, empty when taken."""
+        with self._db.write() as tx:
+            query = select(host_locks.c.host, host_locks.c.run_id).where(
+                host_locks.c.host.in_(hosts), host_locks.c.run_id != run.id
+            )
+            held = {row.host: row.run_id for row in tx.execute(query)}
+            if not held:
+                rows = [{"host": host, "run_id": run.id} for host in hosts]
+                tx.execute(insert(host_locks).on_conflict_do_nothing(), rows)
+            return held
+
+
+def fenced(tx: Connection, run: Run, **values: Any) -> None:
+    """Write a run's row, only while nobody else has taken the run over.
+
+    Raises:
+        Fenced: when somebody has.
+
+    """
+    statement = update(runs).where(runs.c.id == run.id, runs.c.fence == run.fence)
+    if tx.execute(statement.values(**(values or {"fence": run.fence}))).rowcount != 1:
+        raise Fenced(f"run {run.id}")
+
+
+def _run(row: RowMapping) -> Run:
+    fields: dict[str, Any] = dict(row)
+    del fields["runbook_name"]
+    return Run(
+        **{
+            **fields,
+            "runbook": Runbook.model_validate(row["runbook"]),
+            "hosts": tuple(row["hosts"]),
+            "requester": Requester(**row["requester"]),
+            "state": RunState(row["state"]),
+            "plan": Plan.from_json(row["plan"]) if row["plan"] else None,
+            "verdict": Verdict(row["verdict"]) if row["verdict"] else None,
+        }
+    )
