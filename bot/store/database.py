@@ -26,7 +26,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Fenced(Exception):  # noqa: N818
+class Fenced(Exception):
     """Another process or thread has taken this run over: stop touching it."""
 
 
