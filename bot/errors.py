@@ -13,3 +13,14 @@ class SickbayError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  → {self.advice}" if self.advice else text
+
+
+class Misplaced(ValueError):
+    """What a model's validator finds wrong at a place below the model, such as `("steps", 2, "id")`.
+
+    A plain ValueError is shown where the model begins; this one where the reader has to look.
+    """
+
+    def __init__(self, path: tuple[str | int, ...], what: str) -> None:
+        super().__init__(what)
+        self.path = path

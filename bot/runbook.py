@@ -7,11 +7,12 @@ silently dropped is worse than none. What cannot be said by types (expressions, 
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bot.duration import Duration
+from bot.errors import Misplaced
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -120,6 +121,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class Step(Noun):
     """One line of a runbook: a command, or a named step kind."""
 
+    slips: ClassVar[dict[str, str]] = {
+        "if": "when", "args": "with", "command": "run", "shell": "run", "failed_when": "expect", "register": "id",
+    }  # fmt: skip
+    """Words of other tools, for `did you mean`."""
+
     id: StepId = ""
     name: str = Field("", description="what people read; else made from the command or the kind")
     run: str | list[str] | None = Field(None, description="a shell command, or a list of arguments")
@@ -157,6 +163,10 @@ SECTIONS = ("steps", "verify", "rescue", "always")
 
 class Runbook(Noun):
     """A whole runbook."""
+
+    slips: ClassVar[dict[str, str]] = {
+        "on": "triggers", "tasks": "steps", "max_fail_percentage": "max_failures", "finally": "always",
+    }  # fmt: skip
 
     version: Literal[1]
     name: Name
@@ -215,9 +225,12 @@ class Runbook(Noun):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        ids = [step.id for section in SECTIONS for step in getattr(self, section)]
-        if twice := {step_id for step_id in ids if ids.count(step_id) > 1}:
-            raise ValueError(f"step id used twice: {', '.join(sorted(twice))}")
+        seen: set[str] = set()
+        for section in SECTIONS:
+            for index, step in enumerate(getattr(self, section)):
+                if step.id in seen:
+                    raise Misplaced((section, index, "id"), f"step id `{step.id}` is used twice")
+                seen.add(step.id)
         if self.kind == "mutate" and not self.verify:
             raise ValueError("a mutate runbook needs `verify`: how is it known that it worked?")
         return self
