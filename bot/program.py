@@ -88,7 +88,7 @@ class Record:
 
     def of(self, host: str) -> list[Attempt]:
         """Return the newest attempt of each step on a host."""
-        return [attempt for (_, where), attempt in self._latest.items() if where == host]
+        return [attempt for (_, where), attempt in list(self._latest.items()) if where == host]
 
     def all(self) -> list[Attempt]:
         """Return the newest attempt of each step on each host."""
@@ -207,7 +207,7 @@ def next_move(
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
     for batch in batches:
-        move, dropped = _batch(run, parts, batch, record, now, stopping=halt is not None)
+        move, dropped = _batch(book, parts, batch, record, now, stopping=halt is not None)
         if move is not None:
             return move
         failed += dropped
@@ -239,10 +239,9 @@ def _unapproved(run: Run, approval: ApprovalState | None, expires_at: datetime |
 
 
 def _batch(
-    run: Run, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+    book: Runbook, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
 ) -> tuple[Move | None, list[str]]:
     """Bring one batch as far as it goes; return its next move, or the hosts that failed once it is through."""
-    book = run.runbook
     act = _walk("steps", parts.act, batch, record, now, stopping=stopping)
     verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:

@@ -13,7 +13,7 @@ from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
-from bot.store.tables import host_locks, runs
+from bot.store.tables import approvals, host_locks, runs
 from bot.store.timeline import tell
 from bot.verdict import Verdict
 
@@ -45,7 +45,7 @@ class Runs:
         now = self._db.now()
         statement = runs.insert().values(
             incident_id=incident,
-            runbook=runbook.model_dump(mode="json", by_alias=True, exclude_none=True),
+            runbook=runbook.model_dump(mode="json", by_alias=True, exclude_unset=True),
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
@@ -75,6 +75,12 @@ class Runs:
         query = query.where(runs.c.state.in_(_OPEN)) if open_only else query
         with self._db.read() as tx:
             return [_run(row) for row in tx.execute(query).mappings()]
+
+    def of_incident(self, tx: Connection, incident_id: int) -> list[int]:
+        """Return the incident's runs, oldest first."""
+        return list(
+            tx.scalars(select(runs.c.id).where(runs.c.incident_id == incident_id).order_by(runs.c.id))
+        )
 
     def due(self) -> list[int]:
         """Return the runs that can be advanced now, longest waiting first."""
@@ -117,10 +123,17 @@ class Runs:
             return _run(tx.execute(runs.select().where(runs.c.id == run_id)).mappings().one())
 
     def sleep(self, run: Run, until: datetime | None, *, waiting: bool) -> None:
-        """Put a run to rest until a moment, or until somebody acts."""
+        """Put a run to rest until a moment, or until somebody acts.
+
+        Somebody may have acted since the run was read: then it does not rest.
+        """
         with self._db.write() as tx:
-            state = RunState.WAITING if waiting else RunState.RUNNING
-            fenced(tx, run, wake_at=until, state=state)
+            asked = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
+            acted = waiting and asked != "pending"
+            state = RunState.WAITING if waiting and not acted else RunState.RUNNING
+            fenced(tx, run, wake_at=self._db.now() if acted else until, state=state)
+            if state is not run.state:
+                tell(tx, self._db.now(), f"run.{state}", incident=run.incident_id, run=run.id)
 
     def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
         """End a run, free its hosts, and tell the incident when recovery was verified."""

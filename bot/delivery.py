@@ -1,0 +1,133 @@
+"""Who calls `advance`: a small loop in this process.
+
+One process at a time, held by a lock on a file beside the database; another process (the command line while `serve`
+runs) may queue runs and answer questions, and this loop notices. A run that waits for people or for a retry is a row
+with `wake_at`, not a thread.
+"""
+
+import contextlib
+import fcntl
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from bot.engine import Engine
+from bot.errors import SickbayError
+from bot.store import Store
+
+log = logging.getLogger(__name__)
+
+POLL = 0.2
+"""Seconds between two looks for commits of other processes; one costs a few microseconds."""
+
+
+class Claim:
+    """The right to advance runs of a database: one process holds it."""
+
+    def __init__(self, database: str) -> None:
+        self._path = Path(f"{database}.lock")
+        self._file: IO[str] | None = None
+
+    def take(self) -> bool:
+        """Take it; false when another process has it."""
+        file = self._path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Delivery:
+    """The embedded loop."""
+
+    def __init__(self, store: Store, engine: Engine, *, workers: int = 32) -> None:
+        """Advance at most `workers` runs at once."""
+        self._store = store
+        self._engine = engine
+        self._claim = Claim(store.database.path)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
+        self._active: set[int] = set()
+        self._guard = threading.Lock()
+        self._bell = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="delivery", daemon=True)
+        self._unlisten = store.database.listen(self._bell.set)
+
+    def start(self) -> int:
+        """Begin; return how many interrupted runs go on.
+
+        Raises:
+            SickbayError: when another process already advances the runs of this database.
+
+        """
+        if not self._claim.take():
+            raise SickbayError(
+                "another Sickbay is running on this database",
+                where=self._store.database.path,
+                advice="stop it first, or give this one its own `store: {path: …}`",
+            )
+        interrupted = self._store.runs.reclaim()
+        self._thread.start()
+        return interrupted
+
+    def stop(self) -> None:
+        """Take no more runs; commands that are going on hosts go on and are asked for after the next start."""
+        self._stop.set()
+        self._bell.set()
+        self._unlisten()
+        self._engine.close()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._claim.release()
+
+    def _loop(self) -> None:
+        changed = self._store.database.foreign_changes()
+        while not self._stop.is_set():
+            self._bell.clear()
+            try:
+                self._turn()
+            except Exception:
+                log.exception("cannot look for due runs; trying again")
+                self._stop.wait(1)
+            next_wake = self._store.runs.next_wake()
+            while not self._stop.is_set() and not self._bell.wait(POLL):
+                if changed():
+                    self._store.database.announce()
+                if next_wake is not None and self._store.now() >= next_wake:
+                    break
+        with contextlib.suppress(AttributeError):
+            changed.close()  # type: ignore[attr-defined]
+
+    def _turn(self) -> None:
+        for run_id in self._store.runs.cancel_asked():
+            self._engine.cancel(run_id)
+        for run_id in self._store.runs.due():
+            with self._guard:
+                if run_id in self._active:
+                    continue
+                self._active.add(run_id)
+            self._pool.submit(self._advance, run_id)
+
+    def _advance(self, run_id: int) -> None:
+        while not self._stop.is_set():
+            try:
+                self._engine.advance(run_id)
+                break
+            except Exception:
+                log.exception("run %s could not be recorded; trying again", run_id)
+                self._stop.wait(5)
+        with self._guard:
+            self._active.discard(run_id)
+        self._bell.set()

@@ -1,0 +1,193 @@
+"""Alert → incident → route → run, one transaction an alert.
+
+Alerts are dispatched in the order they were stored. A repeat joins the open incident and starts nothing; an alert that
+no route takes is shown, and nothing is done about it.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from bot import template
+from bot.alert import Alert
+from bot.errors import SickbayError
+from bot.inventory import Host, Inventory
+from bot.lint import Loaded
+from bot.route import Route, lower
+from bot.run import Requester
+from bot.runbook import Mode, Runbook
+from bot.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The run that an alert asks for."""
+
+    loaded: Loaded
+    hosts: tuple[str, ...]
+    inputs: Mapping[str, Any]
+    mode: Mode
+
+
+class Dispatch:
+    """Turns stored alerts into incidents and runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        inventory: Inventory,
+        library: Mapping[str, Loaded],
+        routes: Sequence[Route],
+        channel: str,
+    ) -> None:
+        """`channel` is where incidents without a route's own channel are shown."""
+        self._store = store
+        self._inventory = inventory
+        self._library = library
+        self._routes = routes
+        self._channel = channel
+
+    def turn(self) -> int:
+        """Dispatch what is waiting; return how many alerts it was."""
+        waiting = self._store.alerts.waiting()
+        for alert_id, alert in waiting:
+            with self._store.write() as tx:
+                if alert.status == "firing":
+                    self._firing(tx, alert_id, alert)
+                else:
+                    self._resolved(tx, alert_id, alert)
+        return len(waiting)
+
+    def _firing(self, tx: Connection, alert_id: int, alert: Alert) -> None:
+        incidents = self._store.incidents
+        host = self._machine(alert)
+        route = next((route for route in self._routes if route.takes(dict(alert.labels))), None)
+        group = route.group_by if route else ["alertname"]
+        place = [host.name if host else "", *alert.machines][0 if host else 1 :][:1]
+        key = "|".join([*(f"{name}={alert.labels.get(name, '')}" for name in group), *place])
+        if (incident := incidents.open_for(tx, key)) is not None:
+            incidents.join(tx, alert_id, incident, alert)
+            return
+        proposal, note = self._proposal(alert, route, host)
+        channel = (route.channel if route else "") or self._channel
+        incident = incidents.open(
+            tx,
+            key=key,
+            title=alert.annotations.get("summary") or alert.name,
+            severity=alert.labels.get("severity", ""),
+            channel=channel,
+            host=host.name if host else None,
+            note=note,
+        )
+        incidents.join(tx, alert_id, incident, alert)
+        if proposal is not None:
+            self._store.runs.create(
+                tx,
+                runbook=proposal.loaded.runbook,
+                digest=proposal.loaded.digest,
+                hosts=proposal.hosts,
+                inputs=proposal.inputs,
+                mode=proposal.mode,
+                requester=Requester(f"alert {alert.name}", via="alert"),
+                channel=channel,
+                incident=incident,
+                alert=as_seen(alert, host),
+            )
+
+    def _resolved(self, tx: Connection, alert_id: int, alert: Alert) -> None:
+        store = self._store
+        incident = store.incidents.of_episode(tx, alert.episode)
+        store.incidents.join(tx, alert_id, incident, alert)
+        if incident is None or store.incidents.firing(tx, incident):
+            return
+        for run_id in store.runs.of_incident(tx, incident):
+            store.approvals.void(tx, run_id, "the alert has cleared")
+        store.incidents.resolve(tx, incident, "the alert has cleared")
+
+    def _machine(self, alert: Alert) -> Host | None:
+        """Find the alert's machine in the inventory, by name or address."""
+        for called in alert.machines:
+            for host in self._inventory.hosts.values():
+                if called in (host.name, host.address):
+                    return host
+        return None
+
+    def _proposal(self, alert: Alert, route: Route | None, host: Host | None) -> tuple[Proposal | None, str]:
+        """Return the run that the route wants, or why there is none."""
+        if route is None:
+            return None, "No route matches this alert: it is shown, nothing is done."
+        loaded = self._choose(route, alert)
+        if loaded is None:
+            return (
+                None,
+                "The route names no runbook and none answers this alert: it is shown, nothing is done.",
+            )
+        try:
+            book = loaded.runbook
+            return (
+                Proposal(
+                    loaded,
+                    self._hosts(route, book, alert, host),
+                    values(book, route.inputs),
+                    lower(book.mode, route.mode),
+                ),
+                "",
+            )
+        except SickbayError as error:
+            log.warning("no run for alert %s: %s", alert.key, error.what)
+            return None, f"{loaded.runbook.name} was not started: {error.what}"
+
+    def _choose(self, route: Route, alert: Alert) -> Loaded | None:
+        if route.runbook is not None:
+            return self._library.get(route.runbook)
+        books = self._library.values()
+        return next((one for one in books if one.runbook.answers(dict(alert.labels))), None)
+
+    def _hosts(self, route: Route, book: Runbook, alert: Alert, host: Host | None) -> tuple[str, ...]:
+        wanted = route.hosts or book.hosts or "{{ alert.host }}"
+        if "{{" in wanted and host is None:
+            machines = ", ".join(alert.machines) or "none"
+            raise SickbayError(f"the alert names no host of the inventory (its labels name: {machines})")
+        wanted = template.value(wanted, {"alert": as_seen(alert, host)})
+        return tuple(one.name for one in self._inventory.select(str(wanted)))
+
+
+def as_seen(alert: Alert, host: Host | None) -> dict[str, Any]:
+    """Return the alert as runbooks see it; `alert.host` is a name of the inventory or nothing."""
+    seen = {
+        "name": alert.name,
+        "labels": dict(alert.labels),
+        "annotations": dict(alert.annotations),
+        "starts_at": alert.starts_at.isoformat(),
+        "status": alert.status,
+    }
+    return seen | ({"host": host.name} if host else {})
+
+
+def values(book: Runbook, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the runbook's inputs with the given values checked and the others at their defaults.
+
+    Raises:
+        SickbayError: when one is unknown, missing or does not fit.
+
+    """
+    if unknown := [name for name in given if name not in book.inputs]:
+        known = ", ".join(book.inputs) or "none"
+        raise SickbayError(f"{book.name} has no input {', '.join(unknown)}", advice=f"its inputs: {known}")
+    filled: dict[str, Any] = {}
+    for name, wanted in book.inputs.items():
+        if name not in given:
+            if wanted.required and wanted.default is None:
+                raise SickbayError(f"{book.name} needs the input {name}", advice=f"add {name}=…")
+            filled[name] = wanted.default
+            continue
+        try:
+            filled[name] = wanted.value(given[name])
+        except ValueError as error:
+            raise SickbayError(f"{book.name}: input {name}: {error}", advice=wanted.description) from error
+    return filled

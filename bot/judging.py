@@ -1,0 +1,108 @@
+"""From an outcome to the attempt that is recorded: the one place where `failed`, `unknown` and `again` are decided."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from bot import template
+from bot.effect import Cancelled, Finished, Lost, Outcome, Output, TimedOut, Unreachable
+from bot.errors import SickbayError
+from bot.planner import Planner, view
+from bot.program import Call
+from bot.run import Attempt, Status
+from bot.verdict import Verdict
+
+
+def judged(
+    planner: Planner,
+    call: Call,
+    begun: Attempt,
+    outcome: Outcome,
+    context: Mapping[str, Any],
+    now: datetime,
+    *,
+    mutating: bool,
+) -> Attempt:
+    """Return the attempt as it is to be recorded; never raises for anything a host answered."""
+    attempt = replace(begun, ended_at=now)
+    match outcome:
+        case Finished():
+            return _finished(planner, call, attempt, outcome, context)
+        case Unreachable(layer, reason, advice):
+            return replace(
+                attempt,
+                status=Status.UNREACHABLE,
+                summary=f"unreachable ({layer}): {reason}",
+                advice=advice,
+                again=True,
+            )
+        case TimedOut(after, stdout, stderr, ended):
+            return _cut_short(
+                attempt, f"no end within {after:.0f} s", stdout, stderr, sure=ended or not mutating
+            )
+        case Cancelled(stdout, stderr, ended):
+            return replace(
+                _cut_short(attempt, "cancelled", stdout, stderr, sure=ended or not mutating), again=False
+            )
+        case Lost(reason, advice):
+            return replace(attempt, status=Status.UNKNOWN, summary=reason, advice=advice)
+
+
+def _cut_short(attempt: Attempt, what: str, stdout: Output, stderr: Output, *, sure: bool) -> Attempt:
+    attempt = replace(attempt, stdout=stdout.text, stderr=stderr.text)
+    if sure:
+        return replace(attempt, status=Status.FAILED, summary=f"{what}; the command was ended", again=True)
+    advice = f"Look on {attempt.host} whether it is still going before anything else is started there."
+    return replace(
+        attempt, status=Status.UNKNOWN, summary=f"{what}, and it may still be going", advice=advice
+    )
+
+
+def _finished(
+    planner: Planner, call: Call, attempt: Attempt, answer: Finished, context: Mapping[str, Any]
+) -> Attempt:
+    step = call.step
+    attempt = replace(
+        attempt, exit_code=answer.exit_code, stdout=answer.stdout.text, stderr=answer.stderr.text
+    )
+    try:
+        judgement = planner.judge(step, answer, context)
+        attempt = replace(
+            attempt,
+            status=Status.OK if judgement.ok else Status.FAILED,
+            summary=judgement.summary,
+            advice=judgement.advice,
+            verdict=judgement.verdict,
+            facts=dict(judgement.facts),
+        )
+        if attempt.status is Status.OK and step.expect is not None:
+            seen = {**context, "result": view(attempt), "facts": dict(attempt.facts)}
+            if not template.truth(step.expect, seen):
+                attempt = replace(
+                    attempt, status=Status.FAILED, summary=f"expected {step.expect}; {attempt.summary}"
+                )
+        return _once_more(call, attempt, context)
+    except SickbayError as error:
+        return replace(attempt, status=Status.FAILED, summary=error.what, advice=error.advice, again=True)
+
+
+def _once_more(call: Call, attempt: Attempt, context: Mapping[str, Any]) -> Attempt:
+    """Decide whether this is what was wanted; on the last try, what was not wanted becomes a failure."""
+    step = call.step
+    last = call.number > step.retries
+    doubtful = attempt.verdict in (Verdict.UNHEALTHY, Verdict.UNKNOWN)
+    if attempt.status is not Status.OK:
+        return replace(attempt, again=True)
+    if step.until is not None:
+        seen = {**context, "result": view(attempt), "facts": dict(attempt.facts)}
+        met = template.truth(step.until, seen) and not (doubtful and call.section == "verify")
+        if met:
+            return attempt
+        tries = f" after {call.number} tries" if call.number > 1 else ""
+        summary = f"not yet {step.until}{tries}; {attempt.summary}" if last else attempt.summary
+        return replace(attempt, status=Status.FAILED if last else Status.OK, summary=summary, again=True)
+    if not doubtful:
+        return attempt
+    failed = last and call.section == "verify"
+    return replace(attempt, status=Status.FAILED if failed else Status.OK, again=True)

@@ -1,0 +1,164 @@
+"""From a step of a runbook and what is known of a host to an effect; from an answer back to what it means.
+
+The dry run, the approval card and the engine all come through here, so that what is shown is what is done.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bot import template
+from bot.effect import Finished
+from bot.errors import SickbayError
+from bot.inventory import Inventory
+from bot.plan import Entry, Plan
+from bot.program import Parts, Record, batches_of, ordered
+from bot.run import Attempt, Run, Status
+from bot.runbook import Runbook, Step
+from bot.steps import shell
+from bot.steps.kind import CannotPlan, Context, Effect, Judgement, Kind
+from bot.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Knows the step kinds and the hosts; does nothing."""
+
+    kinds: Mapping[str, Kind]
+    inventory: Inventory
+
+    def mutates(self, book: Runbook) -> frozenset[str]:
+        """Return the ids of the steps that change hosts."""
+        return frozenset(step.id for _, step in ordered(book) if self.mutating(book, step))
+
+    def mutating(self, book: Runbook, step: Step) -> bool:
+        """Does this step change hosts? A plain command of a mutate runbook does, unless it says otherwise."""
+        if step.uses is not None:
+            return self.kinds[step.uses].mutating
+        return step.mutates if step.mutates is not None else book.kind == "mutate"
+
+    def context(self, run: Run, host: str, record: Record, *, planning: bool = False) -> dict[str, Any]:
+        """Return what expressions see; when planning, steps that have not run yet are unknown, not `false`."""
+        machine = self.inventory.hosts.get(host)
+        if machine is None:
+            raise CannotPlan(
+                f"{host} is no longer in the inventory", advice="add it again, or start a new run"
+            )
+        views = {}
+        for _, step in ordered(run.runbook):
+            attempt = record.last(step.id, host)
+            if attempt is not None or not planning:
+                views[step.id] = view(attempt)
+        return {
+            "alert": dict(run.alert or {}),
+            "inputs": dict(run.inputs),
+            "host": {
+                "name": machine.name,
+                "address": machine.address,
+                "vars": dict(machine.vars),
+                "groups": list(machine.groups),
+            },
+            "run": {"id": run.id, "requester": run.requester.name},
+            "steps": views,
+        }
+
+    def wanted(self, step: Step, context: Context) -> bool:
+        """Is the step's `when` true?"""
+        return step.when is None or template.truth(step.when, context)
+
+    def effect(self, book: Runbook, step: Step, context: Context) -> Effect:
+        """Turn a step into the command for this host.
+
+        Raises:
+            SickbayError: when a value is unknown or refused.
+
+        """
+        if step.uses is None:
+            effect = shell.plan(step, context)
+        else:
+            kind = self.kinds[step.uses]
+            effect = kind.plan(self.arguments(step, context), context)
+        timeout = effect.command.timeout
+        if step.uses is None or "timeout" in step.model_fields_set:
+            timeout = step.timeout.total_seconds()
+        mutating = self.mutating(book, step)
+        return replace(effect, command=replace(effect.command, timeout=timeout, mutating=mutating))
+
+    def judge(self, step: Step, answer: Finished, context: Context) -> Judgement:
+        """Say what a host's answer means."""
+        if step.uses is None:
+            return shell.judge(step, answer, context)
+        return self.kinds[step.uses].judge(self.arguments(step, context), answer, context)
+
+    def arguments(self, step: Step, context: Context) -> Any:
+        """Fill a step kind's arguments with values."""
+        try:
+            return self.kinds[step.uses or ""].arguments.model_validate(template.value(step.with_, context))
+        except ValueError as error:
+            raise CannotPlan(f"{step.uses}: {error}", advice="mend the values under `with`") from error
+
+    def plan(self, run: Run, record: Record, hosts: list[str]) -> Plan:
+        """Write down what remains to be done on these hosts, host by host."""
+        book = run.runbook
+        look = {step.id for step in Parts.of(book, self.mutates(book)).look}
+        batches = batches_of(book, hosts)
+        entries = [
+            self._entry(run, record, section, step, host)
+            for batch in batches
+            for section, step in ordered(book)
+            if step.id not in look
+            for host in batch
+        ]
+        return Plan(book.name, run.runbook_digest, batches, tuple(entries))
+
+    def _entry(self, run: Run, record: Record, section: str, step: Step, host: str) -> Entry:
+        base = Entry(
+            section,
+            step.id,
+            step.title,
+            host,
+            "run",
+            mutating=self.mutating(run.runbook, step),
+            retries=step.retries,
+        )
+        context = self.context(run, host, record, planning=True)
+        try:
+            if not self.wanted(step, context):
+                return replace(base, decision="skip", note=f"not needed: {step.when}")
+        except template.Unknown:
+            base = replace(base, decision="later", note=f"only when {step.when}")
+        try:
+            effect = self.effect(run.runbook, step, context)
+        except template.Unknown as error:
+            return replace(base, decision="later", note=error.what)
+        except SickbayError as error:
+            return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
+        command = effect.command
+        return replace(
+            base, on=effect.host, text=command.text, env=dict(command.env), timeout=command.timeout
+        )
+
+
+def view(attempt: Attempt | None) -> dict[str, Any]:
+    """Return an attempt as `steps.<id>` and `result` show it in expressions."""
+    if attempt is None:
+        known: dict[str, Any] = {"status": "not run", "facts": {}, "stdout": "", "stderr": "", "summary": ""}
+        flags = dict.fromkeys(("ok", "failed", "skipped", "started", "unreachable"), False)
+        return {**known, **flags, "verdict": None, "exit_code": None}
+    doubtful = attempt.verdict in (Verdict.UNHEALTHY, Verdict.UNKNOWN)
+    return {
+        **attempt.facts,
+        "ok": attempt.status is Status.OK and not doubtful,
+        "failed": attempt.status in (Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN)
+        or attempt.verdict is Verdict.UNHEALTHY,
+        "skipped": attempt.status is Status.SKIPPED,
+        "started": attempt.status not in (Status.SKIPPED, Status.UNREACHABLE),
+        "unreachable": attempt.status is Status.UNREACHABLE,
+        "status": str(attempt.status),
+        "verdict": str(attempt.verdict) if attempt.verdict else None,
+        "facts": dict(attempt.facts),
+        "stdout": attempt.stdout,
+        "stderr": attempt.stderr,
+        "exit_code": attempt.exit_code,
+        "summary": attempt.summary,
+    }
