@@ -14,26 +14,12 @@ from xml.etree import ElementTree as ET
 from bot.facts import Facts, FactsError, bounded, first_number
 from bot.facts.nvidia_errors import Problem, problems
 from bot.facts.pci import bus_id
+from bot.facts.readings import Readings, root
 
 EXPECTED = "the XML of `nvidia-smi -q -x`"
 LARGEST = 16 * 1024 * 1024
 """Characters read; 16 GPUs with all their supported clocks and MIG devices stay under 4 MiB."""
-DEEPEST = 64
 MOST_GPUS = 256
-
-_BROKEN = re.compile(
-    r"err!|requires reset|reset required|unknown error|gpu is lost|^\[?error\]?$", re.IGNORECASE
-)
-_NOT_SAID = {
-    "",
-    "n/a",
-    "not supported",
-    "not available",
-    "not found",
-    "function not found",
-    "insufficient permissions",
-    "requested functionality has been deprecated",
-}
 
 
 class Ecc(Facts):
@@ -163,7 +149,7 @@ def parse(text: str) -> NvidiaSmi:
     text = bounded(text, EXPECTED, LARGEST)
     complaints = problems(text)
     try:
-        root = _root(text)
+        document = root(text, EXPECTED)
     except FactsError as error:
         if not complaints:
             raise
@@ -172,8 +158,8 @@ def parse(text: str) -> NvidiaSmi:
         return NvidiaSmi(
             driver_version=None, cuda_version=None, attached_gpus=None, gpus=(), problems=complaints
         )
-    top = _Readings(root)
-    elements = root.findall("gpu")[:MOST_GPUS]
+    top = Readings(document)
+    elements = document.findall("gpu")[:MOST_GPUS]
     lost = {problem.index for problem in complaints if problem.kind == "gpu_lost"}
     numbers = (number for number in range(len(elements) + len(lost)) if number not in lost)
     return NvidiaSmi(
@@ -185,93 +171,8 @@ def parse(text: str) -> NvidiaSmi:
     )
 
 
-def _root(text: str) -> ET.Element:
-    """Return the document's root; entities are refused, so nothing can be fetched or blown up."""
-    start = text.find("<nvidia_smi_log")
-    end = text.find("</nvidia_smi_log>", start)
-    if start < 0:
-        raise FactsError(EXPECTED, text)
-    if end < 0:
-        seen = text.count("</gpu>", start)
-        raise FactsError(EXPECTED, text, why=f"it ends in the middle, after {seen} whole GPUs")
-    if "<!" in text[start:end]:
-        raise FactsError(EXPECTED, text, why="it holds a declaration, which nvidia-smi never writes there")
-    parser = ET.XMLParser(target=_Bounded())  # noqa: S314 - without a DOCTYPE there is no entity to define
-    try:
-        parser.feed(text[start : end + len("</nvidia_smi_log>")])
-        root = parser.close()
-    except ET.ParseError as error:
-        raise FactsError(EXPECTED, text, why=f"it is not well-formed: {error}") from error
-    assert isinstance(root, ET.Element)
-    return root
-
-
-class _Bounded(ET.TreeBuilder):
-    """A tree of bounded depth."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._depth = 0
-
-    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
-        self._depth += 1
-        if self._depth > DEEPEST:
-            raise FactsError(EXPECTED, "", why=f"it is nested deeper than {DEEPEST}")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> ET.Element:
-        self._depth -= 1
-        return super().end(tag)
-
-
-class _Readings:
-    """The readings of one element, and a note of those that are errors."""
-
-    def __init__(self, element: ET.Element) -> None:
-        self._element = element
-        self.broken: dict[str, str] = {}
-
-    def text(self, *paths: str) -> str | None:
-        """Return the first reading there is under these paths."""
-        for path in paths:
-            found = (self._element.findtext(path) or "").strip()
-            if _BROKEN.search(found):
-                self.broken[path.rpartition("/")[2]] = found[:200]
-            elif found.strip("[]").lower() not in _NOT_SAID and not found.startswith("Deprecated"):
-                return found[:500]
-        return None
-
-    def number(self, *paths: str) -> float | None:
-        """Return the first number there is under these paths."""
-        for path in paths:
-            number = first_number(self.text(path) or "")
-            if number is not None:
-                return number
-        return None
-
-    def count(self, *paths: str) -> int | None:
-        """Return the first whole number there is under these paths."""
-        number = self.number(*paths)
-        return None if number is None else int(number)
-
-    def total(self, *paths: str) -> int | None:
-        """Return the sum of what is known of these."""
-        known = [number for path in paths if (number := self.count(path)) is not None]
-        return sum(known) if known else None
-
-    def flag(self, *paths: str) -> bool | None:
-        """Return whether a reading says yes."""
-        return {"yes": True, "enabled": True, "active": True, "no": False, "disabled": False}.get(
-            (self.text(*paths) or "").lower()
-        )
-
-    def all(self, path: str) -> list[ET.Element]:
-        """Return the children of a path."""
-        return self._element.findall(f"{path}/*")
-
-
 def _gpu(index: int, element: ET.Element) -> Gpu:
-    read = _Readings(element)
+    read = Readings(element)
     pins = "pci/pci_gpu_link_info/"
     return Gpu(
         index=index,
@@ -336,7 +237,7 @@ def _gpu(index: int, element: ET.Element) -> Gpu:
     )
 
 
-def _ecc(read: _Readings) -> Ecc:
+def _ecc(read: Readings) -> Ecc:
     def total(which: str, kind: str) -> int | None:
         parts = {
             "un": (
@@ -377,12 +278,12 @@ def _reason(tag: str) -> str:
     return _LONG_NAMES.get(name, name)
 
 
-def _clock_reasons(read: _Readings) -> tuple[str, ...]:
+def _clock_reasons(read: Readings) -> tuple[str, ...]:
     held = [*read.all("clocks_event_reasons"), *read.all("clocks_throttle_reasons")]
     return tuple(_reason(each.tag) for each in held if (each.text or "").strip() == "Active")
 
 
-def _clock_counters(read: _Readings) -> dict[str, int]:
+def _clock_counters(read: Readings) -> dict[str, int]:
     counters = read.all("clocks_event_reasons_counters")
     return {
         _reason(each.tag): int(number)
@@ -391,8 +292,8 @@ def _clock_counters(read: _Readings) -> dict[str, int]:
     }
 
 
-def _processes(read: _Readings) -> tuple[Process, ...]:
-    each = [_Readings(element) for element in read.all("processes") if element.tag == "process_info"]
+def _processes(read: Readings) -> tuple[Process, ...]:
+    each = [Readings(element) for element in read.all("processes") if element.tag == "process_info"]
     return tuple(
         Process(
             pid=process.count("pid"),
