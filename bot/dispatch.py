@@ -68,8 +68,8 @@ class Dispatch:
         host = self._machine(alert)
         route = next((route for route in self._routes if route.takes(dict(alert.labels))), None)
         group = route.group_by if route else ["alertname"]
-        place = [host.name if host else "", *alert.machines][0 if host else 1 :][:1]
-        key = "|".join([*(f"{name}={alert.labels.get(name, '')}" for name in group), *place])
+        place = host.name if host else next(iter(alert.machines), "")
+        key = "|".join([*(f"{name}={alert.labels.get(name, '')}" for name in group), place])
         if (incident := incidents.open_for(tx, key)) is not None:
             incidents.join(tx, alert_id, incident, alert)
             return
@@ -107,6 +107,7 @@ class Dispatch:
             return
         for run_id in store.runs.of_incident(tx, incident):
             store.approvals.void(tx, run_id, "the alert has cleared")
+        store.runs.withdraw(tx, incident, "the alert, which has cleared")
         store.incidents.resolve(tx, incident, "the alert has cleared")
 
     def _machine(self, alert: Alert) -> Host | None:
@@ -133,7 +134,7 @@ class Dispatch:
                 Proposal(
                     loaded,
                     self._hosts(route, book, alert, host),
-                    values(book, route.inputs),
+                    book.fill(route.inputs),
                     lower(book.mode, route.mode),
                 ),
                 "",
@@ -167,27 +168,3 @@ def as_seen(alert: Alert, host: Host | None) -> dict[str, Any]:
         "status": alert.status,
     }
     return seen | ({"host": host.name} if host else {})
-
-
-def values(book: Runbook, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the runbook's inputs with the given values checked and the others at their defaults.
-
-    Raises:
-        SickbayError: when one is unknown, missing or does not fit.
-
-    """
-    if unknown := [name for name in given if name not in book.inputs]:
-        known = ", ".join(book.inputs) or "none"
-        raise SickbayError(f"{book.name} has no input {', '.join(unknown)}", advice=f"its inputs: {known}")
-    filled: dict[str, Any] = {}
-    for name, wanted in book.inputs.items():
-        if name not in given:
-            if wanted.required and wanted.default is None:
-                raise SickbayError(f"{book.name} needs the input {name}", advice=f"add {name}=…")
-            filled[name] = wanted.default
-            continue
-        try:
-            filled[name] = wanted.value(given[name])
-        except ValueError as error:
-            raise SickbayError(f"{book.name}: input {name}: {error}", advice=wanted.description) from error
-    return filled

@@ -5,13 +5,14 @@ silently dropped is worse than none. What cannot be said by types (expressions, 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bot.duration import Duration
+from bot.errors import SickbayError
 from bot.errors import Misplaced
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -238,6 +239,30 @@ class Runbook(Noun):
     def answers(self, labels: dict[str, str]) -> bool:
         """Is one of the alert triggers for these labels?"""
         return any(trigger.alert and matches(trigger.alert.match, labels) for trigger in self.triggers)
+
+    def fill(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all inputs: the given values checked, the others at their defaults.
+
+        Raises:
+            SickbayError: when one is unknown, missing or does not fit.
+
+        """
+        if unknown := [name for name in given if name not in self.inputs]:
+            known = ", ".join(self.inputs) or "it has none"
+            raise SickbayError(f"{self.name} has no input {', '.join(unknown)}", advice=f"inputs: {known}")
+        filled: dict[str, Any] = {}
+        for name, wanted in self.inputs.items():
+            if name in given:
+                try:
+                    filled[name] = wanted.value(given[name])
+                except ValueError as error:
+                    where = f"{self.name}, input {name}"
+                    raise SickbayError(str(error), where=where, advice=wanted.description) from error
+            elif wanted.required and wanted.default is None:
+                raise SickbayError(f"{self.name} needs the input {name}", advice=f"add {name}=…")
+            else:
+                filled[name] = wanted.default
+        return filled
 
     @property
     def by_command(self) -> bool:

@@ -168,6 +168,18 @@ class Runs:
                 tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by)
             return done
 
+    def withdraw(self, tx: Connection, incident_id: int, by: str) -> None:
+        """Cancel the incident's mutating runs that have not come to a plan yet; one that acts is left to finish."""
+        rows = tx.execute(
+            runs.select().where(
+                runs.c.incident_id == incident_id, runs.c.state.in_(_OPEN), runs.c.plan.is_(None)
+            )
+        )
+        for run in map(_run, rows.mappings()):
+            if run.runbook.kind == "mutate" and run.plan is None:
+                tx.execute(update(runs).where(runs.c.id == run.id).values(cancelled_by=by))
+                tell(tx, self._db.now(), "run.cancel_asked", incident=incident_id, run=run.id, by=by)
+
     def cancel_asked(self) -> list[int]:
         """Return the open runs whose end was asked for."""
         query = select(runs.c.id).where(runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_not(None))

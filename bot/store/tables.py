@@ -101,7 +101,7 @@ runs = Table(
     Column("runbook_digest", String, nullable=False),
     Column("hosts", JSON, nullable=False),
     Column("inputs", JSON, nullable=False),
-    Column("alert", JSON),
+    Column("alert", JSON(none_as_null=True)),
     Column("mode", String, nullable=False),
     Column("requester", JSON, nullable=False),
     Column("state", String, nullable=False, index=True),
@@ -114,7 +114,7 @@ runs = Table(
     Column("wake_at", Moment),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("cancelled_by", String),
-    Column("plan", JSON),
+    Column("plan", JSON(none_as_null=True)),
     Column("reason", Text, nullable=False, server_default=""),
     Column("verdict", String),
 )

@@ -1,0 +1,75 @@
+"""Reading alerts from monitors' own formats.
+
+One invalid alert in a body is reported and does not sink the others. The Alertmanager form is its webhook payload,
+version 4 (prometheus.io/docs/alerting/latest/configuration/#webhook_config).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from bot.alert import Alert
+
+Labels = dict[str, str]
+
+
+class Unreadable(ValueError):
+    """The body as a whole is not what the door expects."""
+
+
+class _Alert(BaseModel):
+    status: Literal["firing", "resolved"]
+    labels: Labels = Field(max_length=100)
+    annotations: Labels = Field({}, max_length=100)
+    starts_at: AwareDatetime = Field(alias="startsAt")
+    ends_at: AwareDatetime | None = Field(None, alias="endsAt")
+    url: str = Field("", alias="generatorURL", max_length=4000)
+    fingerprint: str = Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An alert of a body that was not taken."""
+
+    index: int
+    reason: str
+
+
+def alertmanager(body: Any) -> tuple[list[Alert], list[Rejection]]:
+    """Read a webhook body of Alertmanager, version 4.
+
+    Raises:
+        Unreadable: when it is no such body at all.
+
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
+        raise Unreadable("expected Alertmanager's webhook body: an object with a list `alerts`")
+    if body.get("version") != "4":
+        raise Unreadable(f'expected version "4" of Alertmanager\'s webhook body, not {body.get("version")!r}')
+    taken: list[Alert] = []
+    rejected: list[Rejection] = []
+    for index, item in enumerate(body["alerts"]):
+        try:
+            taken.append(_read(_Alert.model_validate(item)))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"])) or "the alert"
+            rejected.append(Rejection(index, f"{place}: {first['msg']}"))
+    return taken, rejected
+
+
+def _read(alert: _Alert) -> Alert:
+    open_end = alert.ends_at is None or alert.ends_at.year <= 1 or alert.status == "firing"
+    ends_at: datetime | None = None if open_end else alert.ends_at
+    return Alert(
+        source="alertmanager",
+        fingerprint=alert.fingerprint,
+        status=alert.status,
+        starts_at=alert.starts_at,
+        ends_at=ends_at,
+        labels=alert.labels,
+        annotations=alert.annotations,
+        url=alert.url,
+    )
