@@ -1,1 +1,13 @@
 """Fixtures shared by all rooms: only re-exports from tests/parts."""
+
+from tests.parts.chromium import chromium
+from tests.parts.dockerd import dockerd
+from tests.parts.noskip import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary
+
+__all__ = [
+    "chromium",
+    "dockerd",
+    "pytest_make_collect_report",
+    "pytest_runtest_makereport",
+    "pytest_terminal_summary",
+]
