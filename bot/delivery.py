@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -51,10 +52,13 @@ class Claim:
 class Delivery:
     """The embedded loop."""
 
-    def __init__(self, store: Store, engine: Engine, *, workers: int = 32) -> None:
-        """Advance at most `workers` runs at once."""
+    def __init__(
+        self, store: Store, engine: Engine, dispatch: Callable[[], int] | None = None, *, workers: int = 32
+    ) -> None:
+        """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look."""
         self._store = store
         self._engine = engine
+        self._dispatch = dispatch
         self._claim = Claim(store.database.path)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
         self._active: set[int] = set()
@@ -111,6 +115,8 @@ class Delivery:
             changed.close()  # type: ignore[attr-defined]
 
     def _turn(self) -> None:
+        if self._dispatch is not None:
+            self._dispatch()
         for run_id in self._store.runs.cancel_asked():
             self._engine.cancel(run_id)
         for run_id in self._store.runs.due():

@@ -211,11 +211,9 @@ def next_move(
         if move is not None:
             return move
         failed += dropped
-        if halt is not None:
-            return Finish(*halt)
-        if len(failed) > limit:
+        if len(failed) > limit and halt is None:
             break
-    return _end(run, record, failed, mutates)
+    return _end(run, record, failed, mutates, halt)
 
 
 def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
@@ -270,12 +268,20 @@ def _go(*columns: _Column) -> Move:
     return Act(calls, due) if calls else Sleep(due)
 
 
-def _end(run: Run, record: Record, failed: Sequence[str], mutates: Mutates) -> Finish:
+def _end(
+    run: Run,
+    record: Record,
+    failed: Sequence[str],
+    mutates: Mutates,
+    halt: tuple[RunState, str] | None = None,
+) -> Finish:
     verdict = _verdict(run, record, run.hosts)
     lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
     if lost:
         hosts = ", ".join(sorted(set(lost)))
         return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {hosts}.", verdict)
+    if halt is not None:
+        return Finish(*halt, verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {', '.join(failed)}." + (

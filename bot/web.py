@@ -106,7 +106,8 @@ class Web:
 
 async def _body(request: Request) -> bytes | None:
     """Read the body; None when it is too large, without reading all of it."""
-    if int(request.headers.get("content-length") or 0) > MAX_BODY:
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > MAX_BODY:
         return None
     chunks: list[bytes] = []
     size = 0

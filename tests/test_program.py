@@ -1,0 +1,223 @@
+"""What a run does next, for every order in which hosts may answer and fail."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.program import Act, Ask, Finish, Move, Record, Sleep, next_move
+from bot.run import Attempt, Run, RunState, Status
+from bot.runbook import Runbook
+from tests.parts.books import START, attempt, book, mutates, plan_for, run
+
+HOSTS = tuple("abcdef")
+
+
+def move(run: Run, record: Record, approval: Any = None, *, now: Any = START) -> Move:
+    """Ask what is next, with an approval that runs out after ten minutes."""
+    return next_move(run, record, mutates(run.runbook), approval, START + timedelta(minutes=10), now)
+
+
+def played(
+    one: Run, answer: Any, *, cancel_after: int | None = None
+) -> tuple[Finish, list[tuple[str, str, int]], Record]:
+    """Play a run to its end; `answer(call)` gives each attempt's status. Returns end, calls in order, record."""
+    record = Record()
+    calls: list[tuple[str, str, int]] = []
+    for _ in range(1000):
+        now = START + timedelta(hours=1) if one.cancelled_by is None else START
+        what = move(one, record, "approved" if one.plan and one.mode == "approve" else None, now=now)
+        match what:
+            case Act(todo):
+                for call in todo:
+                    calls.append((call.step.id, call.host, call.number))
+                    status = answer(call)
+                    record.add(attempt(call.step.id, call.host, status, call.number))
+                    if cancel_after is not None and len(calls) >= cancel_after:
+                        one = replace(one, cancelled_by="alice")
+            case Ask():
+                one = replace(one, plan=plan_for(one, record))
+            case Finish():
+                return what, calls, record
+            case Sleep():
+                raise AssertionError("nothing to sleep for")
+    raise AssertionError("the run never ends")
+
+
+def test_a_run_looks_everywhere_first_then_asks_then_acts_host_by_host() -> None:
+    one = run(book(), ("a", "b"))
+    end, calls, _ = played(one, lambda _: Status.OK)
+    assert calls == [
+        ("look", "a", 1),
+        ("look", "b", 1),
+        *[(step, "a", 1) for step in ("stop", "start", "proof", "undo")],
+        *[(step, "b", 1) for step in ("stop", "start", "proof", "undo")],
+    ]
+    assert end.state is RunState.SUCCEEDED
+
+
+def test_nothing_is_changed_before_somebody_approved() -> None:
+    one = run(book(), ("a",), mode="approve")
+    record = Record([attempt("look", "a")])
+    assert move(one, record) == Ask()
+    one = replace(one, plan=plan_for(one, record))
+    assert move(one, record, "pending") == Sleep(START + timedelta(minutes=10))
+    for state, word in (("denied", "denied"), ("void", "no longer"), ("expired", "in time")):
+        end = move(one, record, state)
+        assert isinstance(end, Finish)
+        assert end.state is RunState.CANCELLED
+        assert word in end.reason
+        assert "nothing was changed" in end.reason
+    late = move(one, record, "pending", now=START + timedelta(minutes=11))
+    assert isinstance(late, Finish)
+
+
+def test_a_suggestion_changes_nothing() -> None:
+    end, calls, _ = played(run(book(), ("a",), mode="suggest"), lambda _: Status.OK)
+    assert calls == [("look", "a", 1)]
+    assert end.state is RunState.SUCCEEDED
+
+
+def test_the_first_failure_stops_the_batches_that_follow_and_says_which_hosts_were_not_begun() -> None:
+    one = run(book(), ("a", "b", "c"))
+    end, calls, _ = played(one, lambda call: Status.FAILED if call.step.id == "stop" else Status.OK)
+    assert [call for call in calls if call[1] != "a" and call[0] != "look"] == []
+    assert [call[0] for call in calls if call[1] == "a"] == ["look", "stop", "note", "undo"]
+    assert end.state is RunState.FAILED
+    assert "Failed on a." in end.reason
+
+
+def test_an_unreachable_host_counts_as_a_failure_and_always_is_tried_there() -> None:
+    one = run(book(serial=[2]), ("a", "b", "c"))
+    end, calls, _ = played(
+        one, lambda call: Status.UNREACHABLE if call.host == "a" and call.step.id == "start" else Status.OK
+    )
+    assert ("undo", "a", 1) in calls
+    assert not any(step == "stop" and host == "c" for step, host, _ in calls)
+    assert end.state is RunState.FAILED
+
+
+def test_max_failures_lets_the_others_go_on() -> None:
+    one = run(book(max_failures=1), ("a", "b", "c"))
+    end, calls, _ = played(
+        one, lambda call: Status.FAILED if (call.host, call.step.id) == ("a", "stop") else Status.OK
+    )
+    assert ("undo", "c", 1) in calls
+    assert end.state is RunState.FAILED
+
+
+def test_a_host_that_failed_in_the_look_is_not_acted_on() -> None:
+    one = run(book(max_failures=1), ("a", "b"))
+    _, calls, _ = played(
+        one, lambda call: Status.FAILED if (call.host, call.step.id) == ("a", "look") else Status.OK
+    )
+    assert [call[0] for call in calls if call[1] == "a"] == ["look"]
+    assert ("stop", "b", 1) in calls
+
+
+def test_an_unknown_end_of_a_mutating_step_needs_a_human_and_is_never_tried_again() -> None:
+    steps = [{"id": "stop", "run": "stop it", "retries": 5}]
+    end, calls, _ = played(
+        run(book(steps=steps), ("a",)), lambda call: Status.UNKNOWN if call.step.id == "stop" else Status.OK
+    )
+    assert [call for call in calls if call[0] == "stop"] == [("stop", "a", 1)]
+    assert end.state is RunState.NEEDS_HUMAN
+    assert "a" in end.reason
+
+
+def test_a_retry_waits_for_its_delay_in_the_row_not_in_a_thread() -> None:
+    steps = [{"id": "look", "run": "x", "retries": 2, "delay": "30s"}]
+    one = run(book(kind="observe", verify=[], rescue=[], always=[], steps=steps), ("a",))
+    record = Record([attempt("look", "a", Status.FAILED)])
+    assert move(one, record) == Sleep(START + timedelta(seconds=30))
+    then = move(one, record, now=START + timedelta(seconds=30))
+    assert isinstance(then, Act)
+    assert then.calls[0].number == 2
+
+
+def test_a_step_that_began_is_resumed_under_the_same_number() -> None:
+    one = run(book(), ("a",))
+    record = Record([attempt("look", "a", Status.BEGUN)])
+    again = move(one, record)
+    assert isinstance(again, Act)
+    assert again.calls[0].number == 1
+
+
+def test_always_runs_after_a_cancel_but_only_where_something_began() -> None:
+    end, calls, _ = played(run(book(), ("a", "b")), lambda _: Status.OK, cancel_after=3)
+    assert calls[-1] == ("undo", "a", 1)
+    assert ("start", "a", 1) not in calls
+    assert not any(host == "b" and step != "look" for step, host, _ in calls)
+    assert end.state is RunState.CANCELLED
+
+
+def test_the_timeout_ends_the_work_and_still_cleans_up() -> None:
+    one = run(book(), ("a",), deadline=START)
+    one = replace(one, plan=plan_for(one, Record([attempt("look", "a")])))
+    record = Record([attempt("look", "a"), attempt("stop", "a")])
+    undo = move(one, record, now=START + timedelta(seconds=1))
+    assert isinstance(undo, Act)
+    assert [call.step.id for call in undo.calls] == ["undo"]
+    record.add(attempt("undo", "a"))
+    end = move(one, record, now=START + timedelta(seconds=1))
+    assert isinstance(end, Finish)
+    assert end.state is RunState.FAILED
+
+
+def test_a_failed_clean_up_fails_the_run() -> None:
+    end, _, _ = played(
+        run(book(), ("a",)), lambda call: Status.FAILED if call.step.id == "undo" else Status.OK
+    )
+    assert end.state is RunState.FAILED
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_every_run_ends_and_keeps_its_promises(data: st.DataObject) -> None:
+    """No order of answers loses a host, repeats a finished step, exceeds the batch, or acts after the limit."""
+    serial = data.draw(st.lists(st.sampled_from([1, 2, 3, "50%"]), min_size=1, max_size=3))
+    limit = data.draw(st.integers(0, 3))
+    retries = data.draw(st.integers(0, 2))
+    steps = [
+        {"id": "look", "run": "x", "mutates": False},
+        {"id": "stop", "run": "x", "retries": retries, "delay": "0s"},
+        {"id": "start", "run": "x"},
+    ]
+    one = run(book(serial=serial, max_failures=limit, steps=steps), HOSTS)
+    statuses = st.sampled_from(
+        [*[Status.OK] * 6, Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN, Status.SKIPPED]
+    )
+    finished: set[tuple[str, str]] = set()
+
+    def answer(call: Any) -> Status:
+        place = (call.step.id, call.host)
+        assert place not in finished, "a finished step was done again"
+        status = data.draw(statuses)
+        if status in (Status.OK, Status.SKIPPED, Status.UNKNOWN):
+            finished.add(place)
+        return status
+
+    cancel = data.draw(st.none() | st.integers(1, 20))
+    end, calls, record = played(one, answer, cancel_after=cancel)
+    assert end.state.ended
+    began = {host for step, host, _ in calls if step == "stop"}
+    assert all(record.last("undo", host) for host in began), "a host was left without its clean-up"
+    assert all(host in HOSTS for _, host, _ in calls)
+    failed = [host for host in HOSTS if any(not a.good for a in record.of(host) if a.step != "note")]
+    if end.state is RunState.SUCCEEDED:
+        assert not failed
+
+
+@pytest.mark.parametrize("kind", ["observe", "mutate"])
+def test_a_record_gives_the_same_move_in_whatever_order_it_was_read(kind: str) -> None:
+    runbook: Runbook = book() if kind == "mutate" else book(kind="observe", verify=[], rescue=[], always=[])
+    one = run(runbook, ("a", "b"))
+    rows: list[Attempt] = [
+        attempt("look", "a"),
+        attempt("look", "b", Status.FAILED),
+        attempt("look", "b", number=2),
+    ]
+    assert move(one, Record(rows)) == move(one, Record(reversed(rows)))
