@@ -109,20 +109,18 @@ class Document:
             node, place = node.children[key], node.places[key]
         return node, place, path
 
-    def line(self, path: Path, *, within: int = 0) -> int:
+    def line(self, path: Path, *, within: int | None = None) -> int:
         """Line of the key or list item at `path`, or of its nearest ancestor that exists.
 
-        `within` is an offset into a text: of a `|` block its line inside the block is given.
+        `within` counts lines down inside a text: of a `|` block that line of the file is given.
         """
         node, (line, _), _ = self.find(path)
-        return line + 1 + str(node.data).count("\n", 0, within) if node.block else line
+        return line + 1 + within if node.block and within is not None else line
 
     def mistake(self, path: Path, what: str, hint: str = "", *, within: int | None = None) -> Mistake:
         """A mistake at this place."""
-        _, (line, column), _ = self.find(path)
-        return Mistake(
-            self.file, line if within is None else self.line(path, within=within), column, what, hint
-        )
+        _, (_, column), _ = self.find(path)
+        return Mistake(self.file, self.line(path, within=within), column, what, hint)
 
 
 def read(text: str | bytes, *, file: str) -> Document:
