@@ -1,0 +1,49 @@
+# Two commands are enough: `make demo` to see it, `make test` to trust it. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+PACKAGES := openssh-server haproxy socat prometheus-alertmanager docker.io busybox-static chromium fonts-noto-color-emoji
+
+.PHONY: help demo test lint lock packages clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z.]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(STAMP) ## start Sickbay with a pretend Slack and a pretend fleet; prints one address
+	@$(VENV)/bin/sickbay demo
+
+test: packages lint ## install what the tests need (Debian, root), then lint, types, import floors and all tests (ARGS=... goes to pytest)
+	$(VENV)/bin/pytest $(ARGS)
+
+lint: $(STAMP) ## style, types and import floors
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+packages: # services are installed and not started; without root the tests name what they leave out
+	@.ci/packages $(PACKAGES)
+
+$(VENV): $(STAMP) ## the virtual environment, from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' || { \
+	  echo "Sickbay needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	       "Next: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment. Next, on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing from requirements.lock into $(VENV) ..."
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: ## write requirements.lock anew from pyproject.toml (needs pip-compile, from pip-tools)
+	pip-compile --generate-hashes --strip-extras --extra build --extra demo --extra test --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --allow-unsafe \
+	  --output-file requirements.lock pyproject.toml
+
+clean: ## remove the virtual environment and all caches
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find bot tests runbooks bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
