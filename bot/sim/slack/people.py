@@ -309,7 +309,7 @@ def state_of(element: Json, value: Value) -> Json:
     if kind == "button":
         return {"type": kind}
     if kind == "plain_text_input":
-        return {"type": kind, "value": element.get("initial_value") if value is None else str(value)}
+        return {"type": kind, "value": element.get("initial_value") if value is None else str(value) or None}
     groups: list[Any] = element.get("option_groups") or []
     options = [*element.get("options", []), *(one for group in groups for one in group["options"])]
     known = {one["value"]: one for one in options}

@@ -81,7 +81,13 @@ class PretendSlack:
         self._api = WebApi(
             self._world, self.journal, self._refusals, bot_token=bot_token, app_token=app_token, scopes=scopes
         )
-        self._page = Page(self._workspace, self._people, token=self._page_token, commands=commands)
+        self._page = Page(
+            self._workspace,
+            self._people,
+            token=self._page_token,
+            commands=commands,
+            online=lambda: self.connections > 0,
+        )
         self._runner: web.AppRunner | None = None
 
     # ── life ──

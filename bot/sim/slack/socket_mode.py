@@ -89,7 +89,7 @@ class SocketMode:
             }
         )
         self._journal.note("connected", connections=len(self._sockets))
-        self._workspace.publish({"kind": "connections"})
+        self._tell_presence()
         try:
             async for message in ws:
                 if self._frozen:
@@ -101,8 +101,11 @@ class SocketMode:
         finally:
             self._sockets.pop(ws, None)
             self._journal.note("disconnected", connections=len(self._sockets))
-            self._workspace.publish({"kind": "connections"})
+            self._tell_presence()
         return ws
+
+    def _tell_presence(self) -> None:
+        self._workspace.publish({"kind": "presence", "for": None, "online": bool(self._sockets)})
 
     def _take(self, text: str) -> None:
         try:

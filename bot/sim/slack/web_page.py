@@ -38,12 +38,19 @@ class Page:
     """Serves the page to whoever has the token."""
 
     def __init__(
-        self, workspace: Workspace, people: People, *, token: str, commands: Mapping[str, Sequence[str]]
+        self,
+        workspace: Workspace,
+        people: People,
+        *,
+        token: str,
+        commands: Mapping[str, Sequence[str]],
+        online: Callable[[], bool],
     ) -> None:
         self._workspace = workspace
         self._people = people
         self._token = token
         self._commands = commands
+        self._online = online
         self._port = 0
         self._streams: set[asyncio.Queue[Json]] = set()
 
@@ -121,10 +128,9 @@ class Page:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        try:
-            viewer = self._workspace.user(request.query.get("as", "")).id
-        except KeyError as unknown:
-            raise web.HTTPNotFound(text=str(unknown)) from None
+        known = list(self._workspace.users)
+        viewer = request.query.get("as", "")
+        viewer = viewer if viewer in known else known[0]
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         queue = self._workspace.subscribe()
@@ -140,7 +146,10 @@ class Page:
                     continue
                 if change["kind"] == "closed":
                     break
-                if change["kind"] in {"message", "deleted", "view"} and change["for"] in {None, viewer}:
+                if change["kind"] in {"message", "deleted", "view", "presence"} and change["for"] in {
+                    None,
+                    viewer,
+                }:
                     await _send(response, change)
         except ConnectionError:
             pass  # the browser went away
@@ -160,6 +169,7 @@ class Page:
         stack = space.views.get(viewer, [])
         return {
             "me": viewer,
+            "online": self._online(),
             "bot": {"id": BOT_USER, "name": BOT_NAME},
             "users": [dataclasses.asdict(one) for one in space.users.values()],
             "channels": [{"id": one, "name": name} for one, name in space.channels.items()],

@@ -112,8 +112,8 @@ class Message:
     @property
     def words(self) -> str:
         """Everything a reader sees, one text a line; Slack shows `text` only when there are no blocks."""
-        shown = list(texts_of(self.all_blocks))
-        return "\n".join(shown if shown else [self.text])
+        own = texts_of(self.blocks) if self.blocks else [self.text]
+        return "\n".join([*own, *texts_of([one.get("blocks") for one in self.attachments])])
 
     @property
     def actions(self) -> list[str]:
