@@ -25,6 +25,9 @@ _ADMIN_BITS = {
     0x20: "resolution maint",
     0x40: "host name maint",
 }
+_DRAIN = 0x18
+_MAINT = 0x23
+"""Without 0x04, which stays set on a server that was `disabled` in the configuration and has long been put to work."""
 
 
 class Server(Facts):
@@ -111,7 +114,9 @@ def _row(row: dict[str, str], servers: dict[tuple[str, str], dict[str, Any]]) ->
             "weight": _count(row.get("weight")),
             "check": row.get("check_status", "").removeprefix("* ") or None,
         }
-        server.setdefault("drain", status.startswith("DRAIN") if status else None)
+        # A drained server that is also down shows as DOWN; only `show servers state` tells.
+        hidden = not status or status.startswith(("DOWN", "MAINT"))
+        server.setdefault("drain", None if hidden else status.startswith("DRAIN"))
         server.setdefault("maint", status.startswith("MAINT") if status else None)
     else:
         bits = _count(row.get("srv_admin_state"))
@@ -119,7 +124,7 @@ def _row(row: dict[str, str], servers: dict[tuple[str, str], dict[str, Any]]) ->
         server |= {"operation": _OPERATION.get(row.get("srv_op_state", "")), "admin": admin}
         server["weight"] = server.get("weight", _count(row.get("srv_uweight")))
         if bits is not None:
-            server |= {"drain": bool(bits & 0x18), "maint": bool(bits & 0x67)}
+            server |= {"drain": bool(bits & _DRAIN), "maint": bool(bits & _MAINT)}
 
 
 def _count(text: str | None) -> int | None:
