@@ -14,10 +14,7 @@ from typing import Any
 
 import yaml
 
-from bot.errors import SickbayError
-
-Path = tuple[str | int, ...]
-"""Keys and list positions from the root to a value."""
+from bot.errors import Path, SickbayError
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-_PATTERN = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
+_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -14,9 +14,11 @@ def parse(text: Any) -> timedelta:
     """Read `90s`; raise ValueError with the form wanted."""
     if isinstance(text, timedelta):
         return text
-    if not isinstance(text, str) or not (match := re.match(_PATTERN, text)):
+    if not isinstance(text, str) or not (match := re.fullmatch(_PATTERN, text)):
         raise ValueError(f"a duration needs its unit, like 30s, 10m or 2h, not {text!r}")
     unit = match[2]
+    if len(text) > 12:
+        raise ValueError(f"no duration is that long: {text!r}")
     return timedelta(seconds=float(text.removesuffix(unit)) * _UNITS[unit])
 
 

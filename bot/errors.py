@@ -1,5 +1,8 @@
 """The tree of errors a person may see: what happened, where, and what to do next."""
 
+Path = tuple[str | int, ...]
+"""Keys and list positions from the root of a file to a value."""
+
 
 class SickbayError(Exception):
     """Something a person can mend; its text is shown as it is, without a traceback."""
@@ -21,6 +24,6 @@ class Misplaced(ValueError):
     A plain ValueError is shown where the model begins; this one where the reader has to look.
     """
 
-    def __init__(self, path: tuple[str | int, ...], what: str) -> None:
+    def __init__(self, path: Path, what: str) -> None:
         super().__init__(what)
         self.path = path

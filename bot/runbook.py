@@ -5,15 +5,14 @@ silently dropped is worse than none. What cannot be said by types (expressions, 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bot.duration import Duration
-from bot.errors import SickbayError
-from bot.errors import Misplaced
+from bot.errors import Misplaced, SickbayError
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -80,7 +79,11 @@ class Input(Noun):
         return pattern
 
     @model_validator(mode="after")
-    def _default_fits(self) -> Self:
+    def _fits_itself(self) -> Self:
+        if self.pattern is not None and self.type != "string":
+            raise ValueError("`pattern` is for inputs of type string")
+        for choice in self.choices or ():
+            self.value(choice)
         if self.default is not None:
             self.value(self.default)
         return self
@@ -93,7 +96,7 @@ class Input(Noun):
 
         """
         if isinstance(given, str) and self.type != "string":
-            given = _READ[self.type](given)
+            given = _read(self.type, given)
         if not isinstance(given, _TYPES[self.type]) or (isinstance(given, bool) and self.type != "boolean"):
             raise ValueError(f"expected {self.type}, not {given!r}")
         if self.pattern is not None and (not isinstance(given, str) or not re.fullmatch(self.pattern, given)):
@@ -103,14 +106,18 @@ class Input(Noun):
         return given
 
 
-def _boolean(text: str) -> bool:
+def _read(wanted: str, text: str) -> bool | int | float:
+    """Read text as people type it: `8080`, `2.5`, `yes`."""
     words = {"true": True, "yes": True, "false": False, "no": False}
-    if text.lower() not in words:
-        raise ValueError(f"expected true or false, not {text!r}")
-    return words[text.lower()]
+    if wanted == "boolean" and text.lower() in words:
+        return words[text.lower()]
+    if wanted == "integer" and re.fullmatch(r"[-+]?[0-9]{1,18}", text):
+        return int(text)
+    if wanted == "number" and re.fullmatch(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?", text):
+        return float(text)
+    raise ValueError(f"expected {'true or false' if wanted == 'boolean' else wanted}, not {text!r}")
 
 
-_READ: dict[str, Callable[[str], Any]] = {"integer": int, "number": float, "boolean": _boolean}
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -145,12 +152,9 @@ class Step(Noun):
 
     @model_validator(mode="after")
     def _one_deed(self) -> Self:
-        if (self.run is None) == (self.uses is None):
-            raise ValueError("a step has either `run` or `uses`")
-        if self.uses is None and self.with_:
-            raise ValueError("`with` goes with `uses`")
-        if self.uses is not None and (self.parse or self.mutates is not None):
-            raise ValueError("`parse` and `mutates` go with `run`; a step kind knows both itself")
+        given = {name.rstrip("_") for name in self.model_fields_set if getattr(self, name) not in (None, {})}
+        if fault := deed(given):
+            raise ValueError(fault)
         return self
 
     @property
@@ -159,6 +163,23 @@ class Step(Noun):
         return self.name or self.uses or (self.run if isinstance(self.run, str) else " ".join(self.run or ()))
 
 
+def deed(given: Collection[str]) -> str:
+    """Say what is wrong with the keys of a step: it does one thing, and a step kind brings its own parser."""
+    if ("run" in given) == ("uses" in given):
+        return "a step has either `run` or `uses`"
+    if "run" in given and "with" in given:
+        return "`with` goes with `uses`"
+    if "uses" in given and ("parse" in given or "mutates" in given):
+        return "`parse` and `mutates` go with `run`; a step kind knows both itself"
+    return ""
+
+
+def used_twice(step_id: str) -> str:
+    """Say that two steps have one id."""
+    return f"step id `{step_id}` is used twice"
+
+
+NEEDS_VERIFY = "a mutate runbook needs `verify`: how is it known that it worked?"
 SECTIONS = ("steps", "verify", "rescue", "always")
 
 
@@ -230,10 +251,10 @@ class Runbook(Noun):
         for section in SECTIONS:
             for index, step in enumerate(getattr(self, section)):
                 if step.id in seen:
-                    raise Misplaced((section, index, "id"), f"step id `{step.id}` is used twice")
+                    raise Misplaced((section, index, "id"), used_twice(step.id))
                 seen.add(step.id)
         if self.kind == "mutate" and not self.verify:
-            raise ValueError("a mutate runbook needs `verify`: how is it known that it worked?")
+            raise ValueError(NEEDS_VERIFY)
         return self
 
     def answers(self, labels: dict[str, str]) -> bool:

@@ -8,10 +8,22 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bot.document import Document, Invalid, Mistake, Path, attempt, read
+from bot.document import Document, Invalid, Mistake, attempt, read
+from bot.errors import Path
 from bot.wording import explain
 
-__all__ = ["Document", "Invalid", "Mistake", "Path", "json_schema", "parse", "read", "validate"]
+__all__ = [
+    "Document",
+    "Invalid",
+    "Mistake",
+    "Path",
+    "attempt",
+    "faults",
+    "json_schema",
+    "parse",
+    "read",
+    "validate",
+]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,21 +47,28 @@ def parse(model: type[M], text: str | bytes, *, file: str) -> tuple[M, Document]
     return parsed, document
 
 
-def validate(model: type[M], document: Document, path: Path = (), *, data: Any = None) -> M:
-    """Make a model of what stands at `path` (or of `data`, where the caller changed it), strict about types.
+def validate(model: type[M], document: Document, path: Path = ()) -> M:
+    """Make a model of what stands at `path`.
 
     Raises:
         Invalid: with every mistake at its line.
 
     """
-    base = document.find(path)[0]
-    content = base.data if data is None else data
+    parsed, found = faults(model, document.find(path)[0].data, document=document, path=path)
+    if parsed is None:
+        raise Invalid([document.mistake((*path, *at), what, hint) for at, what, hint in found])
+    return parsed
+
+
+def faults(
+    model: type[M], data: Any, *, document: Document, path: Path = ()
+) -> tuple[M | None, list[tuple[Path, str, str]]]:
+    """Try `data` on a model; return the parsed model, or what is wrong, each with its path below `path` and a hint."""
     try:
         # By way of JSON, because pydantic's strict mode then still takes a list for a tuple and text for a path.
-        return model.model_validate_json(json.dumps(content), strict=True, by_alias=True, by_name=False)
+        return model.model_validate_json(json.dumps(data), strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
-        found = explain(model, error, content, lambda at: document.find((*path, *at))[0].source)
-        raise Invalid([document.mistake((*path, *at), what, hint) for at, what, hint in found]) from error
+        return None, list(explain(model, error, data, lambda at: document.find((*path, *at))[0].source))
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:

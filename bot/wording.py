@@ -14,8 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bot.document import Path
-from bot.errors import Misplaced
+from bot.errors import Misplaced, Path
 
 _WANTED = {
     "string": "text",

@@ -1,0 +1,138 @@
+"""Runbooks from their files: read, checked whole, and kept with their digest.
+
+One bad file hides nothing: all files are read, and all mistakes are told together.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.errors import SickbayError
+from bot.inventory import Inventory
+from bot.lint import KindSpec, lint
+from bot.runbook import Runbook
+from bot.schema import Invalid, Mistake, attempt, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A runbook that may run, and the text it was read from."""
+
+    runbook: Runbook
+    text: str
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
+    file: str
+
+
+def load_text(
+    text: str | bytes,
+    *,
+    file: str,
+    kinds: Mapping[str, KindSpec],
+    parsers: Collection[str],
+    inventory: Inventory | None = None,
+) -> Loaded:
+    """Make a runbook of a file's text.
+
+    Raises:
+        Invalid: with every mistake of YAML, types and language.
+
+    """
+    document, mistakes = attempt(text, file=file)
+    if document is None:
+        raise Invalid(mistakes)
+    mistakes += lint(document, kinds=kinds, parsers=parsers, inventory=inventory)
+    try:
+        runbook = validate(Runbook, document)
+    except Invalid as error:
+        raise Invalid([*mistakes, *error.mistakes]) from error
+    if mistakes:
+        raise Invalid(mistakes)
+    raw = text.encode() if isinstance(text, str) else text
+    return Loaded(runbook, raw.decode("utf-8-sig"), hashlib.sha256(raw).hexdigest(), file)
+
+
+def load_runbook(
+    path: Path, *, kinds: Mapping[str, KindSpec], parsers: Collection[str], inventory: Inventory | None = None
+) -> Loaded:
+    """Read one runbook.
+
+    Raises:
+        Invalid: with every mistake.
+        SickbayError: when the file cannot be read.
+
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise SickbayError(f"cannot be read: {reason}", where=str(path), advice="check the path") from error
+    return load_text(text, file=str(path), kinds=kinds, parsers=parsers, inventory=inventory)
+
+
+def load_library(
+    directories: Iterable[Path],
+    *,
+    kinds: Mapping[str, KindSpec],
+    parsers: Collection[str],
+    inventory: Inventory | None = None,
+) -> dict[str, Loaded]:
+    """Read every runbook (`*.yaml`, without the `*.test.yaml` beside them) of these directories, by name.
+
+    Raises:
+        Invalid: with the mistakes of all files.
+        SickbayError: when a directory is missing.
+
+    """
+    library: dict[str, Loaded] = {}
+    mistakes: list[Mistake] = []
+    for path in (path for directory in directories for path in runbook_files(directory)):
+        try:
+            loaded = load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory)
+        except Invalid as error:
+            mistakes += error.mistakes
+            continue
+        name = loaded.runbook.name
+        if name in library:
+            what = f"there are two runbooks `{name}`"
+            mistakes.append(Mistake(str(path), 1, 0, what, f"the other one is {library[name].file}"))
+        library.setdefault(name, loaded)
+    if mistakes:
+        raise Invalid(mistakes)
+    return library
+
+
+def runbook_files(directory: Path) -> list[Path]:
+    """List the runbooks of a directory, by name.
+
+    Raises:
+        SickbayError: when there is no such directory.
+
+    """
+    if not directory.is_dir():
+        raise SickbayError(
+            "no such directory of runbooks", where=str(directory), advice="mend `runbooks:` in sickbay.yaml"
+        )
+    found = (*directory.glob("*.yaml"), *directory.glob("*.yml"))
+    return sorted(path for path in found if not path.stem.endswith(".test"))
+
+
+def lint_files(
+    paths: Iterable[Path], *, kinds: Mapping[str, KindSpec], parsers: Collection[str]
+) -> tuple[int, list[Mistake]]:
+    """Check files, and all runbooks of folders; return how many were read, and every mistake.
+
+    Raises:
+        SickbayError: when a file or folder cannot be read.
+
+    """
+    files = [file for path in paths for file in (runbook_files(path) if path.is_dir() else [path])]
+    mistakes: list[Mistake] = []
+    for file in files:
+        try:
+            load_runbook(file, kinds=kinds, parsers=parsers)
+        except Invalid as error:
+            mistakes += error.mistakes
+    return len(files), mistakes
