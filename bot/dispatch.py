@@ -15,7 +15,7 @@ from bot import template
 from bot.alert import Alert
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
-from bot.lint import Loaded
+from bot.library import Loaded
 from bot.route import Route, lower
 from bot.run import Requester
 from bot.runbook import Mode, Runbook
