@@ -77,8 +77,13 @@ class Timeline:
         with self._db.write() as tx:
             tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"place": dict(place)}))
 
-    def first_time(self, key: str) -> bool:
-        """Note a delivery's key; false when it was noted before, so that a repeat can be ignored."""
-        with self._db.write() as tx:
-            statement = insert(seen).values(key=key, at=self._db.now()).on_conflict_do_nothing()
-            return tx.execute(statement).rowcount == 1
+    def first_time(self, key: str, tx: Connection | None = None) -> bool:
+        """Note a delivery's key; false when it was noted before, so that a repeat can be ignored.
+
+        Within the transaction of its effect, a delivery is either noted and done, or neither.
+        """
+        if tx is None:
+            with self._db.write() as own:
+                return self.first_time(key, own)
+        statement = insert(seen).values(key=key, at=self._db.now()).on_conflict_do_nothing()
+        return tx.execute(statement).rowcount == 1

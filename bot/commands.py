@@ -1,0 +1,241 @@
+"""The desk: does what people say, the same for Slack and the terminal, and answers with a card.
+
+Strangers may look at everything; what changes a host or decides about it takes somebody known under `people:`. Whether
+that somebody may approve is the approval rule's to say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from bot.approval import Person
+from bot.dispatch import values
+from bot.errors import SickbayError
+from bot.grammar import (
+    Cancel,
+    Check,
+    Command,
+    Decide,
+    Help,
+    ListHosts,
+    ListRunbooks,
+    Look,
+    Start,
+    parse,
+    usages,
+)
+from bot.inventory import Inventory, fold
+from bot.library import Loaded
+from bot.messages import (
+    Card,
+    help_card,
+    host_table,
+    incident_card,
+    incident_table,
+    notice,
+    refusal_card,
+    run_card,
+    run_table,
+    runbook_table,
+    say,
+)
+from bot.run import Requester
+from bot.store import Store
+from bot.views import incident_views, run_view
+
+CHECKS = ("gpu-check", "serving-check")
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who says something, and where the answer belongs."""
+
+    name: str
+    """What people read."""
+    person: Person | None = None
+    """Who it is under `people:`; None for strangers."""
+    via: str = "cli"
+    channel: str = ""
+    """Where runs are shown; empty: where the configuration says."""
+    thread: str | None = None
+    delivery: str = ""
+    """Names what was said once and for all, so that a repeated delivery starts nothing twice; empty: never repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered."""
+
+    card: Card
+    runs: tuple[int, ...] = ()
+    """Runs that were started."""
+    ok: bool = True
+
+
+class Commands:
+    """Does commands, each in one short transaction; never waits for a run."""
+
+    def __init__(
+        self,
+        store: Store,
+        inventory: Inventory,
+        library: Mapping[str, Loaded],
+        people: Mapping[str, Person],
+        *,
+        check: Sequence[str] = CHECKS,
+        channel: str = "",
+    ) -> None:
+        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else."""
+        self.people = people
+        self._store = store
+        self._inventory = inventory
+        self._library = library
+        self._check = check
+        self._channel = channel
+
+    def person_of(self, slack: str) -> Person | None:
+        """Return who this Slack user is under `people:`."""
+        return next((one for one in self.people.values() if slack and one.slack == slack), None)
+
+    def do(self, command: Command | str, asker: Asker) -> Reply:
+        """Do a command, or what a text says; a refusal is a reply too."""
+        try:
+            return self._do(parse(command) if isinstance(command, str) else command, asker)
+        except SickbayError as error:
+            return Reply(refusal_card(error), ok=False)
+
+    def _do(self, command: Command, asker: Asker) -> Reply:
+        match command:
+            case Help():
+                return Reply(help_card(usages()))
+            case Check(hosts):
+                return self._start([Start(name, hosts) for name in self._checks()], asker)
+            case Start():
+                return self._start([command], asker)
+            case ListHosts(hosts):
+                everything = tuple(self._inventory.hosts.values())
+                return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
+            case ListRunbooks():
+                books = [one.runbook for one in self._library.values() if one.runbook.by_command]
+                return Reply(runbook_table(books))
+            case Look():
+                return self._look(command)
+            case Decide():
+                return self._decide(command, asker)
+            case Cancel(run_id):
+                return self._cancel(run_id, asker)
+
+    # ── starting ──
+    def _checks(self) -> list[str]:
+        known = [name for name in self._check if name in self._library]
+        if not known:
+            raise SickbayError(
+                f"none of the checks is there: {', '.join(self._check) or 'none is named'}",
+                advice="mend `check:` and `runbooks:` in sickbay.yaml",
+            )
+        return known
+
+    def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
+        prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
+        runs = [
+            (loaded, self._hosts(loaded, one), values(loaded.runbook, one.inputs)) for loaded, one in prepared
+        ]
+        requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
+        with self._store.write() as tx:
+            if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
+                return Reply(notice(say("listing.again")))
+            ids = tuple(
+                self._store.runs.create(
+                    tx,
+                    runbook=loaded.runbook,
+                    digest=loaded.digest,
+                    hosts=hosts,
+                    inputs=inputs,
+                    mode=loaded.runbook.mode,
+                    requester=requester,
+                    channel=asker.channel or (self._channel if loaded.runbook.kind == "mutate" else ""),
+                    thread=asker.thread,
+                )
+                for loaded, hosts, inputs in runs
+            )
+        hosts = runs[0][1]
+        names = ", ".join(one.runbook.name for one, _, _ in runs)
+        asks = any(one.runbook.kind == "mutate" and one.runbook.mode == "approve" for one, _, _ in runs)
+        phrase = "listing.started_asks" if asks else "listing.started"
+        started = say(phrase, runbook=names, hosts=fold(hosts), id=", ".join(map(str, ids)))
+        return Reply(notice(started), ids)
+
+    def _loaded(self, name: str, asker: Asker) -> Loaded:
+        loaded = self._library.get(name)
+        if loaded is None:
+            near = get_close_matches(name, self._library, n=1)
+            hint = f"did you mean `{near[0]}`? " if near else ""
+            raise SickbayError(
+                f"there is no runbook `{name}`", advice=f"{hint}`runbooks` lists what there is"
+            )
+        book = loaded.runbook
+        if not book.by_command:
+            raise SickbayError(
+                f"`{name}` is not for people to start: it answers alerts",
+                advice="add `- command: true` to its triggers to allow it",
+            )
+        if book.kind == "mutate" and asker.person is None:
+            raise SickbayError(
+                f"`{name}` changes hosts, and I don't know you, {asker.name}",
+                advice="ask to be added under `people:` in sickbay.yaml; looking is free to all",
+            )
+        return loaded
+
+    def _hosts(self, loaded: Loaded, wanted: Start) -> tuple[str, ...]:
+        pattern = wanted.hosts or loaded.runbook.hosts
+        if not pattern or "{{" in pattern:
+            raise SickbayError(
+                f"`{loaded.runbook.name}` needs hosts", advice=f"write: run {loaded.runbook.name} HOSTS"
+            )
+        return tuple(host.name for host in self._inventory.select(pattern))
+
+    # ── looking ──
+    def _look(self, command: Look) -> Reply:
+        store, number = self._store, command.number
+        if command.at == "incidents":
+            if number is None:
+                return Reply(incident_table(store.incidents.newest()))
+            incident = store.incidents.get(number)
+            if incident is None:
+                raise SickbayError(f"there is no incident {number}", advice="`incidents` lists the newest")
+            return Reply(incident_card(incident, incident_views(store, incident)).without_buttons())
+        if number is None:
+            return Reply(run_table(store.runs.newest()))
+        run = store.runs.get(number)
+        if run is None:
+            raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
+        return Reply(run_card(run_view(store, run)).without_buttons())
+
+    # ── deciding ──
+    def _decide(self, command: Decide, asker: Asker) -> Reply:
+        person = self._known(asker, "decide about runs")
+        refused = self._store.approvals.decide(command.run, person, command.answer, command.digest)
+        if refused is not None:
+            raise SickbayError(refused)
+        word = "approved" if command.answer == "approve" else "denied"
+        return Reply(notice(say(f"listing.{word}", id=command.run)))
+
+    def _cancel(self, run_id: int, asker: Asker) -> Reply:
+        person = self._known(asker, "cancel runs")
+        run = self._store.runs.get(run_id)
+        if run is None:
+            raise SickbayError(f"there is no run {run_id}", advice="`runs` lists the newest")
+        if not self._store.runs.cancel(run_id, person.name):
+            how = (
+                f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
+            )
+            raise SickbayError(f"run {run_id} is {how}" if not run.state.ended else f"run {run_id} has {how}")
+        return Reply(notice(say("listing.cancelled", id=run_id)))
+
+    def _known(self, asker: Asker, what: str) -> Person:
+        if asker.person is None:
+            raise SickbayError(
+                f"I don't know you, {asker.name}, so you may not {what}",
+                advice="ask to be added under `people:` in sickbay.yaml",
+            )
+        return asker.person

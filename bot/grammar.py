@@ -1,0 +1,217 @@
+"""What people can say, wherever they say it: `/sickbay …`, `@sickbay …` and the command line share these words.
+
+Pure: text in, a command out, or an error that says what was meant. What Slack does to typed text (smart quotes, links
+around host names, escaped ampersands) is undone first.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal
+
+from bot.approval import Answer
+from bot.errors import SickbayError
+
+
+class Misunderstood(SickbayError):
+    """The text is no command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Show what can be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Run the usual checks."""
+
+    hosts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a runbook."""
+
+    runbook: str
+    hosts: str
+    """Empty: as the runbook says."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListHosts:
+    """Show hosts."""
+
+    hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRunbooks:
+    """Show runbooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Show incidents or runs: the newest, or one."""
+
+    at: Literal["incidents", "runs"]
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Answer a run's question."""
+
+    run: int
+    answer: Answer
+    digest: str | None = None
+    """The beginning of the digest of the plan that was seen; None: whatever is asked now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End a run."""
+
+    run: int
+
+
+Command = Help | Check | Start | ListHosts | ListRunbooks | Look | Decide | Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One word that begins a command."""
+
+    usage: str
+    says: str
+    read: Callable[[Sequence[str]], Command]
+
+
+def parse(text: str) -> Command:
+    """Read a command.
+
+    Raises:
+        Misunderstood: saying how it is written.
+
+    """
+    try:
+        words = shlex.split(undecorated(text))
+    except ValueError as error:
+        raise Misunderstood(
+            f"a quote is not closed in: {text.strip()}", advice="close it, or leave it out"
+        ) from error
+    if not words:
+        return Help()
+    name = words[0].lower()
+    verb = VERBS.get(name)
+    if verb is None:
+        near = get_close_matches(name, VERBS, n=1)
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        raise Misunderstood(f"I don't know `{words[0]}`", advice=f"{hint}`help` shows what you can say")
+    return verb.read(words[1:])
+
+
+def undecorated(text: str) -> str:
+    """Undo what Slack makes of typed text."""
+    text = re.sub(r"<(?:mailto:|https?://)[^|>]*\|([^>]*)>", r"\1", text)
+    text = re.sub(r"<!subteam\^[A-Z0-9]+\|@?([^>]*)>", r"@\1", text)
+    text = re.sub(r"<[@#][A-Z0-9]+\|[@#]?([^>]*)>", r"@\1", text)
+    text = re.sub(r"<(https?://[^>]*)>", r"\1", text)
+    for written, meant in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        text = text.replace(written, meant)
+    return text.translate(str.maketrans("“”„‟‘’‚‛\u00a0", "\"\"\"\"'''' "))
+
+
+def usages() -> list[tuple[str, str]]:
+    """Return every usage with what it does."""
+    return [(verb.usage, verb.says) for verb in VERBS.values()]
+
+
+def _help(words: Sequence[str]) -> Command:  # noqa: ARG001 - help takes anything
+    return Help()
+
+
+def _check(words: Sequence[str]) -> Command:
+    if not words:
+        raise _usage("check", "which hosts?")
+    return Check(",".join(words))
+
+
+def _run(words: Sequence[str]) -> Command:
+    if not words:
+        raise _usage("run", "which runbook?")
+    runbook, *rest = words
+    hosts = [word for word in rest if "=" not in word]
+    inputs: dict[str, str] = {}
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not equals:
+            continue
+        if not name:
+            raise _usage("run", f"`{word}` has no name before its `=`; write name=value without spaces")
+        if name in inputs:
+            raise _usage("run", f"`{name}` is given twice")
+        inputs[name] = value
+    return Start(runbook, ",".join(hosts), inputs)
+
+
+def _hosts(words: Sequence[str]) -> Command:
+    return ListHosts(",".join(words))
+
+
+def _runbooks(words: Sequence[str]) -> Command:
+    if words:
+        raise _usage("runbooks", "it takes nothing more")
+    return ListRunbooks()
+
+
+def _incidents(words: Sequence[str]) -> Command:
+    return Look("incidents", _one_number("incidents", words, needed=False))
+
+
+def _runs(words: Sequence[str]) -> Command:
+    return Look("runs", _one_number("runs", words, needed=False))
+
+
+def _approve(words: Sequence[str]) -> Command:
+    return Decide(_one_number("approve", words) or 0, "approve")
+
+
+def _deny(words: Sequence[str]) -> Command:
+    return Decide(_one_number("deny", words) or 0, "deny")
+
+
+def _cancel(words: Sequence[str]) -> Command:
+    return Cancel(_one_number("cancel", words) or 0)
+
+
+def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
+    if not words and not needed:
+        return None
+    if len(words) != 1:
+        raise _usage(verb, "it takes one number")
+    digits = words[0].lstrip("#")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10 and int(digits)):
+        raise _usage(verb, f"`{words[0]}` is not a number")
+    return int(digits)
+
+
+def _usage(verb: str, what: str) -> Misunderstood:
+    return Misunderstood(f"{verb}: {what}", advice=f"write: {VERBS[verb].usage}")
+
+
+VERBS: dict[str, Verb] = {
+    "help": Verb("help", "this", _help),
+    "check": Verb("check HOSTS", "look at GPUs and serving of these hosts; changes nothing", _check),
+    "run": Verb("run RUNBOOK HOSTS [name=value …]", "run a runbook; asks before it changes anything", _run),
+    "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
+    "runbooks": Verb("runbooks", "list what can be run", _runbooks),
+    "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
+    "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
+    "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
+    "deny": Verb("deny RUN", "say no to it", _deny),
+    "cancel": Verb("cancel RUN", "end a run", _cancel),
+}

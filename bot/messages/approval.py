@@ -1,0 +1,189 @@
+"""The question to people: who wants what done where, why, and until when; and the whole plan beside it.
+
+The card is small, because Slack carries a whole message along with every click; its buttons hold the run's number and
+the beginning of the plan's digest, nothing else.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import groupby
+
+from bot.approval import Approval, Person
+from bot.inventory import fold
+from bot.messages.card import (
+    Button,
+    Buttons,
+    Card,
+    Confirm,
+    Mention,
+    Node,
+    Note,
+    Output,
+    Text,
+    Title,
+    Words,
+    plain,
+)
+from bot.messages.progress import RunView
+from bot.messages.run import diagnosis_words, target
+from bot.messages.short import count, cut, line
+from bot.messages.words import join, say, text
+from bot.plan import Entry, Plan
+
+DIGEST = 12
+"""Letters of a plan's digest that people and buttons carry."""
+_DEEDS = 2
+_CALLED = 5
+
+
+def approval_card(
+    view: RunView, people: Mapping[str, Person] | None = None, now: datetime | None = None
+) -> Card:
+    """Show the question that a run asks, or how it was answered; `people` may be called, where it is asked."""
+    run, approval = view.run, view.approval
+    if approval is None:
+        raise ValueError(f"run {run.id} asks nobody")
+    names = {"runbook": run.runbook.name, "hosts": target(view)}
+    state = approval.state_at(now) if now is not None else approval.state
+    headline = say(f"approval.title_{state}", **names)
+    nodes: list[Node] = [Title(headline)]
+    if state == "pending":
+        if found := diagnosis_words(view, most=2):
+            nodes.append(Text(say("approval.why", found=found)))
+        nodes += [Text(words) for words in _deeds(run.plan)]
+        called = _called(approval, people or {})
+        nodes.append(Text(say("approval.who", called=called, until=approval.expires_at)))
+        nodes.append(Note(_asked_by(view, approval)))
+        nodes.append(Buttons(_buttons(view, approval)))
+    else:
+        nodes.append(Text(_outcome(approval)))
+        nodes.append(Note(_asked_by(view, approval)))
+    return Card(plain(headline), tuple(nodes), "busy" if state == "pending" else "plain")
+
+
+def _asked_by(view: RunView, approval: Approval) -> Words:
+    said = [decision for decision in approval.decisions if decision.answer == "approve"]
+    parts = [
+        say("approval.asked_by", name=approval.requester.name),
+        say("run.number", id=view.run.id),
+        say("approval.plan", digest=approval.digest[:DIGEST]),
+    ]
+    if approval.state == "pending" and said:
+        names = ", ".join(decision.person for decision in said)
+        parts.append(say("approval.so_far", given=len(said), required=approval.rule.required, names=names))
+    return join(parts)
+
+
+def _outcome(approval: Approval) -> Words:
+    last = approval.decisions[-1] if approval.decisions else None
+    if approval.state == "void":
+        return say("approval.void", note=approval.note)
+    if last is None or approval.state == "pending":
+        return say("approval.expired", at=approval.expires_at)
+    names = ", ".join(decision.person for decision in approval.decisions if decision.answer == last.answer)
+    return say(f"approval.{approval.state}", names=names, at=last.at)
+
+
+def _called(approval: Approval, people: Mapping[str, Person]) -> Words:
+    """Mention those who may decide, a few of them; the requester only where the rule lets them."""
+    may = [
+        person
+        for person in people.values()
+        if set(person.roles) & set(approval.rule.from_)
+        and (approval.rule.allow_requester or person.name != approval.requester.person)
+    ]
+    if not may:
+        return text(f"anybody with the role {' or '.join(approval.rule.from_)}")
+    called: list[Words] = [(Mention(person.name, person.slack),) for person in may[:_CALLED]]
+    if len(may) > _CALLED:
+        called.append(text(f"{len(may) - _CALLED} more"))
+    return join(called, ", ")
+
+
+def _deeds(plan: Plan | None) -> list[Words]:
+    """Name what would be changed, a command each where they are few."""
+    if plan is None:
+        return []
+    folded = [one for one in _folded(plan) if one[0].mutating and one[0].decision != "skip"]
+    main = [one for one in folded if one[0].section in ("steps", "verify")]
+    if not main:
+        return [say("approval.no_change")]
+    if len(main) <= _DEEDS:
+        return [_deed(entry, hosts) for entry, hosts in main]
+    titles = ", ".join(line(entry.title, 60) for entry, _ in main[1:5])
+    more = say("approval.more", titles=titles if len(main) <= 5 else f"{titles} …")
+    return [_deed(*main[0]), more]
+
+
+def _deed(entry: Entry, hosts: list[str]) -> Words:
+    where = entry.on or fold(hosts)
+    command = line(entry.text, 90)
+    title = line(entry.title, 60)
+    return say(
+        "approval.deed",
+        title=title if title != command else "",
+        command=command,
+        where=where,
+        later=entry.decision == "later",
+        note=line(entry.note, 80),
+    )
+
+
+def _buttons(view: RunView, approval: Approval) -> tuple[Button, Button]:
+    value = f"{view.run.id}:{approval.digest[:DIGEST]}"
+    what = f"{view.run.runbook.name} on {cut(target(view), 120)}"
+    approve = Confirm(f"Approve run {view.run.id}?", f"{what} begins at once.", "Approve")
+    deny = Confirm(f"Deny run {view.run.id}?", f"{what} is not done; the run ends.", "Deny")
+    return (
+        Button("approve", "Approve", value, "primary", approve),
+        Button("deny", "Deny", value, "danger", deny),
+    )
+
+
+def plan_card(plan: Plan, run_id: int | None = None) -> Card:
+    """Show everything a plan would do."""
+    number = f"run {run_id}" if run_id is not None else "this run"
+    headline = say("approval.plan_title", runbook=plan.runbook, number=number, digest=plan.digest[:DIGEST])
+    return Card(plain(headline), (Output(plan_text(plan), headline),))
+
+
+def plan_text(plan: Plan) -> str:
+    """Write a plan out: batch by batch, every command with its values, hosts alike together."""
+    lines: list[str] = []
+    for number, batch in enumerate(plan.batches, 1):
+        lines.append(f"batch {number} of {len(plan.batches)}: {fold(batch)}")
+        entries = [entry for entry in plan.entries if entry.host in batch]
+        for section, group in groupby(entries, key=lambda entry: entry.section):
+            lines.append(f"  {section}")
+            for entry, hosts in _alike(group):
+                lines += [f"    {part}" for part in _entry_lines(entry, hosts, batch)]
+    return "\n".join(lines)
+
+
+def _entry_lines(entry: Entry, hosts: list[str], batch: tuple[str, ...]) -> list[str]:
+    where = f" on {entry.on}" if entry.on else "" if len(hosts) == len(batch) else f" on {fold(hosts)}"
+    kind = "changes" if entry.mutating else "looks"
+    if entry.decision == "skip":
+        return [f"- {entry.title}{where}: skipped, {entry.note}"]
+    tries = f", up to {count(entry.retries + 1, 'try').replace('trys', 'tries')}" if entry.retries else ""
+    limit = f", at most {entry.timeout:g} s" if entry.timeout else ""
+    lines = [f"- {entry.title}{where} ({kind}{limit}{tries})"]
+    if entry.note:
+        lines.append(f"    {entry.note}")
+    lines += [f"    $ {command}" for command in entry.text.splitlines()]
+    lines += [f"      {name}={value!r}" for name, value in entry.env.items()]
+    return lines
+
+
+def _folded(plan: Plan) -> list[tuple[Entry, list[str]]]:
+    return _alike(plan.entries)
+
+
+def _alike(entries: Iterable[Entry]) -> list[tuple[Entry, list[str]]]:
+    """Put entries together that differ only in their host."""
+    groups: dict[tuple[object, ...], tuple[Entry, list[str]]] = {}
+    for entry in entries:
+        env = tuple(sorted(entry.env.items()))
+        key = (entry.section, entry.step, entry.decision, entry.note, entry.on, entry.text, env)
+        groups.setdefault(key, (entry, []))[1].append(entry.host)
+    return list(groups.values())

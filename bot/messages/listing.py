@@ -1,0 +1,137 @@
+"""Answers to people who look: help, hosts, runbooks, incidents, runs; and refusals."""
+
+from collections.abc import Iterable, Sequence
+
+from bot.errors import SickbayError
+from bot.incident import Incident
+from bot.inventory import Host, fold
+from bot.messages.card import Card, Facts, Node, Note, Plain, Table, Text, Title, Words, plain
+from bot.messages.short import count, line
+from bot.messages.words import say, text
+from bot.run import Run
+from bot.runbook import Runbook
+
+ROWS = 50
+_FOLD_FROM = 20
+
+
+def help_card(usages: Sequence[tuple[str, str]]) -> Card:
+    """List what people can say, as (usage, what it does)."""
+    pairs = tuple((usage, text(says)) for usage, says in usages)
+    nodes: tuple[Node, ...] = (
+        Title(say("listing.help")),
+        Facts(pairs),
+        Note(say("listing.help_hosts")),
+    )
+    return Card(plain(say("listing.help")), nodes)
+
+
+def host_table(hosts: Sequence[Host]) -> Card:
+    """List hosts; many hosts of the same groups are one row."""
+    if len(hosts) <= _FOLD_FROM:
+        columns: tuple[str, ...] = ("Host", "Address", "Groups", "Facts")
+        rows = [(host.name, host.address, _groups(host.groups), _vars(host)) for host in hosts]
+    else:
+        columns = ("Hosts", "Groups", "Facts", "Number")
+        alike: dict[tuple[str, str], list[str]] = {}
+        for host in hosts:
+            alike.setdefault((_groups(host.groups), _vars(host)), []).append(host.name)
+        rows = [(fold(names), *what, str(len(names))) for what, names in alike.items()]
+    return _table(count(len(hosts), "host"), columns, rows)
+
+
+def _groups(groups: Iterable[str]) -> str:
+    return " ".join(f"@{group}" for group in groups) or "–"
+
+
+def _vars(host: Host) -> str:
+    plainly = (f"{name}={value}" for name, value in host.vars.items() if not isinstance(value, dict | list))
+    return line(" ".join(plainly), 80) or "–"
+
+
+def runbook_table(books: Sequence[Runbook]) -> Card:
+    """List runbooks that people may start."""
+    rows = [
+        (
+            book.name,
+            "looks" if book.kind == "observe" else "changes",
+            line(book.description, 120),
+            _inputs(book),
+        )
+        for book in books
+    ]
+    return _table(count(len(books), "runbook"), ("Runbook", "Kind", "What for", "Inputs"), rows)
+
+
+def _inputs(book: Runbook) -> str:
+    return (
+        " ".join(f"{name}=…" if one.required else f"[{name}=…]" for name, one in book.inputs.items()) or "–"
+    )
+
+
+def incident_table(incidents: Sequence[Incident]) -> Card:
+    """List incidents, newest first."""
+    rows = [
+        (
+            str(one.id),
+            "recovered" if one.recovered_by and one.resolved_at is None else str(one.state),
+            one.severity or "–",
+            line(one.title, 100),
+            one.host or "–",
+            f"{one.opened_at:%m-%d %H:%M}",
+        )
+        for one in incidents
+    ]
+    columns = ("Incident", "State", "Severity", "What", "Host", "Since (UTC)")
+    return _table(count(len(incidents), "incident"), columns, rows)
+
+
+def run_table(runs: Sequence[Run]) -> Card:
+    """List runs, newest first."""
+    rows = [
+        (
+            str(run.id),
+            str(run.state),
+            str(run.verdict or "–"),
+            run.runbook.name,
+            line(fold(run.hosts), 60),
+            run.requester.name,
+            f"{run.created_at:%m-%d %H:%M}",
+        )
+        for run in runs
+    ]
+    columns = ("Run", "State", "Verdict", "Runbook", "Hosts", "By", "At (UTC)")
+    return _table(count(len(runs), "run"), columns, rows)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Card:
+    nodes: list[Node] = [Title(text(title, bold=True))]
+    if rows:
+        nodes.append(Table(columns, tuple(rows[:ROWS])))
+    if len(rows) > ROWS:
+        nodes.append(Note(say("listing.more", shown=ROWS, rows=len(rows))))
+    return Card(title, tuple(nodes))
+
+
+def refusal_card(error: SickbayError) -> Card:
+    """Say why something was not done, and what to do instead."""
+    what = f"{error.where}: {error.what}" if error.where else error.what
+    return refusal(what, error.advice)
+
+
+def refusal(what: str, advice: str = "") -> Card:
+    """Say no, why, and what to do instead."""
+    nodes: list[Node] = [Text((Plain("🚫 "), *text(what)))]
+    if advice:
+        nodes.append(Note(say("listing.advice", advice=advice)))
+    return Card(what, tuple(nodes), "unknown")
+
+
+def notice(words: Words) -> Card:
+    """Say one thing."""
+    return Card(plain(words), (Text(words),))
+
+
+def mishap_card(reference: str) -> Card:
+    """Say that something went wrong inside Sickbay; `reference` finds it in the log."""
+    return notice(say("listing.mishap", reference=reference))

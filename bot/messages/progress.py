@@ -1,0 +1,166 @@
+"""How far a run is, step by step, with hosts that answered alike folded into one line."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from bot.approval import Approval
+from bot.inventory import fold
+from bot.messages.card import Item, Mark, Plain, Words
+from bot.messages.short import count, line, took
+from bot.messages.words import join, say, text
+from bot.program import Record, ordered
+from bot.run import Attempt, Run, Status
+from bot.runbook import Step
+from bot.verdict import Verdict
+
+GROUPS = 6
+"""Lines under one step; the hosts beyond are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """All that is read of a run to show it."""
+
+    run: Run
+    record: Record
+    approval: Approval | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """What commands printed, by attempt key, of those attempts whose output is to be shown."""
+
+
+def mark_of(attempt: Attempt | None) -> Mark:
+    """Return how an attempt is marked; a check that found something wrong is not `done`."""
+    if attempt is None:
+        return "todo"
+    match attempt.status:
+        case Status.BEGUN:
+            return "busy"
+        case Status.SKIPPED:
+            return "skipped"
+        case Status.UNKNOWN:
+            return "unknown"
+        case Status.FAILED | Status.UNREACHABLE:
+            return "failed"
+        case Status.OK:
+            found: dict[Verdict | None, Mark] = {
+                Verdict.UNHEALTHY: "unhealthy",
+                Verdict.UNKNOWN: "unknown",
+            }
+            return found.get(attempt.verdict, "done")
+
+
+_WEIGHT: tuple[Mark, ...] = ("todo", "skipped", "done", "unknown", "unhealthy", "failed", "busy")
+
+
+def worst_mark(marks: Iterable[Mark]) -> Mark:
+    """Return the mark of a step on many hosts."""
+    return max(marks, key=_WEIGHT.index, default="todo")
+
+
+def shown_steps(view: RunView) -> list[tuple[str, Step]]:
+    """Return the steps worth a line: a rescue only once it began, and after the end only what was begun."""
+    seen = {attempt.step for attempt in view.record.all()}
+    over = view.run.state.ended
+    return [
+        (section, step)
+        for section, step in ordered(view.run.runbook)
+        if step.id in seen or not (over or section == "rescue")
+    ]
+
+
+def position(view: RunView) -> tuple[int, int, Step | None]:
+    """Return which step of how many is being done now, and the step."""
+    steps = [step for _, step in shown_steps(view)]
+    for number, step in enumerate(steps, 1):
+        attempts = [view.record.last(step.id, host) for host in view.run.hosts]
+        if any(attempt is None or not attempt.done for attempt in attempts):
+            return number, len(steps), step
+    return len(steps), len(steps), None
+
+
+def checklist(view: RunView) -> tuple[Item, ...]:
+    """Return one item for each step."""
+    return tuple(_item(view, number, step) for number, (_, step) in enumerate(shown_steps(view), 1))
+
+
+def _item(view: RunView, number: int, step: Step) -> Item:
+    hosts = view.run.hosts
+    attempts = {host: view.record.last(step.id, host) for host in hosts}
+    known = [attempt for attempt in attempts.values() if attempt is not None]
+    mark = worst_mark(mark_of(attempt) for attempt in known)
+    if mark in ("done", "skipped") and len(known) < len(hosts) and not view.run.state.ended:
+        mark = "busy"
+    head = join([text(f"{number} {line(step.title, 80)}", bold=mark == "busy"), text(_took(known))])
+    groups = _alike(attempts)
+    if len(groups) == 1 and len(hosts) > 1 and known:
+        return Item(mark, join([head, text(count(len(hosts), "host")), _said(groups[0][1])]))
+    if len(groups) == 1:
+        return Item(mark, join([head, _said(groups[0][1])]))
+    under = [
+        (Plain(fold(names), code=True), Plain(" "), *(_said(attempt) or text("not yet")))
+        for names, attempt in groups[:GROUPS]
+        if attempt is not None or not view.run.state.ended
+    ]
+    rest = sum(len(names) for names, _ in groups[GROUPS:])
+    if rest:
+        under.append(text(f"and {count(rest, 'more host')}, see the file"))
+    return Item(mark, head, tuple(under))
+
+
+def _alike(attempts: Mapping[str, Attempt | None]) -> list[tuple[list[str], Attempt | None]]:
+    """Group hosts whose attempts say the same; what is wrong comes first, then the larger groups."""
+    groups: dict[tuple[object, ...], tuple[list[str], Attempt | None]] = {}
+    for host, attempt in attempts.items():
+        key: tuple[object, ...] = ()
+        if attempt is not None:
+            key = (attempt.status, attempt.verdict, attempt.summary, attempt.number)
+        groups.setdefault(key, ([], attempt))[0].append(host)
+    return sorted(groups.values(), key=lambda one: (-_WEIGHT.index(mark_of(one[1])), -len(one[0])))
+
+
+def _said(attempt: Attempt | None) -> Words:
+    if attempt is None:
+        return ()
+    tries = say("run.tries", number=attempt.number) if attempt.number > 1 else ()
+    if attempt.status is Status.BEGUN:
+        return join([tries, say("run.since", at=attempt.begun_at)])
+    return join([tries, text(line(attempt.summary))])
+
+
+def _took(attempts: Sequence[Attempt]) -> str:
+    if not attempts or any(attempt.ended_at is None for attempt in attempts):
+        return ""
+    if all(attempt.status is Status.SKIPPED for attempt in attempts):
+        return ""
+    first = min(attempt.begun_at for attempt in attempts)
+    last = max(attempt.ended_at or attempt.begun_at for attempt in attempts)
+    return took(max(last - first, timedelta()))
+
+
+def diagnosis(view: RunView) -> list[tuple[list[str], str]]:
+    """Return what the checks of the first part found, hosts alike together."""
+    planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
+    looked = [step for step in view.run.runbook.steps if step.id not in planned]
+    found: dict[str, list[str]] = {}
+    for host in view.run.hosts:
+        attempts = [view.record.last(step.id, host) for step in looked]
+        said = [
+            line(attempt.summary, 120).rstrip(".")
+            for attempt in attempts
+            if attempt is not None and attempt.verdict is not None and attempt.summary
+        ]
+        if said:
+            found.setdefault("; ".join(said), []).append(host)
+    return [(hosts, what) for what, hosts in found.items()]
+
+
+def wrong(view: RunView) -> list[Attempt]:
+    """Return the newest attempts that failed or found something wrong, in the runbook's order."""
+    marks = ("failed", "unknown", "unhealthy")
+    return [
+        attempt
+        for _, step in ordered(view.run.runbook)
+        for host in view.run.hosts
+        if (attempt := view.record.last(step.id, host)) is not None and mark_of(attempt) in marks
+    ]

@@ -1,0 +1,54 @@
+"""The one place where Slack clients are made, so that none of them ever speaks to another address or without a limit.
+
+Two tempers: a patient one for answers to people, which retries by itself; and a plain one for the outbox, which has to
+see every refusal: it must not post twice when a connection broke, and a wait for one message must not hold up others.
+"""
+
+from typing import Any
+
+from slack_sdk.errors import SlackApiError
+from slack_sdk.http_retry.builtin_async_handlers import (
+    AsyncConnectionErrorRetryHandler,
+    AsyncRateLimitErrorRetryHandler,
+    AsyncServerErrorRetryHandler,
+)
+from slack_sdk.web.async_client import AsyncWebClient
+
+SLACK = "https://slack.com/api/"
+_TIMEOUT = 15
+
+
+def client(token: str, base_url: str = SLACK, *, patient: bool = True) -> AsyncWebClient:
+    """Return a client; `base_url` may point at a pretend Slack."""
+    handlers: list[Any] = []
+    if patient:
+        handlers = [
+            AsyncConnectionErrorRetryHandler(max_retry_count=1),
+            AsyncRateLimitErrorRetryHandler(max_retry_count=2),
+            AsyncServerErrorRetryHandler(max_retry_count=2),
+        ]
+    return AsyncWebClient(
+        token=token,
+        base_url=base_url if base_url.endswith("/") else f"{base_url}/",
+        timeout=_TIMEOUT,
+        retry_handlers=handlers,
+    )
+
+
+def error_of(error: SlackApiError) -> str:
+    """Return Slack's word for what is wrong, such as `channel_not_found`; empty when it gave none."""
+    try:
+        return str(error.response.get("error") or "")
+    except (AttributeError, ValueError):
+        return ""
+
+
+def wait_of(error: SlackApiError) -> float | None:
+    """Return the seconds that Slack wants to be left alone; None when it is not about that."""
+    response = error.response
+    if getattr(response, "status_code", 0) != 429 and error_of(error) != "ratelimited":
+        return None
+    headers = getattr(response, "headers", None) or {}
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
+    value = value[0] if isinstance(value, list) else value
+    return float(value) if value is not None and str(value).isdigit() else 1.0

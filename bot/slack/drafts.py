@@ -1,0 +1,153 @@
+"""Which messages there are, and what each says now: from the store to cards and places, read afresh every time.
+
+Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
+its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bot.approval import Person
+from bot.incident import Event
+from bot.messages import (
+    Card,
+    Mask,
+    RunView,
+    approval_card,
+    incident_card,
+    output_text,
+    plan_card,
+    plan_text,
+    run_card,
+)
+from bot.messages.short import TAIL
+from bot.program import Record
+from bot.run import Run
+from bot.store import Store
+from bot.views import incident_views, run_view
+
+Urgency = Literal[0, 1, 2]
+"""0: somebody is asked or has answered; 1: an end; 2: progress."""
+_LONG_PLAN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A text file to be uploaded once."""
+
+    name: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message as it should be now, and where it belongs."""
+
+    channel: str
+    card: Card | None = None
+    file: File | None = None
+    parent: str | None = None
+    """Key of the message whose thread it belongs in."""
+    thread: str | None = None
+    """The thread itself, when it is not one of ours."""
+
+
+def touched(event: Event) -> dict[str, Urgency]:
+    """Return the messages that an event may change, and how soon that should be seen."""
+    keys: dict[str, Urgency] = {}
+    urgency = _urgency(event.kind)
+    if event.incident_id is not None:
+        keys[f"incident:{event.incident_id}"] = urgency
+    if event.run_id is not None:
+        keys[f"run:{event.run_id}"] = urgency
+        if event.kind.startswith("approval.") or event.kind == "run.ended":
+            keys[f"approval:{event.run_id}"] = 0
+        if event.kind == "approval.asked":
+            keys[f"plan:{event.run_id}"] = 0
+        if event.kind == "run.ended":
+            keys[f"output:{event.run_id}"] = 1
+    return keys
+
+
+def _urgency(kind: str) -> Urgency:
+    if kind.startswith("approval."):
+        return 0
+    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.resolved", "incident.recovered")
+    return 1 if kind in ends else 2
+
+
+class Drafts:
+    """Reads the store; blocking, so the outbox asks from a thread."""
+
+    def __init__(self, store: Store, people: Mapping[str, Person], mask: Mask) -> None:
+        self._store = store
+        self._people = people
+        self._mask = mask
+
+    def of(self, key: str) -> Draft | None:
+        """Return what a message should be now; None when there is nothing to show."""
+        kind, _, number = key.partition(":")
+        if kind == "incident":
+            return self._incident(int(number))
+        run = self._store.runs.get(int(number))
+        if run is None or not run.channel:
+            return None
+        match kind:
+            case "run":
+                return self._draft(run, run_card(run_view(self._store, run)))
+            case "approval":
+                return self._approval(run)
+            case "plan":
+                return self._plan(run)
+            case "output":
+                return self._output(run)
+        return None
+
+    def _incident(self, incident_id: int) -> Draft | None:
+        incident = self._store.incidents.get(incident_id)
+        if incident is None or not incident.channel:
+            return None
+        card = incident_card(incident, incident_views(self._store, incident))
+        return Draft(incident.channel, self._mask.over(card))
+
+    def _draft(self, run: Run, card: Card) -> Draft:
+        parent = f"incident:{run.incident_id}" if run.incident_id is not None else None
+        return Draft(run.channel, self._mask.over(card), parent=parent, thread=run.thread)
+
+    def _below(self, run: Run, card: Card | None = None, file: File | None = None) -> Draft:
+        """Place something under a run: in the thread the run is in, else in the run's own."""
+        if run.incident_id is not None:
+            return Draft(run.channel, card, file, parent=f"incident:{run.incident_id}")
+        if run.thread:
+            return Draft(run.channel, card, file, thread=run.thread)
+        return Draft(run.channel, card, file, parent=f"run:{run.id}")
+
+    def _approval(self, run: Run) -> Draft | None:
+        view = run_view(self._store, run)
+        if view.approval is None:
+            return None
+        card = approval_card(view, self._people, self._store.now())
+        return self._below(run, self._mask.over(card))
+
+    def _plan(self, run: Run) -> Draft | None:
+        if run.plan is None:
+            return None
+        text = self._mask.text(plan_text(run.plan))
+        if len(text.splitlines()) <= _LONG_PLAN and len(text) < 2_500:
+            return self._below(run, self._mask.over(plan_card(run.plan, run.id)))
+        title = f"Plan of run {run.id}, {run.plan.digest[:12]}"
+        return self._below(run, file=File(f"run-{run.id}-plan.txt", title, text))
+
+    def _output(self, run: Run) -> Draft | None:
+        """Offer all that was printed as one file, when there is more than a message shows."""
+        attempts = [attempt for attempt in self._store.attempts.of(run.id) if attempt.done]
+        outputs = [(attempt, *self._store.attempts.output(attempt)) for attempt in attempts]
+        texts = [(attempt, out.text, err.text) for attempt, out, err in outputs]
+        long = any(out.count("\n") + err.count("\n") > TAIL for _, out, err in texts)
+        if not run.state.ended or not long:
+            return None
+        view = RunView(run, Record(attempts))
+        text = self._mask.text(output_text(view, texts))
+        return self._below(run, file=File(f"run-{run.id}-output.txt", f"Output of run {run.id}", text))
