@@ -1,0 +1,245 @@
+"""A command that changes something: sent once, and after that only asked about.
+
+first exchange ── whole answer ──────────────────────────────▶ its outcome
+     │ link breaks                 ┌── claimed: wait for it ─▶ its outcome
+     └─▶ connect again, ask ───────┼── never came: run it now, under the same claim
+                                   └── nobody can know ──────▶ Lost
+deadline or cancel: connect if need be, end the process group, or take the claim so that it never starts
+"""
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from bot.effect import Cancelled, Command, Finished, Lost, Outcome, Output, TimedOut, Unreachable
+from bot.inventory import Host
+from bot.ssh.once import Answer, Mode, Places, Request
+from bot.ssh.output import Keeper
+from bot.ssh.patience import Interrupted, Late, Patience, Unreached
+from bot.ssh.plain import HELD, Broken, no_shell, open_session
+from bot.ssh.pool import Pool
+from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
+from bot.ssh.settings import SshSettings
+from bot.ssh.wire import Link, Session
+
+PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)
+"""Seconds between two tries to reach a host again; the last one repeats."""
+LOOK = "look on the host what it did, then go on or undo by hand; it is never sent again by itself"
+
+
+@dataclass(slots=True)
+class Errand:
+    """One mutating command on its way to one host."""
+
+    pool: Pool
+    settings: SshSettings
+    places: Places
+    host: Host
+    command: Command
+    key: str
+    first_sent: datetime | None
+    cancel: threading.Event
+    began: float = field(default_factory=time.monotonic)
+    sent: float | None = None
+    """When this errand first sent it, on the monotonic clock."""
+
+    def run(self) -> Outcome:
+        """Run it, or find out what became of it."""
+        patience = self._patience(self.settings.connect_timeout + self.settings.login_timeout)
+        tries = 0
+        while True:
+            try:
+                result = self._exchange("resume" if self._may_have_started else "run", patience)
+            except Late:
+                return self._end(cancelled=False)
+            except Interrupted:
+                return self._end(cancelled=True)
+            if isinstance(result, Answer):
+                if (
+                    not result.complete
+                ):  # it ended, but something it left behind holds its output: ask for what there is
+                    continue
+                return self._outcome(result)
+            if isinstance(result, Unreachable):
+                if not self._may_have_started:
+                    return result
+                if result.layer in {"host key", "login"}:
+                    return Lost(
+                        f"it was sent, and now the host cannot be asked: {result.reason}", result.advice
+                    )
+            if self.sent is not None and tries == 0:
+                patience = self._patience(0)
+            if not self._pause(tries, patience):
+                return self._end(cancelled=self.cancel.is_set())
+            tries += 1
+
+    @property
+    def _may_have_started(self) -> bool:
+        return self.sent is not None or self.first_sent is not None
+
+    @property
+    def _age(self) -> float:
+        if self.first_sent is not None:
+            sent = self.first_sent if self.first_sent.tzinfo else self.first_sent.replace(tzinfo=UTC)
+            return (datetime.now(UTC) - sent).total_seconds()
+        return 0.0 if self.sent is None else time.monotonic() - self.sent
+
+    def _patience(self, more: float) -> Patience:
+        start = self.began if self.sent is None else self.sent
+        return Patience(start + self.command.timeout + more, self.cancel)
+
+    def _pause(self, tries: int, patience: Patience) -> bool:
+        """Wait before the next try; false when there is no time left for one."""
+        self.cancel.wait(min(PAUSES[min(tries, len(PAUSES) - 1)], patience.left))
+        return patience.left > 0 and not self.cancel.is_set()
+
+    def _exchange(self, mode: Mode, patience: Patience) -> Answer | Unreachable | Broken:
+        """Ask the host once.
+
+        Raises:
+            Late, Interrupted: when the waiting ended before the answer did.
+
+        """
+        try:
+            with self.pool.lease(self.host, patience) as lease:
+                result = self._ask(lease.link, mode, patience)
+                if isinstance(result, Broken):
+                    self.pool.discard(self.host, lease.link)
+                return result
+        except Unreached as refused:
+            return refused.outcome
+
+    def _ask(self, link: Link, mode: Mode, patience: Patience) -> Answer | Unreachable | Broken:
+        request = Request(
+            mode=mode,
+            key=self.key,
+            command=self.command,
+            user=self.host.user or self.settings.user,
+            age=self._age,
+            grace=self.settings.kill_grace,
+            places=self.places,
+        )
+        text = request.script
+        answer, complaints = Answer(request.nonce), Keeper()
+        session = open_session(link, answer, complaints, self.settings, patience.cancel)
+        if isinstance(session, Cancelled):
+            raise Interrupted
+        if not isinstance(session, Session):
+            return session
+        try:
+            if mode == "run" and self.sent is None:
+                self.sent = time.monotonic()
+                patience = self._patience(0)
+            session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, text, patience)
+            session.wait(patience, lambda: answer.complete or bool(answer.exit_code) or _over(session))
+            if not answer.complete:
+                with suppress(Late):
+                    session.wait(
+                        Patience.of(HELD, patience.cancel), lambda: answer.complete or session.closed
+                    )
+        finally:
+            session.close()
+        if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
+            link.needs_setsid = True
+            return self._ask(link, mode, patience)
+        if answer.complete or answer.exit_code:
+            return answer
+        if session.refused:
+            return Unreachable(
+                "channel", "the server runs no commands for this account", "is there a ForceCommand?"
+            )
+        if session.ended and not answer.started:
+            return no_shell(session, answer.noise + complaints.output.data)
+        return Broken(link.farewell or "the connection was cut")
+
+    def _end(self, *, cancelled: bool) -> Outcome:
+        """End the command on the host, or see that it never starts there."""
+        if not self._may_have_started:
+            if cancelled:
+                return Cancelled(Output(), Output(), ended=True)
+            return Unreachable("channel", "all sessions to this host were busy", "ask again later")
+        settings = self.settings
+        within = settings.connect_timeout + settings.login_timeout + settings.kill_grace + 5.0
+        patience = Patience.of(within, threading.Event())
+        reason = "no answer"
+        for tries in range(20):
+            try:
+                result = self._exchange("kill", patience)
+            except Late:
+                break
+            if isinstance(result, Answer):
+                return self._killed(result, cancelled=cancelled)
+            reason = result.reason if isinstance(result, Unreachable) else result.why
+            if isinstance(result, Unreachable) and result.layer in {"host key", "login"}:
+                break
+            time.sleep(min(PAUSES[min(tries, 2)], patience.left))
+        what = "it was cancelled" if cancelled else f"it had not ended after {self.command.timeout:g} s"
+        return Lost(f"{what}, and the host could not be told to end it: {reason}", LOOK)
+
+    def _killed(self, answer: Answer, *, cancelled: bool) -> Outcome:
+        match answer.word:
+            case "KILLED" | "STUCK" | "VOID":
+                ended = answer.word != "STUCK"
+                if cancelled:
+                    return Cancelled(answer.stdout, answer.stderr, ended)
+                return TimedOut(
+                    time.monotonic() - (self.sent or self.began), answer.stdout, answer.stderr, ended
+                )
+            case _:
+                return self._outcome(answer)
+
+    def _outcome(self, answer: Answer) -> Outcome:
+        match answer.word:
+            case "DONE":
+                seconds = time.monotonic() - (self.sent or self.began)
+                if answer.exit_code.isdigit():
+                    return Finished(int(answer.exit_code), answer.stdout, answer.stderr, None, seconds)
+                return Finished(None, answer.stdout, answer.stderr, answer.exit_code, seconds)
+            case "RUNNING":
+                return self._end(cancelled=False)
+            case "VOID":
+                return Cancelled(Output(), Output(), ended=True)
+            case "REBOOTED":
+                return Lost("the host was rebooted while it ran", LOOK)
+            case "LOST":
+                return Lost("its processes are gone and left no result: something killed them", LOOK)
+            case "FORGOTTEN":
+                return Lost(
+                    "the host does not know it, and was started anew or has cleaned up since it was sent",
+                    LOOK,
+                )
+            case "UNKNOWN":
+                return Lost("another copy of it was about to start and said no more", LOOK)
+            case _:
+                return self._refused(answer.word)
+
+    def _refused(self, word: str) -> Outcome:
+        why, advice = {
+            "NOSTATE": (
+                "no directory on the host can hold the command's state: "
+                + ", ".join(
+                    f"{place}/.sickbay-{self.host.user or self.settings.user}" for place in self.places.state
+                ),
+                "one of them must be the login user's own, a real directory, mode 700, on a disk with room",
+            ),
+            "NOPROC": (
+                "/proc cannot be read on the host",
+                "commands that change something need Linux with /proc",
+            ),
+            "NOGROUP": (
+                "the SSH server gives commands no process group of their own",
+                "install setsid (util-linux) there, or use OpenSSH's sshd",
+            ),
+        }.get(
+            word,
+            (f"the host's answer {word!r} makes no sense", "is something rewriting the output of its shell?"),
+        )
+        if self.first_sent is not None:
+            return Lost(f"it was sent before, and now: {why}", advice)
+        return Unreachable("channel", why, advice)
+
+
+def _over(session: Session) -> bool:
+    return session.closed or session.ended

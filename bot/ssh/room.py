@@ -1,0 +1,77 @@
+"""The room's face: one object that runs commands on hosts, whatever the network does."""
+
+import threading
+from datetime import datetime
+
+from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
+from bot.inventory import Host
+from bot.ssh.mutate import Errand
+from bot.ssh.once import Places
+from bot.ssh.patience import Interrupted, Late, Patience, Unreached
+from bot.ssh.plain import Broken, run_plain
+from bot.ssh.pool import Pool
+from bot.ssh.settings import SshSettings
+
+
+class Ssh:
+    """Runs commands over SSH; safe to share between threads.
+
+    A command that changes something goes through the once-only wrapper, so that whatever breaks it is either known
+    how it ended, or said that nobody knows.
+    """
+
+    def __init__(self, settings: SshSettings, places: Places | None = None) -> None:
+        self._settings = settings
+        self._places = places or Places()
+        self._pool = Pool(settings)
+
+    def run(
+        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
+    ) -> Outcome:
+        """Run `command` on `host` and wait for its outcome; never raises for what a host or a network does.
+
+        Raises:
+            SickbayError: when the command cannot be written as shell text at all.
+
+        """
+        if not command.mutating:
+            return self._look(host, command, cancel)
+        errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, cancel)
+        return errand.run()
+
+    def probe(self, host: Host) -> Finished | Unreachable:
+        """Log in and run `true`: says which layer is at fault when a host cannot be used."""
+        outcome = self._look(host, Command("true", timeout=self._settings.login_timeout), threading.Event())
+        if isinstance(outcome, Finished | Unreachable):
+            return outcome
+        return Unreachable(
+            "channel",
+            f"logged in, but `true` did not end within {self._settings.login_timeout:g} s",
+            "can a person log in there and get a prompt? a hung disk or home directory looks like this",
+        )
+
+    def close(self) -> None:
+        """End all connections."""
+        self._pool.close()
+
+    def _look(self, host: Host, command: Command, cancel: threading.Event) -> Outcome:
+        # a command waits for its turn as long as it may run: its own time begins when it is sent
+        patience = Patience.of(
+            command.timeout + self._settings.connect_timeout + self._settings.login_timeout, cancel
+        )
+        for last in (False, True):
+            try:
+                with self._pool.lease(host, patience) as lease:
+                    outcome = run_plain(lease.link, command, self._settings, cancel)
+                    if not isinstance(outcome, Broken):
+                        return outcome
+                    self._pool.discard(host, lease.link)
+                    if lease.fresh or last:
+                        return Unreachable("link", outcome.why, "ask again")
+            except Unreached as refused:
+                return refused.outcome
+            except Late:
+                return Unreachable("channel", "all sessions to this host were busy", "ask again later")
+            except Interrupted:
+                return Cancelled(Output(), Output(), ended=True)
+        raise AssertionError("unreachable")
