@@ -194,7 +194,7 @@ def test_show_stat_lists_servers_without_frontends_and_backends() -> None:
     assert [(s.name, s.status, s.sessions, s.queued, s.drain, s.maint) for s in servers] == [
         ("gpu-01", "UP", 5, 0, False, False),
         ("gpu-02", "DRAIN", 2, 1, True, False),
-        ("gpu-03", "MAINT", 0, 0, False, True),
+        ("gpu-03", "MAINT", 0, 0, None, True),
     ]
     assert (servers[0].backend, servers[0].weight, servers[0].check) == ("be_vllm", 100, "L7OK")
     assert (servers[0].operation, servers[0].admin) == (None, None)
