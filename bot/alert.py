@@ -41,6 +41,17 @@ class Alert:
 
     @property
     def machines(self) -> list[str]:
-        """What the labels call the machine, most exact first, ports removed."""
+        """What the labels call the machine, most exact first, without schemes, paths and ports."""
         named = [self.labels[label] for label in HOST_LABELS if self.labels.get(label)]
-        return [name.rsplit(":", 1)[0] if name.rpartition(":")[2].isdigit() else name for name in named]
+        return [machine for name in named if (machine := _machine(name))]
+
+
+def _machine(name: str) -> str:
+    """Read `gpu-03`, `gpu-03:9400`, `[fd00::3]:9400`, and the address of a probe, `http://gpu-03:8000/health`."""
+    name = name.split("://", 1)[-1].split("/", 1)[0].strip()
+    if name.startswith("["):
+        return name[1:].split("]", 1)[0]
+    if name.count(":") > 1:  # an IPv6 address without a port
+        return name
+    before, colon, port = name.partition(":")
+    return before if colon and port.isdecimal() else name

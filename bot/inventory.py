@@ -4,15 +4,24 @@ Host sets are ClusterShell's, which operators know: `gpu[01-16]`, `@serving`, `g
 A set names hosts of the inventory only, so no label of an alert can bring in a machine of its own.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from ClusterShell.NodeSet import NodeSet, NodeSetException, NodeSetExternalError
-from ClusterShell.NodeUtils import GroupResolver, GroupSource, GroupSourceError
+from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException, NodeSetExternalError
+from ClusterShell.NodeUtils import GroupResolver, GroupResolverError, GroupSource, GroupSourceError
+from ClusterShell.RangeSet import RangeSetException
 
 from bot.errors import SickbayError
+
+WIDEST = 10_000
+"""Names that one host set may stand for."""
+_REFUSED = (
+    NodeSetException, NodeSetExternalError, GroupSourceError, GroupResolverError, RangeSetException, ValueError, LookupError, TypeError,
+)  # fmt: skip
+"""What ClusterShell raises for what is no host set; the last three by accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,9 @@ class Inventory:
         members: dict[str, list[str]] = {}
         for host in hosts:
             if host.name in self.hosts:
-                raise SickbayError(f"host {host.name} is in the inventory twice", advice="keep one of the two")
+                raise SickbayError(
+                    f"host {host.name} is in the inventory twice", advice="keep one of the two"
+                )
             self.hosts[host.name] = host
             for group in host.groups:
                 members.setdefault(group, []).append(host.name)
@@ -55,9 +66,10 @@ class Inventory:
             SickbayError: when the set is malformed, empty, or names an unknown host or group.
 
         """
+        narrow(pattern)
         try:
             names = list(NodeSet(pattern.strip(), resolver=self._resolver))
-        except (NodeSetException, NodeSetExternalError, GroupSourceError) as error:
+        except _REFUSED as error:
             raise SickbayError(
                 f"{pattern!r} is not a host set: {error}",
                 advice="write hosts like gpu-03, gpu-[01-16], @group, @a&@b, gpu-[01-16]!@maintenance",
@@ -72,6 +84,43 @@ class Inventory:
                 f"no such host: {fold(unknown)}", advice=f"{hint}`sickbay hosts` lists what there is"
             )
         return tuple(self.hosts[name] for name in names)
+
+
+def expand(pattern: str) -> list[str]:
+    """Write out the names of a host set without groups, in the order of their numbers.
+
+    Raises:
+        SickbayError: when it is malformed or too wide.
+
+    """
+    narrow(pattern)
+    try:
+        return list(NodeSet(pattern, resolver=RESOLVER_NOGROUP))
+    except _REFUSED as error:
+        raise SickbayError(
+            f"{pattern!r} names no hosts: {error}", advice="write hosts like gpu-03 or gpu-[01-16]"
+        ) from error
+
+
+def narrow(pattern: str) -> None:
+    """Refuse ranges that nobody means, before they are written out in memory.
+
+    Raises:
+        SickbayError: for more than `WIDEST` names.
+
+    """
+    wide = 1
+    for inside in re.findall(r"\[([^\]]*)\]", pattern):
+        bounds = re.findall(r"([0-9]+)-([0-9]+)", inside)
+        if any(len(end) > 9 for _, end in bounds):
+            wide = WIDEST + 1
+            break
+        wide *= max(1, sum(int(end) - int(start) + 1 for start, end in bounds if int(end) >= int(start)))
+    if wide > WIDEST:
+        shown = pattern if len(pattern) <= 60 else f"{pattern[:57]}…"
+        raise SickbayError(
+            f"{shown!r} stands for more than {WIDEST:,} hosts", advice="write a narrower range"
+        )
 
 
 def fold(names: Iterable[str]) -> str:
