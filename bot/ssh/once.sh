@@ -185,7 +185,7 @@ sb_round() {
 	# "F+P records in" counts the reads, full and partial; there may be a warning in front of it.
 	sb_line=${sb_line%% records in*}
 	sb_line=${sb_line##*[!0-9+]}
-	[ $((sb_line)) -ge 64 ] && return 0
+	[ "$(($sb_line))" -ge 64 ] && return 0
 	sb_over=yes
 	return 1
 }
