@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.facts import Facts, FactsError, curl, docker_inspect, haproxy, vllm
-from bot.facts.registry import PARSERS
 
 CONTAINER: dict[str, Any] = {
     "Id": "8d1f00aa55",
@@ -257,10 +256,6 @@ def test_an_older_curl_without_a_message_is_read() -> None:
 def test_text_without_the_line_of_curl_is_refused(text: str) -> None:
     with pytest.raises(FactsError, match="expected the line that curl"):
         curl.parse(text)
-
-
-def test_every_parser_has_the_name_that_runbooks_use() -> None:
-    assert set(PARSERS) == {"curl", "docker_inspect", "haproxy", "kernel_log", "nvidia_smi", "vllm"}
 
 
 WHOLE: list[tuple[Callable[[str], Facts], str]] = [

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import asyncssh
 import paramiko
 import pytest
 
-from bot.effect import Finished, Output
+from bot.effect import Command, Finished, Output
 from bot.facts import curl, docker_inspect, haproxy, kernel_log, nvidia_smi, vllm
 from bot.facts.gpu_verdict import judge
+from bot.inventory import Host
 from bot.sim.fleet import PretendFleet, Timing
+from bot.ssh import Ssh, SshSettings
 from bot.steps import KINDS
 from bot.steps.kind import Judgement
 from bot.verdict import Verdict
@@ -32,7 +35,8 @@ class Client:
     """A plain SSH client that knows the fleet's keys."""
 
     def __init__(self, fleet: PretendFleet, directory: Path) -> None:
-        self.paths = fleet.write_files(directory)
+        paths = fleet.write_files(directory)
+        self.known_hosts, self.key = paths["known_hosts"], paths["identity_file"]
         self.hosts = {host["name"]: host for host in fleet.inventory()}
 
     @asynccontextmanager
@@ -41,8 +45,8 @@ class Client:
         host = self.hosts[name]
         how = {
             "username": host["user"],
-            "known_hosts": str(self.paths.known_hosts),
-            "client_keys": [str(self.paths.client_key)],
+            "known_hosts": str(self.known_hosts),
+            "client_keys": [str(self.key)],
             "agent_path": None,
             "config": [],
         }
@@ -186,6 +190,7 @@ async def test_a_restart_clears_the_stall_after_a_time_of_refused_connections(
     fleet: PretendFleet, client: Client
 ) -> None:
     fleet.stall("gpu-04")
+    assert fleet.stalled("gpu-04")
     before = docker_inspect.parse(await client.say("gpu-04", "docker inspect vllm")).containers[0].started_at
     done = await client.run("gpu-04", "docker restart -t 1 -- vllm")
     assert (done.exit_status, done.stdout) == (0, "vllm\n")
@@ -200,6 +205,7 @@ async def test_a_restart_clears_the_stall_after_a_time_of_refused_connections(
         return curl.parse(await client.say("gpu-04", f"{CURL} {URL}/health")).http_code
 
     await until(code, 200)
+    assert not fleet.stalled("gpu-04")
     await until(lambda: grown(client, "gpu-04", 0), wanted=True)
 
 
@@ -362,23 +368,39 @@ async def test_only_the_generated_key_and_user_come_in(client: Client) -> None:
 
 
 async def test_each_host_has_a_key_of_its_own(client: Client) -> None:
-    text = client.paths.known_hosts.read_text()
+    text = client.known_hosts.read_text()
     assert len({line.split()[2] for line in text.splitlines()}) == 9
-    client.paths.known_hosts.with_name("other").write_text(text.replace("127.0.1.1]", "127.0.1.99]"))
+    client.known_hosts.with_name("other").write_text(text.replace("127.0.1.1]", "127.0.1.99]"))
     with pytest.raises(asyncssh.HostKeyNotVerifiable):
-        async with client.connect("gpu-01", known_hosts=str(client.paths.known_hosts.with_name("other"))):
+        async with client.connect("gpu-01", known_hosts=str(client.known_hosts.with_name("other"))):
             pass
+
+
+def test_a_mutating_command_sent_twice_by_the_ssh_room_runs_once(client: Client) -> None:
+    settings = SshSettings(known_hosts=client.known_hosts, identity_files=(client.key,), user="sickbay")
+    place = client.hosts["gpu-02"]
+    host = Host(place["name"], place["address"], place["port"])
+    command = Command("echo started >>$HOME/starts; wc -l <$HOME/starts", mutating=True, timeout=10)
+    ssh = Ssh(settings)
+    try:
+        answers = [
+            ssh.run(host, command, key="run1/restart/gpu-02/1", first_sent=sent, cancel=threading.Event())
+            for sent in (None, datetime.now(UTC))
+        ]
+    finally:
+        ssh.close()
+    assert [isinstance(answer, Finished) and answer.stdout.text.strip() for answer in answers] == ["1", "1"]
 
 
 def test_paramiko_gets_in_and_out(client: Client) -> None:
     host = client.hosts["gpu-01"]
     with paramiko.SSHClient() as ssh:
-        ssh.load_host_keys(str(client.paths.known_hosts))
+        ssh.load_host_keys(str(client.known_hosts))
         ssh.connect(
             host["address"],
             host["port"],
             host["user"],
-            key_filename=str(client.paths.client_key),
+            key_filename=str(client.key),
             allow_agent=False,
             look_for_keys=False,
         )

@@ -6,7 +6,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -23,14 +22,6 @@ T = TypeVar("T")
 USER = "sickbay"
 _TRIES = 20
 """Ports tried before hosts get different ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Files a client needs."""
-
-    known_hosts: Path
-    client_key: Path
 
 
 class PretendFleet:
@@ -96,9 +87,9 @@ class PretendFleet:
             self._loop = self._thread = None
             shutil.rmtree(self._root, ignore_errors=True)
 
-    def write_files(self, directory: Path) -> Paths:
-        """Write the known_hosts file and the client's key into a directory."""
-        paths = Paths(known_hosts=directory / "known_hosts", client_key=directory / "id_ed25519")
+    def write_files(self, directory: Path) -> dict[str, Path]:
+        """Write what a client needs into a directory; returns the paths as `known_hosts` and `identity_file`."""
+        known_hosts, identity = directory / "known_hosts", directory / "id_ed25519"
         lines = []
         for place in self._places:
             port = self._ports[place.name]
@@ -108,10 +99,10 @@ class PretendFleet:
             public = self._host_keys[place.name].export_public_key().decode().strip()
             lines.append(f"{names} {public}\n")
         directory.mkdir(parents=True, exist_ok=True)
-        paths.known_hosts.write_text("".join(lines))
-        paths.client_key.touch(mode=0o600)
-        paths.client_key.write_bytes(self._client_key.export_private_key("openssh"))
-        return paths
+        known_hosts.write_text("".join(lines))
+        identity.touch(mode=0o600)
+        identity.write_bytes(self._client_key.export_private_key("openssh"))
+        return {"known_hosts": known_hosts, "identity_file": identity}
 
     def inventory(self) -> list[dict[str, Any]]:
         """Return the hosts as an inventory lists them."""
@@ -142,6 +133,17 @@ class PretendFleet:
     def stall(self, name: str, ago: float = 0.0) -> None:
         """Let vLLM on a host hang since some seconds: `/health` says 200, requests run, no token comes out."""
         self._do(lambda: self._world.stall(name, ago))
+
+    def stalled(self, name: str) -> bool:
+        """Tell whether no token can come out of a host's vLLM: it hangs, is stopped, or still loads its model."""
+
+        def look() -> bool:
+            replica = self._world.hosts[name].replica
+            return (
+                replica is None or replica.stalled_at is not None or not replica.serving(self._world.clock())
+            )
+
+        return self._do(look)
 
     def lose_gpu(self, name: str, index: int = 4) -> None:
         """Let a GPU fall off the bus (Xid 79); vLLM, which spans all eight, hangs with it."""
