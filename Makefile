@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+WHICH_PYTHON := import sys; print(sys.base_prefix, sys.version)
 PACKAGES := openssh-server haproxy socat prometheus-alertmanager docker.io busybox-static chromium fonts-noto-color-emoji
 
 .PHONY: help demo test lint lock packages clean
@@ -32,6 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' || { \
 	  echo "Sickbay needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
 	       "Next: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test "$$($(VENV)/bin/python -c '$(WHICH_PYTHON)' 2>&1)" = "$$($(PYTHON) -c '$(WHICH_PYTHON)')" || rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment. Next, on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing from requirements.lock into $(VENV) ..."

@@ -11,6 +11,7 @@ from collections.abc import Generator
 import pytest
 
 STRICT = "SICKBAY_NO_SKIP"
+REFUSAL = f"left out, and {STRICT}=1 allows no leaving out: "
 
 
 def _strict() -> bool:
@@ -26,7 +27,7 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure; an expected failure (`xfail`) is no skip."""
     if _strict() and report.skipped and not hasattr(report, "wasxfail"):
-        report.longrepr = f"left out, and {STRICT}=1 allows no leaving out: {_reason(report)}"
+        report.longrepr = REFUSAL + _reason(report)
         report.outcome = "failed"
 
 
@@ -48,7 +49,16 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out, once per reason."""
-    reasons = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))
+    reports = [
+        report
+        for outcome in ("skipped", "failed", "error")
+        for report in terminalreporter.getreports(outcome)
+    ]
+    reasons = Counter(
+        _reason(report).removeprefix(REFUSAL)
+        for report in reports
+        if report.skipped or _reason(report).startswith(REFUSAL)
+    )
     terminalreporter.section("left out")
     if not reasons:
         terminalreporter.line("Nothing was left out.")
