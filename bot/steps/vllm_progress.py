@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from bot.duration import Duration, write
+from bot.duration import Duration
 from bot.effect import Command, Finished
 from bot.facts import FactsError, vllm
 from bot.facts.vllm import Vllm
@@ -97,7 +97,7 @@ def _page(text: str) -> str:
 
 
 def _compare(arguments: Arguments, first: Vllm, second: Vllm, seconds: float) -> Judgement:
-    window = write(arguments.window)
+    window = f"{arguments.window.total_seconds():g} s"
     moved = _moved(first, second)
     tokens = _difference(first.generation_tokens, second.generation_tokens)
     facts: dict[str, Any] = {
@@ -109,7 +109,7 @@ def _compare(arguments: Arguments, first: Vllm, second: Vllm, seconds: float) ->
         "idle": moved is False and not (first.running or second.running),
         "moved": moved,
     }
-    queue = f", {second.waiting} wait" if second.waiting else ""
+    queue = f", {second.waiting} in the queue" if second.waiting else ""
 
     def judged(verdict: Verdict | None, summary: str, advice: str = "") -> Judgement:
         return Judgement(ok=True, summary=summary, verdict=verdict, facts=facts, advice=advice)
@@ -120,20 +120,20 @@ def _compare(arguments: Arguments, first: Vllm, second: Vllm, seconds: float) ->
         )
     if moved:
         rate = f"{facts['tokens_per_s']} tokens/s" if tokens else "progress, no whole token yet"
-        return judged(Verdict.HEALTHY, f"{rate}, {_count(second.running)} run{queue}")
+        return judged(Verdict.HEALTHY, f"{rate}, {_count(second.running, 'run')}{queue}")
     if first.running is None or second.running is None:
         return judged(
             Verdict.UNKNOWN, f"nothing moved in {window}, and vLLM does not say how many requests run"
         )
     if first.running and second.running:
-        return judged(Verdict.UNHEALTHY, f"no token in {window} while {_count(second.running)} run{queue}")
+        return judged(Verdict.UNHEALTHY, f"no token in {window} while {_count(second.running, 'run')}{queue}")
     if second.running:
-        return judged(None, f"{_count(second.running)} began just now: too early to say")
+        return judged(None, f"{_count(second.running, 'began', 'began')} just now: too early to say")
     if first.running:
-        return judged(Verdict.UNKNOWN, f"{_count(first.running)} went away without a token")
+        return judged(Verdict.UNKNOWN, f"{_count(first.running, 'went', 'went')} away without a token")
     if second.waiting:
         return judged(
-            Verdict.UNKNOWN, f"{_count(second.waiting)} wait, none runs, and nothing moved in {window}"
+            Verdict.UNKNOWN, f"{_count(second.waiting, 'wait')}, none runs, and nothing moved in {window}"
         )
     return judged(None, "idle: nothing to progress")
 
@@ -155,5 +155,7 @@ def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
 
 
-def _count(requests: int | None) -> str:
-    return "1 request" if requests == 1 else f"{'some' if requests is None else requests} requests"
+def _count(requests: int | None, verb: str, of_one: str = "") -> str:
+    if requests == 1:
+        return f"1 request {of_one or f'{verb}s'}"
+    return f"{'some' if requests is None else requests} requests {verb}"
