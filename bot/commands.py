@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from bot.approval import Person
-from bot.dispatch import values
 from bot.errors import SickbayError
 from bot.grammar import (
     Cancel,
@@ -138,7 +137,7 @@ class Commands:
     def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
         prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
         runs = [
-            (loaded, self._hosts(loaded, one), values(loaded.runbook, one.inputs)) for loaded, one in prepared
+            (loaded, self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
         requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
         with self._store.write() as tx:

@@ -30,7 +30,7 @@ from bot.messages.card import (
     Tone,
     Words,
 )
-from bot.messages.short import cut
+from bot.messages.short import clean, cut
 from bot.slack import limits
 
 Json = dict[str, Any]
@@ -54,7 +54,6 @@ _COLOURS: dict[Tone, str] = {
 }
 _URL = re.compile(r"https?://[^\s<>|]{1,2000}")
 _USER = re.compile(r"[UW][A-Z0-9]{2,20}")
-_UNPRINTABLE = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +103,6 @@ def plain_content(card: Card) -> Content:
 def escape(text: str) -> str:
     """Write text so that Slack reads no mention, link or command in it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def clean(text: str) -> str:
-    """Take out terminal colours, control characters and halves of surrogates."""
-    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    "))
 
 
 class _Budget:

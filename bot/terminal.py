@@ -1,0 +1,92 @@
+"""Cards in the terminal, with rich: the same words as in Slack, times in this machine's zone.
+
+Everything is put in as rich `Text`, never as markup: square brackets in an output stay square brackets.
+"""
+
+from rich.console import Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text as Line
+
+from bot.messages.card import (
+    MARKS,
+    Buttons,
+    Card,
+    Checklist,
+    Facts,
+    Node,
+    Note,
+    Output,
+    Plain,
+    Span,
+    Table,
+    Text,
+    Time,
+    Title,
+    Words,
+)
+from bot.messages.short import clean
+
+_STYLES = {
+    "busy": "bold",
+    "failed": "red",
+    "unhealthy": "red",
+    "unknown": "yellow",
+    "todo": "dim",
+    "skipped": "dim",
+}
+
+
+def render(card: Card) -> RenderableType:
+    """Return a card as something rich prints."""
+    return Group(*(part for node in card.nodes for part in _node(node)))
+
+
+def _node(node: Node) -> list[RenderableType]:
+    match node:
+        case Title(words) | Text(words):
+            return [_line(words)]
+        case Note(words):
+            return [_line(words, "dim")]
+        case Facts(pairs):
+            grid = Grid.grid(padding=(0, 2))
+            for name, words in pairs:
+                grid.add_row(Line(name, "bold"), _line(words))
+            return [grid]
+        case Table(columns, rows):
+            table = Grid(box=None, pad_edge=False, header_style="dim")
+            for column in columns:
+                table.add_column(Line(column), overflow="fold")
+            for row in rows:
+                table.add_row(*(Line(clean(cell)) for cell in row))
+            return [table]
+        case Checklist(items):
+            lines: list[RenderableType] = []
+            for item in items:
+                lines.append(_line((Plain(f"{MARKS[item.mark]} "), *item.words), _STYLES.get(item.mark, "")))
+                lines += [_line((Plain("     "), *words)) for words in item.under]
+            return lines
+        case Output(text, caption):
+            head = [_line(caption)] if caption else []
+            return [*head, *(Line(f"    {line}", "dim") for line in clean(text).splitlines())]
+        case Buttons():
+            return []
+
+
+def _line(words: Words, style: str = "") -> Line:
+    line = Line(style=style)
+    for span in words:
+        line.append(_written(span), _style(span))
+    return line
+
+
+def _written(span: Span) -> str:
+    if isinstance(span, Time):
+        local = span.at.astimezone()
+        return f"{local:%Y-%m-%d %H:%M}" if span.date else f"{local:%H:%M}"
+    return clean(span.text)
+
+
+def _style(span: Span) -> str:
+    if isinstance(span, Plain):
+        return " ".join(name for name, wanted in (("bold", span.bold), ("cyan", span.code)) if wanted)
+    return ""
