@@ -1,10 +1,17 @@
 """A route: which alerts become which action, where they are shown, and how bold Sickbay may be."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bot.runbook import MODES, Match, Mode, Name, Noun, matches
+
+Channel = Annotated[
+    str,
+    Field(pattern=r"^#?[^\sA-Z#@.,:]{1,80}$|^[CG][A-Z0-9]{8,}$"),
+    AfterValidator(lambda name: name.removeprefix("#")),
+]
+"""A Slack channel by name, with or without `#`, or by id."""
 
 
 class Route(Noun):
@@ -13,7 +20,7 @@ class Route(Noun):
     match: Match = Field({}, description="labels the alert must carry; empty matches all")
     runbook: Name | None = Field(None, description="empty: the first runbook whose alert trigger matches")
     hosts: str = Field("", description="a host set; empty: as the runbook says, else the alert's own host")
-    channel: str = Field("", description="Slack channel; empty: the default channel")
+    channel: Channel | None = Field(None, description="Slack channel; none: the default channel")
     mode: Mode = Field("approve", description="may only lower the runbook's own mode")
     inputs: dict[str, Any] = Field({})
     group_by: list[str] = Field(

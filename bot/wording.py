@@ -160,7 +160,8 @@ def _say(model: type[BaseModel], finding: _Finding) -> tuple[Path, str, str]:
         hint = near(value, re.findall(r"'([^']*)'", expected)) if isinstance(value, str) else ""
         return path, f"{_key(path)}expected {expected.replace(chr(39), '`')}, not {show(value)}", hint
     if kind == "string_pattern_mismatch":
-        return path, f"{_key(path)}{show(value)} does not match {context['pattern']}", ""
+        what = f"{_key(path)}{show(value)} does not match {context['pattern']}"
+        return path, what, _described(model, finding.error["loc"])
     if kind == "string_too_short" and context["min_length"] == 1:
         return path, f"{_key(path)}must not be empty", ""
     if kind in _LIMITS:
@@ -205,6 +206,17 @@ def _meant(model: type[BaseModel], loc: tuple[str | int, ...], key: str) -> str:
         return f"did you mean `{slips[key]}`?"
     keys = [field.alias or name for each in models for name, field in each.model_fields.items()]
     return near(key, keys) or (f"known here: {', '.join(keys)}" if 0 < len(keys) <= 12 else "")
+
+
+def _described(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
+    """What the model says about a field."""
+    fields = (
+        field
+        for each in _models_at([model], loc[:-1])
+        for name, field in each.model_fields.items()
+        if loc[-1] in (name, field.alias)
+    )
+    return next((field.description for field in fields if field.description), "")
 
 
 def _models_at(types: list[Any], loc: tuple[str | int, ...]) -> list[type[BaseModel]]:

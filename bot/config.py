@@ -1,0 +1,258 @@
+"""From sickbay.yaml to a checked configuration: found, read, and held against the runbooks.
+
+Secrets come from the environment only, so that the file can be shown, shared and kept in a repository; a token found in
+it is refused without being repeated. Paths are read from where the file lies.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bot import template
+from bot.errors import Misplaced, SickbayError
+from bot.library import Loaded
+from bot.route import Route
+from bot.runbook import MODES, Runbook
+from bot.schema import Document, Invalid, Mistake, attempt, validate
+from bot.settings import Config, HostSection, Secrets, SshSection, machines
+from bot.wording import near
+
+__all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load"]
+
+_TOKEN = re.compile(r"\b(xox[a-z]|xapp)-[\w-]{4,}", re.IGNORECASE)
+_SECRETS = {
+    ("slack", "token"): "SLACK_BOT_TOKEN",
+    ("slack", "bot_token"): "SLACK_BOT_TOKEN",
+    ("slack", "app_token"): "SLACK_APP_TOKEN",
+    ("slack", "signing_secret"): "SLACK_SIGNING_SECRET",
+    ("alerts", "alertmanager", "secret"): "SICKBAY_ALERTMANAGER_SECRET",
+}
+
+
+def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
+    """Read a configuration.
+
+    Raises:
+        Invalid: with every mistake at its line.
+        SickbayError: when the file cannot be read.
+
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SickbayError(
+            f"cannot be read: {error.strerror or error}", where=str(path), advice="check the path"
+        ) from error
+    document, mistakes = attempt(text, file=str(path))
+    if document is None:
+        raise Invalid(mistakes)
+    tokens = list(_tokens(document))
+    if tokens:
+        raise Invalid(tokens)  # alone, because any other mistake might show the token
+    mistakes += _cross(document)
+    try:
+        config = validate(Config, document)
+    except Invalid as error:
+        raise Invalid([*mistakes, *error.mistakes]) from error
+    if mistakes:
+        raise Invalid(mistakes)
+    return _anchored(config, path.resolve().parent, _home(environ)), document
+
+
+def _anchored(config: Config, folder: Path, home: Path) -> Config:
+    """Read relative paths from where the file lies, and `~` as the environment says."""
+
+    def place(path: Path) -> Path:
+        return home / path.relative_to("~") if path.parts[:1] == ("~",) else folder / path
+
+    files = tuple(place(file) for file in config.ssh.identity_files)
+    ssh = config.ssh.model_copy(
+        update={"known_hosts": place(config.ssh.known_hosts), "identity_files": files}
+    )
+    store = config.store.model_copy(update={"path": place(config.store.path)})
+    return config.model_copy(
+        update={"store": store, "runbooks": tuple(map(place, config.runbooks)), "ssh": ssh}
+    )
+
+
+def _tokens(document: Document) -> Iterator[Mistake]:
+    """Find secrets in the file, without repeating them."""
+    for path, text in _leaves(document.data):
+        variable = _SECRETS.get(tuple(part for part in path if isinstance(part, str)))
+        if variable is None and isinstance(text, str) and (token := _TOKEN.search(text)):
+            variable = "SLACK_APP_TOKEN" if token[1].lower() == "xapp" else "SLACK_BOT_TOKEN"
+        if variable is not None:
+            yield document.mistake(
+                path,
+                "a secret does not belong in this file",
+                f"remove it, and set {variable} in the environment",
+            )
+
+
+def _leaves(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            if isinstance(key, str) and _TOKEN.search(key):
+                yield path, key
+            yield from _leaves(value, (*path, key))
+    else:
+        yield path, data
+
+
+def _cross(document: Document) -> list[Mistake]:
+    """Check what several entries say together: hosts and people given twice, routes that never come into play."""
+    data = document.data if isinstance(document.data, dict) else {}
+    return [
+        *_hosts(document, data.get("hosts")),
+        *_people(document, data.get("people")),
+        *_shadowed(document, data.get("routes")),
+    ]
+
+
+def _hosts(document: Document, hosts: Any) -> Iterator[Mistake]:
+    names: dict[str, int] = {}
+    addresses: dict[tuple[str, int], str] = {}
+    for key in hosts if isinstance(hosts, dict) else ():
+        path = ("hosts", key)
+        try:
+            section = validate(HostSection, document, path)
+        except Invalid:
+            continue  # told with the whole
+        try:
+            found = machines(key, section)
+        except Misplaced as error:
+            yield document.mistake((*path, *error.path), str(error))
+            continue
+        for host in found:
+            if host.name in names:
+                yield document.mistake(
+                    path, f"host {host.name} is given twice", f"first on line {names[host.name]}"
+                )
+                break
+            names[host.name] = document.line(path)
+            place = (host.address, host.port)
+            if place in addresses:
+                what = f"{host.name} has the address of {addresses[place]}: {host.address}:{host.port}"
+                yield document.mistake((*path, "address"), what, "one machine is one host")
+                break
+            addresses[place] = host.name
+
+
+def _people(document: Document, people: Any) -> Iterator[Mistake]:
+    known: dict[str, str] = {}
+    for name, person in people.items() if isinstance(people, dict) else ():
+        member = person.get("slack") if isinstance(person, dict) else None
+        if isinstance(member, str) and member:
+            if member in known:
+                yield document.mistake(
+                    ("people", name, "slack"), f"{member} is {known[member]} already", "one id is one person"
+                )
+            known.setdefault(member, name)
+
+
+def _shadowed(document: Document, routes: Any) -> Iterator[Mistake]:
+    routes = routes if isinstance(routes, list) else []
+    for index, route in enumerate(routes[:-1]):
+        if isinstance(route, dict) and not route.get("match"):
+            yield document.mistake(
+                ("routes", index),
+                "this route takes every alert, so the routes below are never reached",
+                "move it to the end",
+            )
+
+
+def find_config(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
+    """Find the configuration: the one named, else the first of the usual places.
+
+    Raises:
+        SickbayError: when there is none; it lists the places.
+
+    """
+    if explicit is not None or environ.get("SICKBAY_CONFIG"):
+        named = explicit or Path(environ["SICKBAY_CONFIG"]).expanduser()
+        if named.is_file():
+            return named
+        by = "--config" if explicit else "SICKBAY_CONFIG"
+        raise SickbayError(f"there is no file {named}", where=by, advice="name a sickbay.yaml that exists")
+    settings = Path(environ.get("XDG_CONFIG_HOME") or _home(environ) / ".config")
+    places = [cwd / "sickbay.yaml", settings / "sickbay" / "sickbay.yaml"]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = "".join(f"\n    {place}" for place in places)
+    raise SickbayError(
+        f"there is no configuration; looked at --config, $SICKBAY_CONFIG and{looked}",
+        advice="write a sickbay.yaml (the README shows one), or try `sickbay demo`",
+    )
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or Path.home())
+
+
+def check_routes(config: Config, document: Document, library: Mapping[str, Loaded]) -> list[Mistake]:
+    """Return every route, and every runbook of `check`, that could not do what it says."""
+    mistakes: list[Mistake] = []
+    for index, route in enumerate(config.routes):
+        mistakes += _route(config, document, library, route, ("routes", index))
+    if "check" in config.model_fields_set:
+        for index, name in enumerate(config.check):
+            if name not in library:
+                mistakes.append(document.mistake(("check", index), *_missing(name, library)))
+            elif library[name].runbook.kind != "observe":
+                what = f"`{name}` changes hosts, and a check only looks"
+                mistakes.append(
+                    document.mistake(("check", index), what, "name runbooks with `kind: observe`")
+                )
+    return mistakes
+
+
+def _route(
+    config: Config, document: Document, library: Mapping[str, Loaded], route: Route, path: tuple[str, int]
+) -> Iterator[Mistake]:
+    if route.runbook is not None and route.runbook not in library:
+        yield document.mistake((*path, "runbook"), *_missing(route.runbook, library))
+    elif route.runbook is not None:
+        for key, what, hint in _started(route, library[route.runbook].runbook):
+            yield document.mistake((*path, key), what, hint)
+    elif route.inputs:
+        yield document.mistake(
+            (*path, "inputs"), "`inputs` without `runbook`", "name the runbook they are for"
+        )
+    if route.hosts:
+        try:
+            for name in sorted(_read(route.hosts)):
+                if name.split(".")[0] != "alert":
+                    yield document.mistake(
+                        (*path, "hosts"), f"unknown name `{name}`", "only `alert` is known here"
+                    )
+            if "{{" not in route.hosts:
+                config.inventory.select(route.hosts)
+        except SickbayError as error:
+            yield document.mistake((*path, "hosts"), error.what, error.advice)
+
+
+def _started(route: Route, book: Runbook) -> Iterator[tuple[str, str, str]]:
+    """Can an alert start this runbook as the route says?"""
+    if not any(trigger.alert for trigger in book.triggers):
+        yield "runbook", f"`{book.name}` is not started by alerts", "give it a trigger `alert: {match: …}`"
+    if "mode" in route.model_fields_set and MODES.index(route.mode) > MODES.index(book.mode):
+        yield (
+            "mode",
+            f"`{book.name}` has the mode `{book.mode}`, and a route may only lower it",
+            "change the runbook",
+        )
+    try:
+        book.fill(route.inputs)
+    except SickbayError as error:
+        yield "inputs", error.what, error.advice
+
+
+def _missing(name: str, library: Mapping[str, Loaded]) -> tuple[str, str]:
+    hint = near(name, library) or f"there is: {', '.join(sorted(library)) or 'none'}"
+    return f"there is no runbook `{name}`", hint
+
+
+def _read(hosts: str) -> set[str]:
+    return {name for piece in template.pieces(hosts) if piece.is_value for name in template.names(piece.text)}
