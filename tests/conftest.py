@@ -3,6 +3,7 @@
 from tests.parts.chromium import chromium
 from tests.parts.dockerd import dockerd
 from tests.parts.noskip import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary
+from tests.parts.sshd import shared_sshd, sshd
 
 __all__ = [
     "chromium",
@@ -10,4 +11,6 @@ __all__ = [
     "pytest_make_collect_report",
     "pytest_runtest_makereport",
     "pytest_terminal_summary",
+    "shared_sshd",
+    "sshd",
 ]

@@ -3,12 +3,14 @@
 Why a room of its own: what can go wrong between two machines is decided here once, and comes out as a type
 (`bot.effect.Outcome`), never as an exception and never as a guess. From outside, only `Ssh` and `SshSettings` are used.
 
-    room.py         Ssh: run, probe, close
-    plain.py        commands that only look          plain.sh   runs on the host
-    once.py         commands that change something   once.sh    runs on the host
-    pool.py         warm connections                 login.py   from an address to a login
-    identity.py     host keys and private keys       known_hosts.py
-    wire.py         Paramiko's transport, tuned      patience.py, output.py, script.py, settings.py
+    room.py                  Ssh: run, probe, connection, close
+    plain.py, plain.sh       commands that only look: the bot's side and the host's
+    once.py, once.sh         commands that change something, and mutate.py, which sends them and asks about them
+    pool.py, login.py        warm connections; from an address to a login
+    identity.py              host keys and private keys, with known_hosts.py
+    files.py                 Fabric's put and get over the same connections
+    wire.py, session.py      Paramiko's transport and channel, tuned
+    script.py, output.py, patience.py, settings.py
 """
 
 from bot.ssh.room import Ssh

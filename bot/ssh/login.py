@@ -49,8 +49,10 @@ def connect(
     sock = _dial(host, settings, cancel)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.dead_after * 1000))
+    options = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    for name, value in {**options, "TCP_USER_TIMEOUT": int(settings.dead_after * 1000)}.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     try:
         link = Link(sock, keepalive=settings.keepalive, dead_after=settings.dead_after)
     except BaseException:
@@ -109,13 +111,13 @@ def _connect(sock: socket.socket, address: Any, patience: Patience) -> int:
 def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
     """Look the address up; the system's resolver cannot be stopped, so it works in a thread of its own."""
     answer: list[tuple[int, Any]] = []
-    problem: list[OSError] = []
+    problem: list[Exception] = []
 
     def look_up(flags: int = 0) -> None:
         try:
             found = socket.getaddrinfo(host.address, host.port, type=socket.SOCK_STREAM, flags=flags)
             answer.extend((family, address) for family, _, _, _, address in found)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name at all, such as `a..b`
             problem.append(error)
 
     look_up(socket.AI_NUMERICHOST)
@@ -143,7 +145,7 @@ def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
         raise Unreached(
             Unreachable(
                 "dns",
-                f"the name {host.address} cannot be resolved: {problem[0].strerror}",
+                f"the name {host.address} cannot be resolved: {getattr(problem[0], 'strerror', None) or problem[0]}",
                 "check the address in the inventory and the name server",
             )
         )

@@ -21,8 +21,9 @@ from bot.ssh.patience import Interrupted, Late, Patience, Unreached
 from bot.ssh.plain import HELD, Broken, no_shell, open_session
 from bot.ssh.pool import Pool
 from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
+from bot.ssh.session import Session
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import Link, Session
+from bot.ssh.wire import Link
 
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)
 """Seconds between two tries to reach a host again; the last one repeats."""
@@ -44,6 +45,8 @@ class Errand:
     began: float = field(default_factory=time.monotonic)
     sent: float | None = None
     """When this errand first sent it, on the monotonic clock."""
+    _replaced: bool = False
+    """Was a kept connection of no use, and replaced?"""
 
     def run(self) -> Outcome:
         """Run it, or find out what became of it."""
@@ -106,7 +109,10 @@ class Errand:
             with self.pool.lease(self.host, patience) as lease:
                 result = self._ask(lease.link, mode, patience)
                 if isinstance(result, Broken):
-                    self.pool.discard(self.host, lease.link)
+                    self.pool.discard(self.host, lease.link, keep_sessions=result.full)
+                    if not self._may_have_started and (lease.fresh or self._replaced):
+                        return result.outcome
+                    self._replaced = True
                 return result
         except Unreached as refused:
             return refused.outcome

@@ -10,8 +10,9 @@ from bot.effect import Cancelled, Command, Finished, Output, TimedOut, Unreachab
 from bot.ssh.output import Keeper
 from bot.ssh.patience import Interrupted, Late, Patience
 from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN, script, text_of
+from bot.ssh.session import Session, Sink
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import Link, Session, Sink
+from bot.ssh.wire import Link
 
 HELD = 1.0
 """Seconds that output is waited for when the command has ended and something else still holds it open."""
@@ -21,9 +22,18 @@ GRACE = 2
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The link turned out to be dead; sending again on a new one is right."""
+    """The connection turned out to be of no use, and nothing is known to have started: a new one may serve."""
 
     why: str
+    full: bool = False
+    """It lives, but the server opens no more sessions on it."""
+
+    @property
+    def outcome(self) -> Unreachable:
+        """What it is when a new connection does not serve either."""
+        if self.full:
+            return Unreachable("channel", self.why, "is MaxSessions in its sshd_config below 10?")
+        return Unreachable("link", self.why, "ask again")
 
 
 Result = Finished | Unreachable | TimedOut | Cancelled | Broken
@@ -65,7 +75,7 @@ def run_plain(link: Link, command: Command, settings: SshSettings, cancel: threa
 
 def open_session(
     link: Link, stdout: Sink, stderr: Sink, settings: SshSettings, cancel: threading.Event
-) -> Session | Broken | Unreachable | Cancelled:
+) -> Session | Broken | Cancelled:
     """Open a session on a connection, or say why there is none."""
     try:
         session = link.open(stdout, stderr, Patience.of(settings.login_timeout, cancel))
@@ -76,9 +86,7 @@ def open_session(
     if session is not None:
         return session
     if link.is_active():
-        return Unreachable(
-            "channel", "the server refused one more session", "is MaxSessions in its sshd_config below 10?"
-        )
+        return Broken("the server refused one more session", full=True)
     return Broken(link.farewell or "the link broke")
 
 

@@ -52,6 +52,7 @@ class Pool:
         self._connecting = threading.BoundedSemaphore(settings.max_connecting)
         self._lock = threading.Lock()
         self._places: dict[tuple[str, int, str], _Place] = {}
+        self._discarded: list[Link] = []
         self._closed = False
 
     @contextmanager
@@ -74,13 +75,17 @@ class Pool:
                 place.used = time.monotonic()
                 place.change.notify()
 
-    def discard(self, host: Host, link: Link) -> None:
-        """Drop a connection that turned out to be of no use."""
+    def discard(self, host: Host, link: Link, *, keep_sessions: bool = False) -> None:
+        """Lend a connection no more; it ends now, or when the sessions that it still has are over."""
         place = self._place(host)
         with place.change:
             if place.link is link:
                 place.link = None
-        link.end()
+        if keep_sessions:
+            with self._lock:
+                self._discarded = [one for one in self._discarded if one.is_active()] + [link]
+        else:
+            link.end()
 
     def close(self) -> None:
         """End all connections; whoever still uses one sees its link end."""
@@ -92,6 +97,8 @@ class Pool:
                 link, place.link = place.link, None
             if link:
                 link.end()
+        for link in self._discarded:
+            link.end()
 
     def __len__(self) -> int:
         """Count the living connections."""
@@ -165,10 +172,11 @@ class Pool:
     def _retire(self, place: _Place, link: Link) -> bool:
         """Say whether a quiet connection has been idle for too long, and forget it if so."""
         with place.change:
+            if place.link is not link:
+                return link.quiet
             if place.busy or time.monotonic() - place.used < self._settings.idle_close:
                 return False
-            if place.link is link:
-                place.link = None
+            place.link = None
             return True
 
 

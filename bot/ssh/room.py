@@ -1,10 +1,16 @@
 """The room's face: one object that runs commands on hosts, whatever the network does."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
+import fabric
+
 from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
+from bot.errors import SickbayError
 from bot.inventory import Host
+from bot.ssh.files import close_files, fabric_connection
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
 from bot.ssh.patience import Interrupted, Late, Patience, Unreached
@@ -50,6 +56,33 @@ class Ssh:
             "can a person log in there and get a prompt? a hung disk or home directory looks like this",
         )
 
+    @contextmanager
+    def connection(self, host: Host) -> Iterator[fabric.Connection]:
+        """Lend a Fabric connection for files (`put`, `get`), over the same checked login as everything else.
+
+        Raises:
+            SickbayError: when the host cannot be reached.
+
+        """
+        patience = Patience.of(
+            self._settings.connect_timeout + self._settings.login_timeout, threading.Event()
+        )
+        try:
+            with self._pool.lease(host, patience) as lease:
+                files = fabric_connection(lease.link, host, host.user or self._settings.user)
+                try:
+                    yield files
+                finally:
+                    close_files(files)
+        except Unreached as refused:
+            raise SickbayError(
+                refused.outcome.reason, where=host.name, advice=refused.outcome.advice
+            ) from None
+        except Late:
+            raise SickbayError(
+                "all sessions to this host were busy", where=host.name, advice="ask again later"
+            ) from None
+
     def close(self) -> None:
         """End all connections."""
         self._pool.close()
@@ -65,9 +98,9 @@ class Ssh:
                     outcome = run_plain(lease.link, command, self._settings, cancel)
                     if not isinstance(outcome, Broken):
                         return outcome
-                    self._pool.discard(host, lease.link)
+                    self._pool.discard(host, lease.link, keep_sessions=outcome.full)
                     if lease.fresh or last:
-                        return Unreachable("link", outcome.why, "ask again")
+                        return outcome.outcome
             except Unreached as refused:
                 return refused.outcome
             except Late:

@@ -1,11 +1,11 @@
-"""Paramiko's transport, tuned: the only file that knows its private names (`tests/test_ssh_wire.py` holds them).
+"""Paramiko's transport, tuned; the private names of it that are used here are held by `tests/test_ssh_wire.py`.
 
 What is changed, and why:
 - reads of up to 64 kB with TCP_QUICKACK, TCP_NODELAY on: a warm command costs 5 ms instead of 48;
 - no timers and no polling: whoever waits has an absolute deadline and shuts the socket when it passes, which also
   ends the thread (paramiko leaves both behind);
 - keepalives that want an answer, and a clock of when the host was last heard: a dead link is noticed;
-- channels that tell an exit code from a signal from a lost link, and hand their bytes straight to a `Sink`.
+- sessions of our own kind (`session.py`), and no algorithm that is slow or broken.
 """
 
 import logging
@@ -14,20 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import paramiko
-from paramiko.common import (
-    cMSG_CHANNEL_FAILURE,
-    cMSG_CHANNEL_OPEN,
-    cMSG_CHANNEL_REQUEST,
-    cMSG_CHANNEL_WINDOW_ADJUST,
-    cMSG_GLOBAL_REQUEST,
-)
+from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_GLOBAL_REQUEST
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
 
-from bot.ssh.patience import Patience
+from bot.ssh.patience import Interrupted, Late, Patience
+from bot.ssh.session import Session, Sink
 
 KEX = (
     "mlkem768x25519-sha256",
@@ -146,118 +141,6 @@ class Wire(Packetizer):
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
-class Sink(Protocol):
-    """Whoever takes the bytes of one stream; called by the reading thread."""
-
-    def add(self, data: bytes) -> None:
-        """Take the next bytes."""
-
-
-class Session(paramiko.Channel):
-    """One command on a host; whoever waits for it waits for `news`."""
-
-    _check_add_window: Callable[[int], int]
-
-    def __init__(self, chanid: int, stdout: Sink, stderr: Sink) -> None:
-        super().__init__(chanid)
-        self.stdout = stdout
-        self.stderr = stderr
-        self.news = threading.Event()
-        self.exit_code: int | None = None
-        self.signal: str | None = None
-        self.refused = False
-        self._eaten = 0
-
-    def __del__(self) -> None:
-        """Say nothing: paramiko would send messages from the garbage collector."""
-
-    @property
-    def ended(self) -> bool:
-        """Did the host say how the command ended?"""
-        return self.exit_code is not None or self.signal is not None
-
-    def wait(self, patience: Patience, done: Callable[[], bool]) -> None:
-        """Wait for `done`, and meanwhile let the host send on."""
-
-        def look(seconds: float) -> bool:
-            if not done():
-                self.news.wait(seconds)
-                self.news.clear()
-                self._let_on()
-            return done()
-
-        patience.until(look)
-
-    def begin(self, command: str, script: bytes, patience: Patience) -> None:
-        """Start `command` and hand it `script` on stdin, in one flight: no answer is waited for."""
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_REQUEST)
-        message.add_int(self.remote_chanid)
-        message.add_string("exec")
-        message.add_boolean(True)
-        message.add_string(command)
-        self._send_user_message(message)
-        self.settimeout(max(0.1, patience.left))
-        with suppress(OSError, paramiko.SSHException):  # what went wrong shows when the answer is waited for
-            self.sendall(script)
-
-    def _let_on(self) -> None:
-        with self.lock:
-            eaten, self._eaten = self._eaten, 0
-        room = self._check_add_window(eaten)
-        if room > 0:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-            message.add_int(self.remote_chanid)
-            message.add_int(room)
-            self._send_user_message(message)
-
-    def _send_user_message(self, message: Message) -> None:
-        with suppress(EOFError, OSError, paramiko.SSHException):  # a dead link closes the session by itself
-            self.transport._send_user_message(message)  # type: ignore[union-attr]  # noqa: SLF001
-
-    # Called by the transport's thread, which must never wait: not for a lock held long, not for a window.
-
-    def _feed(self, m: Any) -> None:
-        self._take(self.stdout, m.get_binary())
-
-    def _feed_extended(self, m: Any) -> None:
-        if m.get_int() == 1:
-            self._take(self.stderr, m.get_binary())
-
-    def _take(self, sink: Sink, data: bytes) -> None:
-        sink.add(data)
-        with self.lock:
-            self._eaten += len(data)
-        self.news.set()
-
-    def _handle_request(self, m: Any) -> None:
-        kind = m.get_text()
-        wants_reply = m.get_boolean()
-        if kind == "exit-status":
-            self.exit_code = m.get_int()
-        elif kind == "exit-signal":
-            self.signal = m.get_text()
-        elif wants_reply:  # such as sshd's own keepalive
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_FAILURE)
-            message.add_int(self.remote_chanid)
-            self._send_user_message(message)
-        self.news.set()
-
-    def _request_failed(self, m: Any) -> None:
-        self.refused = True
-        super()._request_failed(m)  # type: ignore[misc]
-
-    def _handle_eof(self, m: Any) -> None:
-        super()._handle_eof(m)  # type: ignore[misc]
-        self.news.set()
-
-    def _set_closed(self) -> None:
-        super()._set_closed()  # type: ignore[misc]
-        self.news.set()
-
-
 def _by_name(name: str) -> Callable[[Any, Message], None]:
     def call(channel: Any, message: Message) -> None:
         getattr(channel, name)(message)
@@ -291,6 +174,7 @@ class Link(paramiko.Transport):
         """Asked in quiet moments; true ends the link."""
         self.needs_setsid = False
         """Does this server start commands without a session of their own?"""
+        self._unwanted: dict[int, Session] = {}
         self._keepalive = keepalive
         self._dead_after = dead_after
         self.packetizer.silent = self._silence
@@ -343,10 +227,18 @@ class Link(paramiko.Transport):
             session.wait(patience, lambda: session.active or session.closed or self._refused(number))
         except (EOFError, OSError, paramiko.SSHException):
             return None
+        except (Late, Interrupted):
+            self._unwanted[number] = session  # the server may still open it: then it is closed at once
+            raise
         return session if session.active and not session.closed else None
 
     def _refused(self, number: int) -> bool:
         return not self.is_active() or self._channels.get(number) is None
+
+    @property
+    def quiet(self) -> bool:
+        """Is no session open?"""
+        return not self._channels.values()
 
     def end(self) -> None:
         """End the connection and its thread; safe to call twice and from anywhere."""
@@ -376,6 +268,13 @@ class Link(paramiko.Transport):
             message.add_string("keepalive@openssh.com")
             message.add_boolean(True)
             self._send_message(message)
+
+    def _parse_channel_open_success(self, m: Any) -> None:
+        super()._parse_channel_open_success(m)  # type: ignore[misc]
+        for number, session in list(self._unwanted.items()):
+            if session.active:
+                del self._unwanted[number]
+                session.close()
 
     def _parse_disconnect(self, m: Any) -> None:
         m.get_int()

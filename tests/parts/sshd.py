@@ -1,4 +1,4 @@
-"""A real OpenSSH sshd as an ordinary child process on a loopback address."""
+"""A real OpenSSH sshd as an ordinary child process on a loopback address, with a `bin` directory of the test's own."""
 
 import getpass
 import os
@@ -6,19 +6,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from bot.inventory import Host
-from bot.ssh import SshSettings
-
-PROGRAM = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
+from bot.ssh import Ssh, SshSettings
+from bot.ssh.once import Places
+from tests.parts.programs import Child, Part, require, wait_until
 
 
 def free_port(address: str) -> int:
@@ -28,48 +25,65 @@ def free_port(address: str) -> int:
         return int(sock.getsockname()[1])
 
 
-def new_key(path: Path, kind: str = "ed25519") -> Path:
-    """Make a key pair without a passphrase."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "test", "-f", path], check=True)
+def new_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+    """Make a key pair."""
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", path], check=True)
     return path
 
 
-class Sshd:
-    """One sshd with its own host key, one user key, and a `bin` directory first in its PATH."""
+class Sshd(Part):
+    """One host: an sshd with its own host key, one user who may log in, and `bin` first in the PATH of commands.
+
+    What its commands leave running is known by their HOME, and is gone when it is stopped.
+    """
 
     def __init__(
-        self, directory: Path, *, address: str = "127.0.1.1", host_key: Path | None = None, options: str = ""
+        self,
+        directory: Path,
+        *,
+        address: str = "127.0.1.1",
+        host_key: Path | None = None,
+        options: str = "",
     ) -> None:
-        if PROGRAM is None:
-            raise RuntimeError("sshd is not installed")
+        program = require("sshd", package="openssh-server")
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.address = address
         self.port = free_port(address)
         self.user = getpass.getuser()
         self.bin = directory / "bin"
-        self.bin.mkdir(exist_ok=True)
         self.home = directory / "home"
-        self.home.mkdir(exist_ok=True)
+        self.state = directory / "state"
+        for path in (self.bin, self.home, self.state):
+            path.mkdir(exist_ok=True)
         self.host_key = host_key or new_key(directory / "host_key")
         self.identity = new_key(directory / "identity")
         self.known_hosts = directory / "known_hosts"
         self.known_hosts.write_text(self.known_hosts_line())
-        self.log = directory / "sshd.log"
         authorized = directory / "authorized_keys"
         shutil.copy(f"{self.identity}.pub", authorized)
-        self.config = directory / "sshd_config"
-        self.config.write_text(
+        config = directory / "sshd_config"
+        config.write_text(
             f"ListenAddress {address}\nPort {self.port}\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {authorized}\nPidFile none\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUseDNS no\n"
             f"PrintMotd no\nMaxStartups 100\nSubsystem sftp internal-sftp\n{options}\n"
             f"SetEnv PATH={self.bin}:{os.environ.get('PATH', '/usr/bin:/bin')} HOME={self.home}\n"
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = Child([program, "-D", "-e", "-f", config], directory / "sshd.log")
+
+    @property
+    def log(self) -> str:
+        """What sshd wrote so far."""
+        return self._child.log.read_text(errors="replace")
+
+    @property
+    def logins(self) -> int:
+        """How many logins it accepted."""
+        return self.log.count("Accepted publickey")
 
     def program(self, name: str, text: str) -> Path:
-        """Put a program into `bin`: what commands on this host find first."""
+        """Put a program into `bin`, where commands on this host find it first."""
         path = self.bin / name
         path.write_text(text)
         path.chmod(0o755)
@@ -88,109 +102,98 @@ class Sshd:
         }
         return SshSettings.model_validate(values | changes)
 
+    def places(self, **changes: str) -> Places:
+        """Return places that keep the state of commands in this host's own directory, with a long uptime."""
+        uptime = self.directory / "uptime"
+        uptime.write_text("10000000.00 1.00\n")
+        values = {"uptime": str(uptime), "init": "/nowhere"} | changes
+        return Places(state=(str(self.state),), **values)
+
+    def ssh(self, **changes: object) -> Ssh:
+        """Return a room that can log in here."""
+        return Ssh(self.settings(**changes), self.places())
+
     def known_hosts_line(self) -> str:
         """Return the line that makes this host known."""
         kind, blob = Path(f"{self.host_key}.pub").read_text().split()[:2]
         return f"[{self.address}]:{self.port} {kind} {blob}\n"
 
-    def start(self) -> Self:
+    def start(self) -> None:
         """Start it and wait until it listens."""
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(PROGRAM), "-D", "-e", "-f", self.config],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self._listens, f"sshd does not listen: {self.log.read_text()}")
-        return self
+        self._child.start(self._listens)
 
     def stop(self) -> None:
-        """End the listener and every session it still has."""
-        if self._process is None:
-            return
-        self.kill_sessions()
-        self._process.terminate()
-        self._process.wait(10)
-        self._process = None
+        """End the listener, every session it still has, and what their commands left running."""
+        if self._child.running:
+            self.kill_sessions()
+        self._child.stop()
+        for pid in self.processes():
+            _kill(pid)
 
     def kill_sessions(self) -> int:
         """Kill the sshd processes that serve connections, as a crash would; returns how many there were."""
-        if self._process is None:
-            return 0
-        sessions = [pid for pid in self._descendants() if _name(pid).startswith("sshd")]
+        children: dict[int, list[int]] = {}
+        for pid in _pids():
+            stat = _read(pid, "stat").rpartition(b")")[2].split()
+            if stat:
+                children.setdefault(int(stat[1]), []).append(pid)
+        sessions: list[int] = []
+        ahead = [self._child.pid]
+        while ahead:
+            below = [pid for pid in children.get(ahead.pop(), []) if _read(pid, "comm").startswith(b"sshd")]
+            sessions += below
+            ahead += below
         for pid in sessions:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            _kill(pid)
         return len(sessions)
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def processes(self, name: str = "") -> list[int]:
+        """Return the living processes of commands on this host, or only those of one program."""
+        home = f"HOME={self.home}".encode()
+        return [
+            pid
+            for pid in _pids()
+            if home in _read(pid, "environ").split(b"\0")
+            and (not name or _read(pid, "comm").strip() == name.encode())
+        ]
 
     def _listens(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            pytest.fail(f"sshd ended: {self.log.read_text()}")
         with socket.socket() as sock:
             return sock.connect_ex((self.address, self.port)) == 0
 
-    def _descendants(self) -> list[int]:
-        assert self._process is not None
-        children: dict[int, list[int]] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    stat = (entry / "stat").read_text()
-                except OSError:
-                    continue
-                parent = int(stat.rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-        found: list[int] = []
-        ahead = [self._process.pid]
-        while ahead:
-            below = children.get(ahead.pop(), [])
-            found += below
-            ahead += below
-        return found
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _name(pid: int) -> str:
+def _read(pid: int, name: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/comm").read_text()
+        return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
-        return ""
+        return b""
 
 
-def wait_for(ready: Callable[[], bool], otherwise: str, seconds: float = 10.0) -> None:
-    """Wait until something outside is so; there is no event to wait on in another process."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not ready():
-        if time.monotonic() > deadline:
-            pytest.fail(otherwise)
-        pause.wait(0.02)
-
-
-@pytest.fixture(scope="session")
-def sshd_program() -> str:
-    """Return the path of sshd, or skip."""
-    if PROGRAM is None:
-        pytest.skip("sshd is not installed (Debian: apt-get install openssh-server)")
-    return PROGRAM
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 @pytest.fixture
-def sshd(tmp_path: Path, sshd_program: str) -> Iterator[Sshd]:
-    """Return a running sshd on 127.0.1.1."""
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """Return a running sshd on 127.0.1.1; skips where sshd is not installed."""
     with Sshd(tmp_path / "sshd") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def shared_sshd() -> Iterator[Sshd]:
+    """Return one sshd for all tests of a file, for those that leave it as it was."""
+    with TemporaryDirectory(prefix="sb-sshd-") as name, Sshd(Path(name), address="127.0.1.2") as server:
+        yield server
+
+
+__all__ = ["Sshd", "free_port", "new_key", "shared_sshd", "sshd", "wait_until"]
