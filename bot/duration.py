@@ -17,9 +17,10 @@ def parse(text: Any) -> timedelta:
     if not isinstance(text, str) or not (match := re.fullmatch(_PATTERN, text)):
         raise ValueError(f"a duration needs its unit, like 30s, 10m or 2h, not {text!r}")
     unit = match[2]
-    if len(text) > 12:
-        raise ValueError(f"no duration is that long: {text!r}")
-    return timedelta(seconds=float(text.removesuffix(unit)) * _UNITS[unit])
+    try:
+        return timedelta(seconds=float(text.removesuffix(unit)) * _UNITS[unit])
+    except OverflowError:
+        raise ValueError(f"no duration is that long: {text!r}") from None
 
 
 def write(duration: timedelta) -> str:
