@@ -5,7 +5,6 @@ runs) may queue runs and answer questions, and this loop notices. A run that wai
 with `wake_at`, not a thread.
 """
 
-import contextlib
 import fcntl
 import logging
 import threading
@@ -17,11 +16,16 @@ from typing import IO
 from bot.engine import Engine
 from bot.errors import SickbayError
 from bot.store import Store
+from bot.store.database import Foreign
 
 log = logging.getLogger(__name__)
 
 POLL = 0.2
 """Seconds between two looks for commits of other processes; one costs a few microseconds."""
+
+
+class Busy(SickbayError):
+    """Another process advances the runs of this database."""
 
 
 class Claim:
@@ -68,15 +72,20 @@ class Delivery:
         self._thread = threading.Thread(target=self._loop, name="delivery", daemon=True)
         self._unlisten = store.database.listen(self._bell.set)
 
+    @property
+    def alive(self) -> bool:
+        """Is the loop going?"""
+        return self._thread.is_alive()
+
     def start(self) -> int:
         """Begin; return how many interrupted runs go on.
 
         Raises:
-            SickbayError: when another process already advances the runs of this database.
+            Busy: when another process already advances the runs of this database.
 
         """
         if not self._claim.take():
-            raise SickbayError(
+            raise Busy(
                 "another Sickbay is running on this database",
                 where=self._store.database.path,
                 advice="stop it first, or give this one its own `store: {path: …}`",
@@ -97,22 +106,25 @@ class Delivery:
         self._claim.release()
 
     def _loop(self) -> None:
-        changed = self._store.database.foreign_changes()
+        foreign = self._store.database.foreign_changes()
         while not self._stop.is_set():
             self._bell.clear()
             try:
                 self._turn()
+                self._rest(foreign)
             except Exception:
                 log.exception("cannot look for due runs; trying again")
                 self._stop.wait(1)
-            next_wake = self._store.runs.next_wake()
-            while not self._stop.is_set() and not self._bell.wait(POLL):
-                if changed():
-                    self._store.database.announce()
-                if next_wake is not None and self._store.now() >= next_wake:
-                    break
-        with contextlib.suppress(AttributeError):
-            changed.close()  # type: ignore[attr-defined]
+        foreign.close()
+
+    def _rest(self, foreign: Foreign) -> None:
+        """Wait until something was committed, here or elsewhere, or a sleeping run is due."""
+        next_wake = self._store.runs.next_wake()
+        while not self._stop.is_set() and not self._bell.wait(POLL):
+            if foreign.changed():
+                self._store.database.announce()
+            if next_wake is not None and self._store.now() >= next_wake:
+                return
 
     def _turn(self) -> None:
         if self._dispatch is not None:

@@ -147,13 +147,19 @@ def _walk(
             if last is not None and not last.done:
                 column.calls.append(Call(section, step, host, last.number))
                 break
-            if stopping and (last is None or not last.good):
+            retry = (
+                last is not None
+                and last.again
+                and last.status is not Status.UNKNOWN
+                and last.number <= step.retries
+            )
+            if stopping and (last is None or retry or not last.good):
                 column.dropped.append(host)
                 break
             if last is None:
                 column.calls.append(Call(section, step, host, 1))
                 break
-            if last.again and last.status is not Status.UNKNOWN and last.number <= step.retries:
+            if retry:
                 due = (last.ended_at or now) + step.delay
                 if due <= now:
                     column.calls.append(Call(section, step, host, last.number + 1))
@@ -179,7 +185,8 @@ def next_move(
     """Return what the run does now."""
     book = run.runbook
     parts = Parts.of(book, mutates)
-    late = run.deadline is not None and now >= run.deadline
+    asking = approval not in (None, "approved")
+    late = run.deadline is not None and now >= run.deadline and not asking
     halt = _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
@@ -187,23 +194,17 @@ def next_move(
     if look.busy:
         return _go(look)
     failed = list(look.dropped)
-    acting = run.plan is not None or book.kind == "observe"
-
-    if not acting or (book.kind == "mutate" and approval not in (None, "approved")):
+    if not _agreed(run, approval):
         if halt is not None:
             return Finish(*halt)
         if len(failed) > limit or not look.passed:
             return _end(run, record, failed, mutates)
         if run.plan is None:
             return Ask()
-        return _unapproved(run, approval, expires_at, now)
-    if run.plan is not None:
-        if not run.plan.changes:
-            return Finish(RunState.SUCCEEDED, "Nothing needed doing.", _verdict(run, record, run.hosts))
-        if run.mode == "suggest":
-            return Finish(
-                RunState.SUCCEEDED, "Suggested only: the mode is `suggest`.", _verdict(run, record, run.hosts)
-            )
+        return _unapproved(approval, expires_at, now)
+    if run.plan is not None and (run.mode == "suggest" or not run.plan.changes):
+        why = "Suggested only: the mode is `suggest`." if run.plan.changes else "Nothing needed doing."
+        return _end(run, record, failed, mutates, why=why)
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
     for batch in batches:
@@ -224,7 +225,15 @@ def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
     return None
 
 
-def _unapproved(run: Run, approval: ApprovalState | None, expires_at: datetime | None, now: datetime) -> Move:
+def _agreed(run: Run, approval: ApprovalState | None) -> bool:
+    """May the run go on after its look? Only a plan that changes something, in mode `approve`, needs a yes."""
+    if run.plan is None:
+        return run.runbook.kind == "observe"
+    unasked = run.mode != "approve" or not run.plan.changes
+    return approval == "approved" or (approval is None and unasked)
+
+
+def _unapproved(approval: ApprovalState | None, expires_at: datetime | None, now: datetime) -> Move:
     if approval == "pending" and expires_at is not None and now < expires_at:
         return Sleep(expires_at)
     reasons = {
@@ -246,10 +255,9 @@ def _batch(
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
     begun = [host for host in batch if any(record.last(step.id, host) for step in parts.act)]
-    if not stopping:
-        rescue = _walk("rescue", book.rescue, dropped, record, now)
-        if rescue.busy:
-            return _go(rescue), []
+    rescue = _walk("rescue", book.rescue, dropped, record, now, stopping=stopping)
+    if rescue.busy:
+        return _go(rescue), []
     always = _walk("always", book.always, begun, record, now)
     if always.busy:
         return _go(always), []
@@ -274,6 +282,7 @@ def _end(
     failed: Sequence[str],
     mutates: Mutates,
     halt: tuple[RunState, str] | None = None,
+    why: str = "",
 ) -> Finish:
     verdict = _verdict(run, record, run.hosts)
     lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
@@ -288,7 +297,7 @@ def _end(
             f" Not begun on {', '.join(untouched)}." if untouched else ""
         )
         return Finish(RunState.FAILED, reason, verdict)
-    return Finish(RunState.SUCCEEDED, "", verdict)
+    return Finish(RunState.SUCCEEDED, why, verdict)
 
 
 def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:

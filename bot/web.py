@@ -20,9 +20,6 @@ from starlette.routing import BaseRoute, Route
 from bot.intake import Unreadable, alertmanager
 from bot.store import Store
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of one webhook body; Alertmanager's largest groups stay far below."""
-
 Health = Callable[[], dict[str, str]]
 """What is wrong, by part; empty when all is well."""
 
@@ -31,9 +28,19 @@ class Web:
     """The application that uvicorn serves."""
 
     def __init__(
-        self, store: Store, *, alert_secret: SecretStr | None, health: Health, more: Sequence[BaseRoute] = ()
+        self,
+        store: Store,
+        *,
+        alert_secret: SecretStr | None,
+        health: Health,
+        max_body: int = 1024 * 1024,
+        more: Sequence[BaseRoute] = (),
     ) -> None:
-        """Without `alert_secret` the webhook refuses everything. `more` are routes of other doors (Slack by HTTP)."""
+        """Without `alert_secret` the webhook refuses everything; a body of more than `max_body` bytes is refused.
+
+        `more` are routes of other doors (Slack by HTTP).
+        """
+        self._max_body = max_body
         self._store = store
         self._secret = alert_secret
         self._health = health
@@ -56,9 +63,9 @@ class Web:
     async def _alertmanager(self, request: Request) -> Response:
         if refusal := self._unauthorised(request):
             return refusal
-        body = await _body(request)
+        body = await _body(request, self._max_body)
         if body is None:
-            return self._refuse(413, f"the body is larger than {MAX_BODY} bytes")
+            return self._refuse(413, f"the body is larger than {self._max_body} bytes")
         try:
             alerts, rejected = alertmanager(json.loads(body))
         except (ValueError, RecursionError) as error:
@@ -104,16 +111,16 @@ class Web:
         return PlainTextResponse(generate_latest(self._registry).decode())
 
 
-async def _body(request: Request) -> bytes | None:
+async def _body(request: Request, limit: int) -> bytes | None:
     """Read the body; None when it is too large, without reading all of it."""
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MAX_BODY:
+    if announced.isdigit() and int(announced) > limit:
         return None
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY:
+        if size > limit:
             return None
         chunks.append(chunk)
     return b"".join(chunks)

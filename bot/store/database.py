@@ -101,22 +101,34 @@ class Database:
         for callback in list(self._listeners):
             callback()
 
-    def foreign_changes(self) -> Callable[[], bool]:
-        """Return a cheap question: has another process committed since I last asked?"""
-        connection = sqlite3.connect(self.path, check_same_thread=False)
-        last = connection.execute("PRAGMA data_version").fetchone()
-
-        def changed() -> bool:
-            nonlocal last
-            before, last = last, connection.execute("PRAGMA data_version").fetchone()
-            return bool(before != last)
-
-        changed.close = connection.close  # type: ignore[attr-defined]
-        return changed
+    def foreign_changes(self) -> "Foreign":
+        """Return what tells whether others have committed."""
+        return Foreign(self.path)
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+class Foreign:
+    """A cheap question, for one thread: has anybody else committed since I last asked?"""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path)
+        self._last = self._version()
+
+    def changed(self) -> bool:
+        """Ask; this process's own commits count too."""
+        before, self._last = self._last, self._version()
+        return before != self._last
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._connection.close()
+
+    def _version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
 
 def _configure(connection: Any, _record: Any) -> None:

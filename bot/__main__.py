@@ -1,0 +1,5 @@
+"""`python -m bot` is `sickbay`."""
+
+from bot.cli import main
+
+main()
