@@ -28,6 +28,10 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "host": ("name", "address", "vars", "groups"),
     "run": ("id", "requester"),
 }
+ELSEWHERE = {
+    "alert": "it has name, host, status, starts_at, labels.<name>, annotations.<name>",
+    "host": "it has name, address, groups, and what you wrote down yourself as vars.<name>",
+}
 ROOTS = ("alert", "inputs", "host", "steps", "run")
 AFTERWARDS = ("result", "facts")
 """Names that exist once the step has answered: in `until` and `expect`."""
@@ -251,7 +255,7 @@ class _Lint:
         if root == "inputs" and named not in self._inputs:
             return f"there is no input `{named}`", near(named, self._inputs) or "declare it under `inputs`"
         if root in ATTRIBUTES and named not in ATTRIBUTES[root]:
-            return f"`{root}` has no `{named}`", self._known(named, ATTRIBUTES[root])
+            return f"`{root}` has no `{named}`", ELSEWHERE.get(root) or self._known(named, ATTRIBUTES[root])
         if root == "steps":
             if named not in self._ids:
                 return f"there is no step `{named}`", near(named, self._ids) or "give the step this `id`"

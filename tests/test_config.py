@@ -1,0 +1,236 @@
+"""sickbay.yaml: short where the defaults do, exact where it is wrong, and never a place for secrets."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from bot.config import Config, Secrets, check_routes, find_config, load
+from bot.errors import SickbayError
+from bot.library import load_library
+from bot.runbook import Noun
+from bot.schema import Invalid
+from bot.shipped import shipped
+
+FULL = """\
+slack: {channel: "#gpu-alerts", transport: socket}
+web: {listen: "127.0.0.1:8301"}
+alerts: {alertmanager: {secret_env: MY_SECRET}}
+store: {path: state/sickbay.db}
+runbooks: [runbooks, /srv/runbooks]
+ssh: {user: ops, known_hosts: ~/known_hosts, identity_files: [keys/id_ed25519], connect_timeout: 3}
+hosts:
+  gpu-[01-08]: {address: "10.0.0.[1-8]", groups: [serving], vars: {gpus: 8}}
+  lb: {address: 10.0.1.1, port: 2222, user: admin}
+  plain: {}
+people:
+  alice: {slack: U0ALICE, roles: [oncall]}
+check: [look]
+routes:
+  - {match: {alertname: VLLMDown}, runbook: restart, hosts: "{{ alert.host }}", mode: suggest, channel: "#serving"}
+  - {runbook: look}
+"""
+
+
+def loaded(tmp_path: Path, text: str, **environ: str) -> Config:
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load(path, {"HOME": "/home/ops", **environ})[0]
+
+
+def told(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(Invalid) as caught:
+        loaded(tmp_path, text)
+    return [line.removeprefix(f"{tmp_path}/") for line in str(caught.value).splitlines()]
+
+
+def test_a_whole_configuration_is_read(tmp_path: Path) -> None:
+    config = loaded(tmp_path, FULL)
+    assert config.slack.channel == "gpu-alerts"
+    assert (config.web.host, config.web.port) == ("127.0.0.1", 8301)
+    assert config.store_path == tmp_path / "state/sickbay.db"
+    assert config.runbook_folders == (tmp_path / "runbooks", Path("/srv/runbooks"))
+    assert config.ssh.known_hosts == Path("/home/ops/known_hosts")
+    assert config.ssh.identity_files == (tmp_path / "keys/id_ed25519",)
+    hosts = config.inventory.hosts
+    assert [host.name for host in config.inventory.select("@serving")] == [f"gpu-{n:02}" for n in range(1, 9)]
+    assert (hosts["gpu-07"].address, hosts["gpu-07"].vars) == ("10.0.0.7", {"gpus": 8})
+    assert (hosts["lb"].port, hosts["lb"].user, hosts["plain"].address) == (2222, "admin", "plain")
+    assert (config.persons["alice"].slack, config.persons["alice"].roles) == ("U0ALICE", ("oncall",))
+    assert config.routes[0].channel == "serving"
+
+
+def test_the_defaults_are_safe_and_enough(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "hosts: {gpu-01: {address: 10.0.0.1}}")
+    assert config.web.listen == "127.0.0.1:8300"
+    assert config.store_path == tmp_path / "sickbay.db"
+    assert config.runbook_folders == (shipped("runbooks"),)
+    assert config.ssh.known_hosts == Path("/home/ops/.ssh/known_hosts")
+    assert config.check == ("gpu-check", "serving-check")
+
+
+@pytest.mark.parametrize(
+    ("text", "mistakes"),
+    [
+        ("hots: {}", ["sickbay.yaml:1: unknown key `hots` (did you mean `hosts`?)"]),
+        ("web: {listen: 8300}", ['sickbay.yaml:1: `listen`: expected text, not 8300 (quote it: "8300")']),
+        ('web: {listen: "0.0.0.0:99999"}', ["sickbay.yaml:1: `listen`: a port is at most 65535"]),
+        ("hosts:\n  a: {}\n  a: {}", ["sickbay.yaml:3: the key `a` is given twice (first on line 2: keep one of the two)"]),
+        ("hosts:\n  a-[1-3]: {}\n  a-2: {}", ["sickbay.yaml:3: host a-2 is given twice (first on line 2)"]),
+        ('hosts:\n  a-[1-3]: {address: "b-[1-2]"}', ["sickbay.yaml:2: 3 hosts, but 2 addresses"]),
+        ("hosts:\n  a-[1-3]: {address: b}", ["sickbay.yaml:2: 3 hosts, but 1 addresses"]),
+        (
+            'hosts:\n  "a-[2,1]": {address: "b-[1-2]"}',
+            ["sickbay.yaml:2: `a-[2,1]`: write the numbers in ascending order, so that names and addresses pair up"],
+        ),
+        (
+            "hosts:\n  a: {address: 10.0.0.1}\n  b:\n    address: 10.0.0.1",
+            ["sickbay.yaml:4: b has the address of a: 10.0.0.1:22 (one machine is one host)"],
+        ),
+        ("hosts:\n  a b: {}", ["sickbay.yaml:2: `a b` is not a host name: letters, digits, dots and dashes"]),
+        ("hosts:\n  a-[1-99999]: {}", ["sickbay.yaml:2: 'a-[1-99999]' stands for more than 10,000 hosts"]),
+        ("hosts:\n  -a: {}", ["sickbay.yaml:2: `-a` is not a host name: letters, digits, dots and dashes"]),
+        ("hosts:\n  a: {port: 0}\n  b: {adress: x}", ["sickbay.yaml:2: `port`: must be at least 1", "sickbay.yaml:3: unknown key `adress` (did you mean `address`?)"]),
+        ("people:\n  a: {slack: alice}", ['sickbay.yaml:2: `slack`: "alice" does not match ^([UW][A-Z0-9]{2,20})?$ (Slack member id, such as U0ALICE)']),
+        ("people:\n  a: {slack: U0A}\n  b: {slack: U0A}", ["sickbay.yaml:3: U0A is a already (one id is one person)"]),
+        ("routes:\n  - {match: {}}\n  - {match: {a: b}}", ["sickbay.yaml:2: this route takes every alert, so the routes below are never reached (move it to the end)"]),
+        ('routes:\n  - {channel: "Two Words"}', ['sickbay.yaml:2: `channel`: "Two Words" does not match']),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_told_at_its_line(tmp_path: Path, text: str, mistakes: list[str]) -> None:
+    found = told(tmp_path, text)
+    assert len(found) == len(mistakes)
+    for line, mistake in zip(found, mistakes, strict=True):
+        assert line.startswith(mistake)
+
+
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        ("slack: {bot_token: xoxb-1234-canary}", "SLACK_BOT_TOKEN"),
+        ("slack: {token: canary}", "SLACK_BOT_TOKEN"),
+        ("slack: {app_token: canary}", "SLACK_APP_TOKEN"),
+        ("slack: {signing_secret: canary}", "SLACK_SIGNING_SECRET"),
+        ("alerts: {alertmanager: {secret: canary}}", "SICKBAY_ALERTMANAGER_SECRET"),
+        ("web: {listen: xapp-1-canary}", "SLACK_APP_TOKEN"),
+        ("hosts: {a: {vars: {x: [xoxp-canary-1]}}}", "SLACK_BOT_TOKEN"),
+        ("xoxb-canary-1: 3", "SLACK_BOT_TOKEN"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path: Path, text: str, variable: str) -> None:
+    found = told(tmp_path, text)
+    assert len(found) == 1
+    assert f"set {variable} in the environment" in found[0]
+    assert "canary" not in found[0]
+
+
+def test_secrets_come_from_the_environment_and_never_print(tmp_path: Path) -> None:
+    environ = {"SLACK_BOT_TOKEN": "xoxb-canary", "SLACK_APP_TOKEN": " ", "MY_SECRET": "canary-too"}
+    secrets = Secrets.read(loaded(tmp_path, FULL), environ)
+    assert secrets.slack_app_token is None
+    assert secrets.alertmanager is not None
+    assert secrets.values() == ["xoxb-canary", "canary-too"]
+    assert "canary" not in repr(secrets) + str(secrets)
+
+
+class Nothing(Noun):
+    """A step kind without arguments."""
+
+
+class Kind:
+    """What lint has to know of a step kind."""
+
+    arguments: type[BaseModel] = Nothing
+    mutating = False
+
+
+BOOK = """\
+version: 1
+name: {name}
+description: For tests
+kind: {kind}
+triggers: [{trigger}]
+mode: approve
+inputs: {{port: {{type: integer, default: 1}}}}
+steps: [{{run: "true"}}]
+verify: [{{run: "true"}}]
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Any:
+    folder = tmp_path / "runbooks"
+    folder.mkdir()
+    for name, kind, trigger in (
+        ("restart", "mutate", "alert: {match: {a: b}}"),
+        ("look", "observe", "command: true"),
+    ):
+        text = BOOK.format(name=name, kind=kind, trigger=f"{{{trigger}}}")
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return load_library([folder], kinds={"x": Kind()}, parsers=())
+
+
+@pytest.mark.parametrize(
+    ("route", "mistake"),
+    [
+        ("{match: {a: b}, runbook: restart}", None),
+        ('{match: {a: b}, runbook: restart, hosts: "{{ alert.host }}", inputs: {port: 2}}', None),
+        ("{match: {a: b}, runbook: restrat}", "there is no runbook `restrat` (did you mean `restart`?)"),
+        ("{match: {a: b}, runbook: look}", "`look` is not started by alerts"),
+        (
+            "{match: {a: b}, runbook: restart, mode: auto}",
+            "`restart` has the mode `approve`, and a route may only lower it",
+        ),
+        ("{match: {a: b}, runbook: restart, inputs: {prot: 2}}", "restart has no input prot"),
+        ("{match: {a: b}, runbook: restart, inputs: {port: x}}", "expected integer, not 'x'"),
+        ("{match: {a: b}, inputs: {port: 2}}", "`inputs` without `runbook`"),
+        ("{match: {a: b}, runbook: restart, hosts: gpu-2}", "no such host: gpu-2"),
+        ('{match: {a: b}, runbook: restart, hosts: "{{ host.name }}"}', "unknown name `host.name`"),
+    ],
+)
+def test_routes_are_held_against_the_runbooks(
+    tmp_path: Path, library: Any, route: str, mistake: str | None
+) -> None:
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(f"hosts: {{gpu-1: {{}}}}\nroutes:\n  - {route}\n", encoding="utf-8")
+    config, document = load(path, {})
+    found = [str(each) for each in check_routes(config, document, library)]
+    assert len(found) == (mistake is not None)
+    assert all(f"sickbay.yaml:3: {mistake}" in each for each in found)
+
+
+def test_a_check_only_looks(tmp_path: Path, library: Any) -> None:
+    path = tmp_path / "sickbay.yaml"
+    path.write_text("check: [look, restart, nope]", encoding="utf-8")
+    found = [str(each) for each in check_routes(*load(path, {}), library)]
+    assert ["`restart` changes hosts" in found[0], "no runbook `nope`" in found[1]] == [True, True]
+
+
+def test_the_configuration_is_looked_for_in_the_usual_places(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path / "home")}
+    with pytest.raises(SickbayError) as caught:
+        find_config(None, environ, tmp_path)
+    assert str(tmp_path / "sickbay.yaml") in str(caught.value)
+    assert str(tmp_path / "home/.config/sickbay/sickbay.yaml") in str(caught.value)
+    named = tmp_path / "home/.config/sickbay/sickbay.yaml"
+    named.parent.mkdir(parents=True)
+    for path in (named, tmp_path / "sickbay.yaml"):
+        path.touch()
+        assert find_config(None, environ, tmp_path) == path
+    assert find_config(None, {**environ, "SICKBAY_CONFIG": str(named)}, tmp_path) == named
+    assert find_config(named, {"SICKBAY_CONFIG": "/no/such"}, tmp_path) == named
+    with pytest.raises(SickbayError, match="there is no file /no/such"):
+        find_config(None, {"SICKBAY_CONFIG": "/no/such"}, tmp_path)
+
+
+def test_an_installed_package_carries_every_room_and_what_is_shipped() -> None:
+    root = Path(__file__).resolve().parent.parent
+    setup = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    rooms = {str(each.parent.relative_to(root)).replace("/", ".") for each in root.glob("bot/**/*.py")}
+    assert set(setup["packages"]) == rooms | {"bot.runbooks", "bot.templates"}
+    for name, folder in setup["package-dir"].items():
+        assert shipped(name.removeprefix("bot.")) == root / folder
+    assert re.fullmatch(r".*/templates", str(shipped("templates")))

@@ -1,0 +1,254 @@
+"""Everything that can be known before a run is told before a run: all of it, at its line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, model_validator
+
+from bot.inventory import Host, Inventory
+from bot.library import lint_files, load_library, load_runbook, load_text
+from bot.runbook import Noun
+from bot.schema import Invalid
+
+
+class Restart(Noun):
+    """Arguments of a step kind that changes a host."""
+
+    name: str
+    grace: int = 10
+
+
+class Check(Noun):
+    """Arguments of a step kind with a rule over two of them."""
+
+    port: int = 8000
+    low: int = 1
+    high: int = 2
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Check":
+        if self.low > self.high:
+            raise ValueError("low is more than high")
+        return self
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What lint has to know of a step kind."""
+
+    arguments: type[BaseModel]
+    mutating: bool = False
+
+
+KINDS = {"docker.restart": Kind(Restart, mutating=True), "http.check": Kind(Check)}
+PARSERS = ("nvidia_smi", "kernel_log")
+INVENTORY = Inventory([Host("gpu-01", "10.0.0.1", groups=("serving",))])
+
+GOOD = """\
+version: 1
+name: restart-vllm
+description: Restart one container
+kind: mutate
+triggers: [{command: true}]
+inputs:
+  container: {pattern: "^[a-z]+$", default: vllm}
+  note: {}
+hosts: "{{ alert.host }}"
+steps:
+  - id: probe
+    uses: http.check
+    with: {port: "{{ host.vars.port }}"}
+  - id: gpu
+    run: nvidia-smi -q -x
+    parse: nvidia_smi
+    mutates: false
+    expect: facts.gpus | length == host.vars.gpus and result.ok
+  - id: restart
+    when: steps.probe.failed or steps.gpu.facts.gpus | length == 0
+    uses: docker.restart
+    with: {name: "{{ inputs.container }}", grace: 5}
+  - run: |
+      cd /tmp
+      logger -- "{{ inputs.container }}" "{{ run.id }}"
+verify:
+  - uses: http.check
+    until: result.ttft_ms < 3000
+    retries: 3
+"""
+
+
+def mistakes(text: str, *, file: str = "restart-vllm.yaml", inventory: Inventory | None = None) -> list[str]:
+    try:
+        load_text(text, file=file, kinds=KINDS, parsers=PARSERS, inventory=inventory)
+    except Invalid as error:
+        return str(error).splitlines()
+    return []
+
+
+def changed(*pairs: tuple[str, str]) -> str:
+    text = GOOD
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
+def test_a_good_runbook_has_no_mistakes() -> None:
+    assert mistakes(GOOD, inventory=INVENTORY) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        (
+            "uses: http.check",
+            "uses: http.chek",
+            "12: unknown step kind `http.chek` (did you mean `http.check`?)",
+        ),
+        ("parse: nvidia_smi", "parse: nvidia", "16: unknown parser `nvidia` (did you mean `nvidia_smi`?)"),
+        ("grace: 5", "grace: soon", '22: `docker.restart`: `grace`: expected a whole number, not "soon"'),
+        ("grace: 5", "grce: 5", "22: `docker.restart`: unknown key `grce` (did you mean `grace`?)"),
+        ('name: "{{ inputs.container }}", ', "", "22: `docker.restart`: missing `name`"),
+        ('with: {port: "{{ host.vars.port }}"}', "with: {low: 3}", "13: `http.check`: low is more than high"),
+        ("steps.probe.failed", "steps.prob.failed", "20: there is no step `prob` (did you mean `probe`?)"),
+        ("steps.probe.failed", "steps.probe.faild", "20: a step has no `faild` (did you mean `failed`?)"),
+        ("steps.probe.failed", "steps.restart.failed", "20: step `restart` has not run when this is read"),
+        ("steps.probe.failed", "steps.verify_1.failed", "20: step `verify_1` has not run when this is read"),
+        ("steps.probe.failed", "result.failed", "20: `result` is known in `until` and `expect` only"),
+        ("steps.probe.failed", "step.probe.failed", "20: unknown name `step` (did you mean `steps`?)"),
+        ("steps.probe.failed", "steps.probe.failed =", "20: `steps.probe.failed = or"),
+        ("steps.probe.failed", "nothing | lenght", "20: `nothing | lenght or"),
+        (
+            "inputs.container }}",
+            "inputs.contaner }}",
+            "22: there is no input `contaner` (did you mean `container`?)",
+        ),
+        (
+            "host.vars.gpus",
+            "host.gpus",
+            "18: `host` has no `gpus` (it has name, address, groups, and what you wrote down yourself as vars.<name>)",
+        ),
+        ("run.id", "run.ids", "25: `run` has no `ids` (did you mean `id`?)"),
+        ('"{{ run.id }}"', "{{ run.id }}", "25: `{{ run.id }}`: a value without quotes would be split"),
+        ('"{{ run.id }}"', "'{{ run.id }}'", "25: `{{ run.id }}`: $ is not expanded inside single quotes"),
+        (
+            '-- "{{ inputs.container }}"',
+            '-- "{{ inputs.note }}"',
+            "8: `inputs.note` goes into a command that changes the host",
+        ),
+        ("cd /tmp", "{% if x %}", "23: statements like {% are not read here"),
+        ("    retries: 3\n", "", "28: `until` without `retries` is looked at once only"),
+        (
+            "name: restart-vllm",
+            "name: restart",
+            "2: the name `restart` is not the file's (write `restart-vllm`",
+        ),
+        ("{{ alert.host }}", "{{ inputs.container }}", "9: unknown name `inputs`"),
+        ("{{ alert.host }}", "gpu-02", "9: no such host: gpu-02"),
+        ("{{ alert.host }}", "@servin", "did you mean @serving?"),
+        ("id: gpu", "id: probe", "14: step id `probe` is used twice"),
+        ("    run: nvidia-smi -q -x\n", "", "14: a step has either `run` or `uses`"),
+    ],
+)
+def test_a_mistake_is_told_at_its_line(old: str, new: str, mistake: str) -> None:
+    found = mistakes(changed((old, new)), inventory=INVENTORY)
+    assert any(mistake in each for each in found), found
+    assert len(found) == 1 or "steps.prob" in new or "id: probe" in new, found
+
+
+def test_an_observe_runbook_changes_nothing() -> None:
+    text = changed(
+        ("kind: mutate", "kind: observe\napproval: {required: 1}"), ("mutates: false", "mutates: true")
+    )
+    assert [each.split(" (")[0] for each in mistakes(text)] == [
+        "restart-vllm.yaml:5: an observe runbook changes nothing, so nobody is asked",
+        "restart-vllm.yaml:18: an observe runbook may use no mutating step",
+        "restart-vllm.yaml:22: `docker.restart` changes the host, and an observe runbook may use no mutating step",
+    ]
+
+
+def test_mistakes_of_yaml_types_and_language_come_together() -> None:
+    text = changed(
+        ("name: restart-vllm", "name: restart-vllm\nname: twice"), ("description: Restart one container\n", ""),
+        ("retries: 3", "retrys: 3"), ("uses: http.check", "uses: http.chek"), ("host.vars.gpus", "hots.vars.gpus"),
+    )  # fmt: skip
+    found = "\n".join(mistakes(text))
+    for part in (
+        "given twice",
+        "missing `description`",
+        "unknown key `retrys`",
+        "unknown step kind",
+        "unknown name `hots`",
+    ):
+        assert part in found
+
+
+def test_rules_without_types_are_told_beside_type_errors() -> None:
+    found = mistakes(GOOD.split("verify:", maxsplit=1)[0].replace("version: 1", "version: 2"))
+    assert [each.split(": ", 1)[1] for each in found] == [
+        "`version`: expected 1, not 2",
+        "a mutate runbook needs `verify`: how is it known that it worked?",
+    ]
+
+
+LINES = GOOD.splitlines()
+JUNK: list[Any] = [
+    "",
+    "3",
+    "[]",
+    "{}",
+    "[[x]]",
+    "{a: {b: c}}",
+    "null",
+    "'{{'",
+    "'{{ x }}'",
+    "{{ x }}",
+    "true",
+]
+
+
+@given(st.integers(0, len(LINES) - 1), st.sampled_from(JUNK))
+@settings(max_examples=150, deadline=None)
+def test_any_value_anywhere_gives_mistakes_or_a_runbook(at: int, junk: str) -> None:
+    key, colon, _ = LINES[at].partition(": ")
+    text = "\n".join([*LINES[:at], f"{key}{colon}{junk}", *LINES[at + 1 :]])
+    assert all(each.startswith("restart-vllm.yaml:") for each in mistakes(text, inventory=INVENTORY))
+
+
+def test_a_loaded_runbook_keeps_its_text_and_digest(tmp_path: Path) -> None:
+    path = tmp_path / "restart-vllm.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    loaded = load_runbook(path, kinds=KINDS, parsers=PARSERS)
+    assert (loaded.text, loaded.file, len(loaded.digest)) == (GOOD, str(path), 64)
+    path.write_text(GOOD + "# a comment\n", encoding="utf-8")
+    assert load_runbook(path, kinds=KINDS, parsers=PARSERS).digest != loaded.digest
+
+
+def test_a_library_tells_the_mistakes_of_all_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "restart-vllm.yaml").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "one" / "bad.yaml").write_text("a: [", encoding="utf-8")
+    (tmp_path / "one" / "restart-vllm.test.yaml").write_text("not: a runbook", encoding="utf-8")
+    (tmp_path / "two" / "worse.yml").write_text("name: other", encoding="utf-8")
+    with pytest.raises(Invalid) as caught:
+        load_library([tmp_path / "one", tmp_path / "two"], kinds=KINDS, parsers=PARSERS)
+    told = str(caught.value)
+    assert "bad.yaml:2: not YAML" in told
+    assert "worse.yml:1: missing `version`" in told
+    assert "there are two runbooks `restart-vllm`" in told
+    assert ".test.yaml" not in told
+    count, found = lint_files(
+        [tmp_path / "one", tmp_path / "two" / "worse.yml"], kinds=KINDS, parsers=PARSERS
+    )
+    assert count == 3
+    assert {Path(each.file).name for each in found} == {"bad.yaml", "worse.yml"}
+
+
+def test_a_library_is_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "restart-vllm.yaml").write_text(GOOD, encoding="utf-8")
+    assert list(load_library([tmp_path], kinds=KINDS, parsers=PARSERS)) == ["restart-vllm"]
