@@ -139,7 +139,8 @@ def respond(world: World, url: ResponseUrl, args: Json) -> None:
     found = content_of(args)
     require_content(found)
     if args.get("replace_original") and source is not None:
-        workspace.add(replace(source, edited_ts=workspace.new_ts(), **found))
+        whole: dict[str, Any] = {"text": "", "blocks": [], "attachments": [], **found}
+        workspace.add(replace(source, edited_ts=workspace.new_ts(), **whole))
         return
     to_all = args.get("response_type") == "in_channel"
     thread_ts = args.get("thread_ts") or url.thread_ts

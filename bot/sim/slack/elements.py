@@ -89,14 +89,20 @@ _ACTION: dict[str, Check] = {"action_id": string(limits.ACTION_ID), "focus_on_lo
 
 
 def _initial_is_an_option(value: Any, at: str, faults: list[str]) -> None:
-    groups = value.get("option_groups") or []
-    options = [*(value.get("options") or []), *(one for group in groups for one in group.get("options", []))]
-    chosen = value.get("initial_options") or ([value["initial_option"]] if "initial_option" in value else [])
+    options = [*_listed(value.get("options"))]
+    for group in _listed(value.get("option_groups")):
+        options += _listed(group.get("options") if isinstance(group, dict) else None)
+    chosen = [*_listed(value.get("initial_options"))]
+    chosen += [value["initial_option"]] if "initial_option" in value else []
     faults.extend(
         fault("initial option must be one of the options", f"{at}/initial_option")
         for one in chosen
         if one not in options
     )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _select_options(value: Any, at: str, faults: list[str]) -> None:

@@ -11,15 +11,17 @@ _MOST_ENTRIES = 50_000
 class Journal(list[dict[str, Any]]):
     """A list of entries, each with its time and kind; tokens are never written into it."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], noted: Callable[[], None]) -> None:
         super().__init__()
         self._clock = clock
+        self._noted = noted
 
     def note(self, kind: str, **what: Any) -> None:
         """Add an entry; the oldest tenth goes when there are too many."""
         if len(self) >= _MOST_ENTRIES:
             del self[: _MOST_ENTRIES // 10]
         self.append({"at": round(self._clock(), 6), "kind": kind, **what})
+        self._noted()
 
     def calls(self, method: str | None = None) -> list[dict[str, Any]]:
         """Return the Web API calls, or those of one method."""

@@ -58,10 +58,10 @@ class PretendSlack:
             raise ValueError(f"the pretend Slack listens on loopback only, not on {host!r}; leave out `host`")
         self.bot_token = bot_token
         self.app_token = app_token
-        self.journal = Journal(clock)
         self._port = port
         self._page_token = page_token or secrets.token_urlsafe(24)
         self._workspace = Workspace(users or DEFAULT_USERS, channels, clock)
+        self.journal = Journal(clock, noted=lambda: self._workspace.publish({"kind": "journal"}))
         self._world = World(
             self._workspace,
             "",

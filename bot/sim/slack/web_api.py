@@ -83,7 +83,6 @@ class WebApi:
         except Refused as refused:
             answer = {"ok": False, "error": refused.error, **refused.more}
         self._journal.note("call", method=method, args=args, status=status, answer=answer)
-        self._world.workspace.publish({"kind": "call"})
         return web.json_response(answer, status=status, headers=headers)
 
     def _check(self, method: str, token: str) -> None:
