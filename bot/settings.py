@@ -33,7 +33,7 @@ class SlackSection(Noun):
         "socket", description="http needs a public address and SLACK_SIGNING_SECRET"
     )
     base_url: str = Field(
-        "https://slack.com/api/", pattern=r"^https?://\S+/$", description="another address for tests"
+        "https://slack.com/api/", pattern=r"^https?://\S+$", description="another address for tests"
     )
 
 
