@@ -4,12 +4,15 @@ Alerts are dispatched in the order they were stored. A repeat joins the open inc
 no route takes is shown, and nothing is done about it.
 """
 
+import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from bot import template
 from bot.alert import Alert
@@ -56,20 +59,40 @@ class Dispatch:
         """Dispatch what is waiting; return how many alerts it was."""
         waiting = self._store.alerts.waiting()
         for alert_id, alert in waiting:
-            with self._store.write() as tx:
-                if alert.status == "firing":
-                    self._firing(tx, alert_id, alert)
-                else:
-                    self._resolved(tx, alert_id, alert)
+            try:
+                with self._store.write() as tx:
+                    if alert.status == "firing":
+                        self._firing(tx, alert_id, alert)
+                    else:
+                        self._resolved(tx, alert_id, alert)
+            except OperationalError:
+                raise  # the database is busy or full: the alert stays where it is
+            except Exception:
+                log.exception("cannot route alert %s", alert.key)
+                self._show(alert_id, alert)
         return len(waiting)
+
+    def _show(self, alert_id: int, alert: Alert) -> None:
+        """Show an alert that could not be routed, so that it holds up no other."""
+        note = "Sickbay itself failed on this alert; its log has the details. Nothing is done."
+        key, severity = f"not routed: {alert.key}", alert.labels.get("severity", "")
+        incidents = self._store.incidents
+        with self._store.write() as tx:
+            incident = incidents.open(
+                tx, key=key, title=alert.name, severity=severity, channel=self._channel, host=None, note=note
+            )
+            incidents.join(tx, alert_id, incident, alert)
 
     def _firing(self, tx: Connection, alert_id: int, alert: Alert) -> None:
         incidents = self._store.incidents
+        if incidents.cleared(tx, alert.episode):
+            incidents.join(tx, alert_id, None, alert)
+            return
         host = self._machine(alert)
         route = next((route for route in self._routes if route.takes(dict(alert.labels))), None)
         group = route.group_by if route else ["alertname"]
         place = host.name if host else next(iter(alert.machines), "")
-        key = "|".join([*(f"{name}={alert.labels.get(name, '')}" for name in group), place])
+        key = json.dumps([*(f"{name}={alert.labels.get(name, '')}" for name in group), place])
         if (incident := incidents.open_for(tx, key)) is not None:
             incidents.join(tx, alert_id, incident, alert)
             return
@@ -96,7 +119,7 @@ class Dispatch:
                 requester=Requester(f"alert {alert.name}", via="alert"),
                 channel=channel,
                 incident=incident,
-                alert=as_seen(alert, host),
+                alert=alert.as_seen(host.name if host else None),
             )
 
     def _resolved(self, tx: Connection, alert_id: int, alert: Alert) -> None:
@@ -154,17 +177,16 @@ class Dispatch:
         if "{{" in wanted and host is None:
             machines = ", ".join(alert.machines) or "none"
             raise SickbayError(f"the alert names no host of the inventory (its labels name: {machines})")
-        wanted = template.value(wanted, {"alert": as_seen(alert, host)})
-        return tuple(one.name for one in self._inventory.select(str(wanted)))
+        seen = {"alert": alert.as_seen(host.name if host else None)}
+        wanted = "".join(
+            _one_name(template.evaluate(piece.text, seen)) if piece.is_value else piece.text
+            for piece in template.pieces(wanted)
+        )
+        return tuple(one.name for one in self._inventory.select(wanted))
 
 
-def as_seen(alert: Alert, host: Host | None) -> dict[str, Any]:
-    """Return the alert as runbooks see it; `alert.host` is a name of the inventory or nothing."""
-    seen = {
-        "name": alert.name,
-        "labels": dict(alert.labels),
-        "annotations": dict(alert.annotations),
-        "starts_at": alert.starts_at.isoformat(),
-        "status": alert.status,
-    }
-    return seen | ({"host": host.name} if host else {})
+def _one_name(value: Any) -> str:
+    """Return a value that may stand in a host set: one name, never a set of its own, such as `@all` or `gpu-*`."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", value):
+        raise SickbayError(f"{str(value)[:100]!r} from the alert is no host name")
+    return value

@@ -6,6 +6,7 @@ asked of the host, never guessed. All writes carry the run's fence, so that an e
 is refused. Nothing here knows Slack, SSH or SQL.
 """
 
+import contextlib
 import logging
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,10 +17,11 @@ from bot.effect import Command, Outcome, Output, Remote
 from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.judging import judged
+from bot.plan import Entry
 from bot.planner import Planner
-from bot.program import Act, Ask, Call, Finish, Record, Sleep, next_move
+from bot.program import Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move
 from bot.run import Attempt, Run, RunState, Status
-from bot.steps.kind import CannotPlan, Effect
+from bot.steps.kind import CannotPlan, Context, Effect
 from bot.store import Fenced, Store
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Engine:
         """Stop without writing anything more: what is going on the hosts goes on and is asked for after the restart."""
         self._closing.set()
         self._remote.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
 
     def advance(self, run_id: int) -> None:
         """Do what the run can do now; return when it waits, ends, or was taken over."""
@@ -65,9 +67,10 @@ class Engine:
             log.exception("run %s", run_id)
             flight.land()
             reason = f"Sickbay itself failed ({type(error).__name__}: {error}); its log has the details."
-            self._store.runs.finish(flight.run, RunState.NEEDS_HUMAN, reason, None)
+            with contextlib.suppress(Fenced):
+                self._store.runs.finish(flight.run, RunState.NEEDS_HUMAN, reason, None)
         finally:
-            del self._cancels[run_id]
+            self._cancels.pop(run_id, None)
 
 
 class _Flight:
@@ -78,15 +81,17 @@ class _Flight:
         self._store = engine._store  # noqa: SLF001
         self._planner = engine._planner  # noqa: SLF001
         self.run = run
-        self._record = Record(self._store.attempts.of(run.id, with_output=True))
-        self._mutates = self._planner.mutates(run.runbook)
+        self._record = Record()
+        self._mutates: Mutates = frozenset()
         self._going: dict[Future[None], tuple[str, str, int]] = {}
         self.cancel = threading.Event()
         self._never = threading.Event()
 
     def fly(self) -> None:
+        self._record = Record(self._store.attempts.of(self.run.id, with_output=True))
+        self._mutates = self._planner.mutates(self.run.runbook)
         while not self._engine._closing.is_set():  # noqa: SLF001
-            run = self._reload()
+            run = self._refresh()
             approval = self._store.approvals.get(run.id) if run.plan else None
             now = self._store.now()
             state = approval.state_at(now) if approval else None
@@ -101,7 +106,9 @@ class _Flight:
                 case Ask():
                     self._ask(run)
                 case Sleep(until):
-                    self._store.runs.sleep(run, until, waiting=state == "pending")
+                    waiting = state == "pending"
+                    wake = until if waiting else _sooner(until, run.deadline, now)
+                    self._store.runs.sleep(run, wake, waiting=waiting)
                     return
                 case Finish(final, reason, verdict):
                     if state == "expired":
@@ -109,19 +116,17 @@ class _Flight:
                     self._store.runs.finish(run, final, reason, verdict)
                     return
 
-    def _reload(self) -> Run:
-        run = self._store.runs.get(self.run.id)
-        if run is None or run.fence != self.run.fence:
-            raise Fenced(f"run {self.run.id}")
-        if run.cancelled_by is not None:
+    def _refresh(self) -> Run:
+        self.run = self._store.runs.refresh(self.run)
+        if self.run.cancelled_by is not None:
             self.cancel.set()
-        self.run = run
-        return run
+        return self.run
 
     def _ask(self, run: Run) -> None:
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
         plan = self._planner.plan(run, self._record, hosts)
         self._store.approvals.plan(run, plan, ask=plan.changes and run.mode == "approve")
+        self.run = replace(run, plan=plan)
 
     def _start(self, calls: tuple[Call, ...]) -> None:
         going = set(self._going.values())
@@ -145,6 +150,8 @@ class _Flight:
 
     def _make(self, call: Call) -> None:
         """Make one call and record it; runs in the pool."""
+        if self._engine._closing.is_set():  # noqa: SLF001
+            return
         run = self.run
         clean_up = call.section == "always"
         last = self._record.last(call.step.id, call.host)
@@ -157,10 +164,11 @@ class _Flight:
         )
         try:
             context = self._planner.context(run, call.host, self._record)
-            if resumed is None and not self._planner.wanted(call.step, context):
+            planned = run.plan.entry(call.step.id, call.host) if run.plan else None
+            if resumed is None and not self._wanted(call, planned, context):
                 self._end(replace(attempt, status=Status.SKIPPED, summary=f"not needed: {call.step.when}"))
                 return
-            effect = self._effect(run, call, context)
+            effect = self._effect(run, call, planned, context)
             host = self._host(effect.host or call.host)
             if mutating and resumed is None:
                 self._lock(run, call.host)
@@ -176,9 +184,14 @@ class _Flight:
         stdout, stderr = _streams(outcome)
         self._end(ended, stdout, stderr)
 
-    def _effect(self, run: Run, call: Call, context: dict[str, object]) -> Effect:
+    def _wanted(self, call: Call, planned: Entry | None, context: Context) -> bool:
+        """Is the step needed? Where the plan could tell, its word stands: that is what people approved."""
+        if planned is not None and planned.decision != "later":
+            return planned.decision == "run"
+        return self._planner.wanted(call.step, context)
+
+    def _effect(self, run: Run, call: Call, planned: Entry | None, context: Context) -> Effect:
         """Return the command as it stands in the plan; one that the plan could not know is made now."""
-        planned = run.plan.entry(call.step.id, call.host) if run.plan else None
         if planned is not None and planned.text:
             command = Command(planned.text, planned.env, planned.timeout, planned.mutating)
             return Effect(command, planned.on)
@@ -213,6 +226,12 @@ class _Flight:
     def _end(self, attempt: Attempt, stdout: Output | None = None, stderr: Output | None = None) -> None:
         self._store.attempts.end(self.run, attempt, stdout, stderr)
         self._record.add(attempt)
+
+
+def _sooner(until: datetime | None, deadline: datetime | None, now: datetime) -> datetime | None:
+    """Return when to wake: a deadline that is still to come does not wait for the next retry."""
+    ahead = [moment for moment in (until, deadline if deadline and deadline > now else None) if moment]
+    return min(ahead, default=None)
 
 
 def _streams(outcome: Outcome) -> tuple[Output | None, Output | None]:

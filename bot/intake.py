@@ -5,7 +5,7 @@ version 4 (prometheus.io/docs/alerting/latest/configuration/#webhook_config).
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
@@ -47,27 +47,32 @@ def alertmanager(body: Any) -> tuple[list[Alert], list[Rejection]]:
     if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
         raise Unreadable("expected Alertmanager's webhook body: an object with a list `alerts`")
     if body.get("version") != "4":
-        raise Unreadable(f'expected version "4" of Alertmanager\'s webhook body, not {body.get("version")!r}')
+        raise Unreadable(
+            f'expected version "4" of Alertmanager\'s webhook body, not {str(body.get("version"))[:20]!r}'
+        )
     taken: list[Alert] = []
     rejected: list[Rejection] = []
     for index, item in enumerate(body["alerts"]):
         try:
             taken.append(_read(_Alert.model_validate(item)))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the alert"
-            rejected.append(Rejection(index, f"{place}: {first['msg']}"))
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            place = ".".join(map(str, first["loc"]))[:80] or "the alert"
+            rejected.append(Rejection(index, f"{place}: {first['msg'][:200]}"))
+        except OverflowError:
+            rejected.append(Rejection(index, "startsAt or endsAt: outside the years 1 to 9999"))
     return taken, rejected
 
 
 def _read(alert: _Alert) -> Alert:
-    open_end = alert.ends_at is None or alert.ends_at.year <= 1 or alert.status == "firing"
-    ends_at: datetime | None = None if open_end else alert.ends_at
+    ends_at: datetime | None = None
+    if alert.ends_at is not None and alert.ends_at.year > 1 and alert.status == "resolved":
+        ends_at = alert.ends_at.astimezone(UTC)
     return Alert(
         source="alertmanager",
         fingerprint=alert.fingerprint,
         status=alert.status,
-        starts_at=alert.starts_at,
+        starts_at=alert.starts_at.astimezone(UTC),
         ends_at=ends_at,
         labels=alert.labels,
         annotations=alert.annotations,

@@ -121,12 +121,14 @@ class Planner:
             mutating=self.mutating(run.runbook, step),
             retries=step.retries,
         )
-        context = self.context(run, host, record, planning=True)
         try:
+            context = self.context(run, host, record, planning=True)
             if not self.wanted(step, context):
                 return replace(base, decision="skip", note=f"not needed: {step.when}")
         except template.Unknown:
             base = replace(base, decision="later", note=f"only when {step.when}")
+        except SickbayError as error:
+            return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
         try:
             effect = self.effect(run.runbook, step, context)
         except template.Unknown as error:
@@ -135,7 +137,12 @@ class Planner:
             return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
         command = effect.command
         return replace(
-            base, on=effect.host, text=command.text, env=dict(command.env), timeout=command.timeout
+            base,
+            on=effect.host,
+            says=effect.says,
+            text=command.text,
+            env=dict(command.env),
+            timeout=command.timeout,
         )
 
 

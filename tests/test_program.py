@@ -221,3 +221,61 @@ def test_a_record_gives_the_same_move_in_whatever_order_it_was_read(kind: str) -
         attempt("look", "b", number=2),
     ]
     assert move(one, Record(rows)) == move(one, Record(reversed(rows)))
+
+
+def approved(runbook: Runbook, *rows: Attempt, **changes: Any) -> Run:
+    """Return a run on host a whose plan stands."""
+    one = run(runbook, ("a",), **changes)
+    return replace(one, plan=plan_for(one, Record([attempt("look", "a")])))
+
+
+@pytest.mark.parametrize("halted", [{"cancelled_by": "alice"}, {"deadline": START}])
+def test_a_run_that_is_to_end_waits_for_no_retry(halted: dict[str, Any]) -> None:
+    steps = [{"id": "stop", "run": "x"}]
+    verify = [{"id": "proof", "run": "x", "mutates": False, "until": "false", "retries": 20, "delay": "15s"}]
+    one = approved(book(steps=steps, verify=verify), **halted)
+    record = Record([attempt("stop", "a"), attempt("proof", "a", again=True)])
+    for now in (START, START + timedelta(seconds=15)):
+        undo = move(one, record, now=now)
+        assert isinstance(undo, Act)
+        assert [call.step.id for call in undo.calls] == ["undo"]
+
+
+def test_a_rescue_that_is_going_ends_before_the_clean_up_begins() -> None:
+    one = approved(book(), cancelled_by="alice")
+    record = Record(
+        [attempt("look", "a"), attempt("stop", "a", Status.FAILED), attempt("note", "a", Status.BEGUN)]
+    )
+    going = move(one, record)
+    assert isinstance(going, Act)
+    assert [(call.step.id, call.number) for call in going.calls] == [("note", 1)]
+
+
+def test_the_timeout_of_the_work_does_not_count_while_people_are_asked() -> None:
+    one = approved(book(), mode="approve", deadline=START + timedelta(minutes=5))
+    record = Record([attempt("look", "a")])
+    later = START + timedelta(minutes=6)
+    assert move(one, record, "pending", now=later) == Sleep(START + timedelta(minutes=10))
+    for state in ("denied", "expired"):
+        end = move(one, record, state, now=START + timedelta(minutes=11))
+        assert isinstance(end, Finish)
+        assert end.state is RunState.CANCELLED
+
+
+def test_a_plan_that_has_to_be_asked_about_is_not_acted_on_without_its_question() -> None:
+    one = approved(book(), mode="approve")
+    end = move(one, Record([attempt("look", "a")]), None)
+    assert isinstance(end, Finish)
+    assert end.state is RunState.CANCELLED
+
+
+@pytest.mark.parametrize("mode", ["suggest", "auto"])
+def test_a_host_that_failed_in_the_look_fails_the_run_even_when_nothing_needs_doing(mode: str) -> None:
+    one = run(book(max_failures=1), ("a", "b"), mode=mode)
+    record = Record([attempt("look", "a"), attempt("look", "b", Status.FAILED)])
+    plan = plan_for(one, record)
+    idle = replace(plan, entries=tuple(replace(entry, decision="skip") for entry in plan.entries))
+    end = move(replace(one, plan=idle), record)
+    assert isinstance(end, Finish)
+    assert end.state is RunState.FAILED
+    assert "b" in end.reason

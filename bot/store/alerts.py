@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, exists, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
@@ -124,23 +124,26 @@ class Incidents:
 
     def firing(self, tx: Connection, incident_id: int) -> int:
         """Count the incident's alerts that have not been resolved."""
-        ended = select(alerts.c.episode).where(alerts.c.status == "resolved")
-        query = (
-            select(func.count(alerts.c.episode.distinct()))
-            .where(alerts.c.incident_id == incident_id)
-            .where(alerts.c.episode.not_in(ended))
+        end = alerts.alias()
+        ended = exists().where(end.c.episode == alerts.c.episode, end.c.status == "resolved")
+        query = select(func.count(alerts.c.episode.distinct())).where(
+            alerts.c.incident_id == incident_id, ~ended
         )
         return tx.scalar(query) or 0
+
+    def cleared(self, tx: Connection, episode: str) -> bool:
+        """Has this alert's end been told already? Monitors' calls may overtake each other."""
+        query = select(alerts.c.id).where(alerts.c.episode == episode, alerts.c.status == "resolved")
+        return tx.scalar(query) is not None
 
     def resolve(self, tx: Connection, incident_id: int, reason: str) -> None:
         """Close an incident."""
         now = self._db.now()
-        tx.execute(
-            update(incidents)
-            .where(incidents.c.id == incident_id)
-            .values(state=IncidentState.RESOLVED, resolved_at=now)
+        open_ones = update(incidents).where(
+            incidents.c.id == incident_id, incidents.c.state == IncidentState.OPEN
         )
-        tell(tx, now, "incident.resolved", incident=incident_id, reason=reason)
+        if tx.execute(open_ones.values(state=IncidentState.RESOLVED, resolved_at=now)).rowcount:
+            tell(tx, now, "incident.resolved", incident=incident_id, reason=reason)
 
     def runs(self, incident_id: int) -> list[int]:
         """Return the ids of the incident's runs, oldest first."""

@@ -11,7 +11,7 @@ from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
 from bot.store.database import Database
-from bot.store.runs import fenced
+from bot.store.runs import fenced, void
 from bot.store.tables import approvals, decisions, runs
 from bot.store.timeline import tell
 
@@ -85,13 +85,10 @@ class Approvals:
     def void(self, tx: Connection, run_id: int, why: str) -> bool:
         """End a pending question because the reason for it is gone; false when it was not pending."""
         now = self._db.now()
-        statement = update(approvals).where(approvals.c.run_id == run_id, approvals.c.state == "pending")
-        if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
-            return False
-        incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
-        tell(tx, now, "approval.void", incident=incident, run=run_id, why=why)
-        _wake(tx, run_id, now, approved=False)
-        return True
+        voided = void(tx, now, run_id, why)
+        if voided:
+            _wake(tx, run_id, now, approved=False)
+        return voided
 
     def expire(self, run: Run) -> None:
         """Write down that nobody answered in time."""

@@ -22,26 +22,15 @@ class Attempts:
         self._db = database
 
     def begin(self, run: Run, step: str, host: str, number: int) -> Attempt:
-        """Write that a command is about to leave; return the row, or the older one when it was begun before."""
+        """Write that a command is about to leave; one that has been begun before is refused by the table."""
         now = self._db.now()
         place = {"run_id": run.id, "step": step, "host": host, "number": number}
         with self._db.write() as tx:
             fenced(tx, run)
-            statement = insert(attempts).values(**place, status=Status.BEGUN, begun_at=now, facts={})
-            new = tx.execute(statement.on_conflict_do_nothing()).rowcount == 1
-            if new:
-                tell(
-                    tx,
-                    now,
-                    "step.begun",
-                    incident=run.incident_id,
-                    run=run.id,
-                    host=host,
-                    step=step,
-                    number=number,
-                )
-            row = tx.execute(attempts.select().filter_by(**place)).mappings().one()
-            return _attempt(row)
+            tx.execute(attempts.insert().values(**place, status=Status.BEGUN, begun_at=now, facts={}))
+            about: dict[str, Any] = {"incident": run.incident_id, "run": run.id, "host": host, "step": step}
+            tell(tx, now, "step.begun", **about, number=number)
+        return Attempt(run.id, step, host, number, Status.BEGUN, now)
 
     def end(
         self, run: Run, attempt: Attempt, stdout: Output | None = None, stderr: Output | None = None
@@ -59,6 +48,16 @@ class Attempts:
             "exit_code": attempt.exit_code,
             "again": int(attempt.again),
         }
+        kept = [
+            {
+                "stream": stream,
+                "total": output.total,
+                "kept": len(output.data),
+                "data": zlib.compress(output.data, 1),
+            }
+            for stream, output in (("stdout", stdout), ("stderr", stderr))
+            if output is not None and output.total
+        ]
         with self._db.write() as tx:
             fenced(tx, run)
             statement = insert(attempts).values(**place, begun_at=attempt.begun_at, **values)
@@ -68,11 +67,8 @@ class Attempts:
                 )
             )
             attempt_id = tx.scalar(select(attempts.c.id).filter_by(**place))
-            for stream, output in (("stdout", stdout), ("stderr", stderr)):
-                if output is not None and output.total:
-                    row = {"attempt_id": attempt_id, "stream": stream, "total": output.total}
-                    data = zlib.compress(output.data, 1)
-                    tx.execute(insert(outputs).values(**row, kept=len(output.data), data=data))
+            if kept:
+                tx.execute(outputs.insert(), [{"attempt_id": attempt_id, **row} for row in kept])
             tell(
                 tx,
                 now,

@@ -5,6 +5,7 @@ WAL lets readers go on while a writer works; `synchronous=FULL` makes a commit s
 """
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from sqlalchemy import Connection, create_engine, event, select
 
 from bot.errors import SickbayError
 from bot.store.tables import SCHEMA, meta, metadata
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -99,7 +102,10 @@ class Database:
     def announce(self) -> None:
         """Wake the listeners: something was committed, here or by another process."""
         for callback in list(self._listeners):
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("a listener failed; what was committed stands")
 
     def foreign_changes(self) -> "Foreign":
         """Return what tells whether others have committed."""

@@ -1,7 +1,7 @@
 """Runs: their rows, who may write them (the fence), and what is due."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -69,6 +69,21 @@ class Runs:
             row = tx.execute(runs.select().where(runs.c.id == run_id)).mappings().first()
             return _run(row) if row else None
 
+    def refresh(self, run: Run) -> Run:
+        """Return the run with what others may have changed since it was read.
+
+        Raises:
+            Fenced: when somebody has taken it over.
+
+        """
+        columns = (runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by)
+        query = select(*columns).where(runs.c.id == run.id, runs.c.fence == run.fence)
+        with self._db.read() as tx:
+            row = tx.execute(query).mappings().first()
+        if row is None:
+            raise Fenced(f"run {run.id}")
+        return replace(run, **{**row, "state": RunState(row["state"])})
+
     def newest(self, *, open_only: bool = False, limit: int = 20) -> list[Run]:
         """Return the newest runs first."""
         query = runs.select().order_by(runs.c.id.desc()).limit(limit)
@@ -84,8 +99,7 @@ class Runs:
 
     def due(self) -> list[int]:
         """Return the runs that can be advanced now, longest waiting first."""
-        now = self._db.now()
-        ready = or_(runs.c.wake_at <= now, runs.c.cancelled_by.is_not(None), runs.c.state == RunState.QUEUED)
+        ready = or_(runs.c.wake_at <= self._db.now(), runs.c.state == RunState.QUEUED)
         query = select(runs.c.id).where(runs.c.state.in_(_OPEN), ready).order_by(runs.c.wake_at, runs.c.id)
         with self._db.read() as tx:
             return list(tx.scalars(query))
@@ -99,8 +113,9 @@ class Runs:
 
     def reclaim(self) -> int:
         """After a start: make every run that was being advanced due again; return how many."""
+        advanced = (RunState.RUNNING, RunState.WAITING)
         with self._db.write() as tx:
-            statement = update(runs).where(runs.c.state == RunState.RUNNING, runs.c.wake_at.is_(None))
+            statement = update(runs).where(runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
             return tx.execute(statement.values(wake_at=self._db.now())).rowcount
 
     def claim(self, run_id: int) -> Run | None:
@@ -129,18 +144,20 @@ class Runs:
         """
         with self._db.write() as tx:
             asked = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
-            acted = waiting and asked != "pending"
+            cancelled_by = tx.scalar(select(runs.c.cancelled_by).where(runs.c.id == run.id))
+            acted = cancelled_by != run.cancelled_by or (waiting and asked != "pending")
             state = RunState.WAITING if waiting and not acted else RunState.RUNNING
             fenced(tx, run, wake_at=self._db.now() if acted else until, state=state)
             if state is not run.state:
                 tell(tx, self._db.now(), f"run.{state}", incident=run.incident_id, run=run.id)
 
     def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
-        """End a run, free its hosts, and tell the incident when recovery was verified."""
+        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified."""
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
             tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
+            void(tx, now, run.id, f"the run has ended as {state}")
             tell(
                 tx,
                 now,
@@ -157,16 +174,20 @@ class Runs:
 
     def cancel(self, run_id: int, by: str) -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
-        now = self._db.now()
         with self._db.write() as tx:
-            statement = update(runs).where(
-                runs.c.id == run_id, runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_(None)
-            )
-            done = tx.execute(statement.values(cancelled_by=by)).rowcount == 1
-            if done:
-                incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
-                tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by)
-            return done
+            return self._cancel(tx, run_id, by)
+
+    def _cancel(self, tx: Connection, run_id: int, by: str) -> bool:
+        now = self._db.now()
+        statement = update(runs).where(
+            runs.c.id == run_id, runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_(None)
+        )
+        if tx.execute(statement.values(cancelled_by=by, wake_at=now)).rowcount != 1:
+            return False
+        incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+        tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by)
+        void(tx, now, run_id, f"the run was cancelled by {by}")
+        return True
 
     def withdraw(self, tx: Connection, incident_id: int, by: str) -> None:
         """Cancel the incident's mutating runs that have not come to a plan yet; one that acts is left to finish."""
@@ -176,9 +197,8 @@ class Runs:
             )
         )
         for run in map(_run, rows.mappings()):
-            if run.runbook.kind == "mutate" and run.plan is None:
-                tx.execute(update(runs).where(runs.c.id == run.id).values(cancelled_by=by))
-                tell(tx, self._db.now(), "run.cancel_asked", incident=incident_id, run=run.id, by=by)
+            if run.runbook.kind == "mutate":
+                self._cancel(tx, run.id, by)
 
     def cancel_asked(self) -> list[int]:
         """Return the open runs whose end was asked for."""
@@ -189,6 +209,7 @@ class Runs:
     def lock_hosts(self, run: Run, hosts: tuple[str, ...]) -> dict[str, int]:
         """Take all these hosts for one mutating run, or none; return who holds which, empty when taken."""
         with self._db.write() as tx:
+            fenced(tx, run)
             query = select(host_locks.c.host, host_locks.c.run_id).where(
                 host_locks.c.host.in_(hosts), host_locks.c.run_id != run.id
             )
@@ -197,6 +218,16 @@ class Runs:
                 rows = [{"host": host, "run_id": run.id} for host in hosts]
                 tx.execute(insert(host_locks).on_conflict_do_nothing(), rows)
             return held
+
+
+def void(tx: Connection, now: datetime, run_id: int, why: str) -> bool:
+    """End a run's question because the reason for it is gone; false when nothing is being asked."""
+    statement = update(approvals).where(approvals.c.run_id == run_id, approvals.c.state == "pending")
+    if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
+        return False
+    incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+    tell(tx, now, "approval.void", incident=incident, run=run_id, why=why)
+    return True
 
 
 def fenced(tx: Connection, run: Run, **values: Any) -> None:
