@@ -20,7 +20,7 @@ const withEmoji = (text) => text.replace(/:([a-z0-9_+-]+):/g, (whole, name) => (
 export const plain = (text) => withEmoji(decoded(text));
 
 function safe(url) {
-  return /^(https?:\/\/|mailto:|\/)/.test(url) ? url : null;
+  return /^(https?:\/\/|mailto:)/.test(url) ? url : null;
 }
 
 export function anchor(url, label) {
