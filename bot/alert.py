@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 HOST_LABELS = ("host", "hostname", "node", "instance")
 """Labels that may name the machine, most exact first; `instance` mostly carries a port."""
@@ -44,6 +44,17 @@ class Alert:
         """What the labels call the machine, most exact first, without schemes, paths and ports."""
         named = [self.labels[label] for label in HOST_LABELS if self.labels.get(label)]
         return [machine for name in named if (machine := _machine(name))]
+
+    def as_seen(self, host: str | None) -> dict[str, Any]:
+        """Return the alert as runbooks see it; `alert.host` is a name of the inventory, or is not there."""
+        seen = {
+            "name": self.name,
+            "labels": dict(self.labels),
+            "annotations": dict(self.annotations),
+            "starts_at": self.starts_at.isoformat(),
+            "status": self.status,
+        }
+        return seen | ({"host": host} if host else {})
 
 
 def _machine(name: str) -> str:

@@ -1,0 +1,108 @@
+"""Hosts that answer from a script, in a time that only passes where the script says so."""
+
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+
+from bot.effect import Command, Finished, Lost, Outcome, Output, TimedOut, Unreachable
+from bot.inventory import Host
+from bot.rehearsal.case import Reply
+
+BEGIN = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
+
+
+class Stopwatch:
+    """A clock that stands still until somebody waits."""
+
+    def __init__(self) -> None:
+        self._now = BEGIN
+        self._guard = threading.Lock()
+
+    def __call__(self) -> datetime:
+        """Return the time; each look is a little later, so that what happened first also has the earlier time."""
+        with self._guard:
+            self._now += timedelta(microseconds=1)
+            return self._now
+
+    def pass_by(self, duration: timedelta) -> None:
+        """Let time go by."""
+        with self._guard:
+            self._now += duration
+
+    def reach(self, moment: datetime) -> None:
+        """Wait until a moment; one that is over is no wait."""
+        with self._guard:
+            self._now = max(self._now, moment)
+
+
+class ScriptedRemote:
+    """A Remote whose hosts know the replies of one case."""
+
+    def __init__(self, replies: list[Reply], clock: Stopwatch) -> None:
+        self._replies = replies
+        self._clock = clock
+        self._used = [0] * len(replies)
+        self._unanswered: dict[str, None] = {}
+
+    def run(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        key: str,
+        first_sent: datetime | None,  # noqa: ARG002 - a case knows no restarts
+        cancel: threading.Event,  # noqa: ARG002 - and answers at once
+    ) -> Outcome:
+        """Answer with the first reply that fits."""
+        _, step, column, _ = key.split("/")
+        reply = self._next(step, {column, host.name}, command)
+        if reply is None:
+            told = next((line for line in command.text.splitlines() if line.strip()), "")
+            self._unanswered[f"no reply for step {step} on {column}: {told[:100]}"] = None
+            return _finished(Reply(step=step, exit=1, stderr="the test has no reply for this command"))
+        if reply.unreachable:
+            return Unreachable("tcp", "the test says so", "")
+        if reply.lost:
+            return Lost("the test says so", "")
+        if reply.delay.total_seconds() > command.timeout:
+            self._clock.pass_by(timedelta(seconds=command.timeout))
+            return TimedOut(command.timeout, _output(reply.stdout), _output(reply.stderr), ended=True)
+        self._clock.pass_by(reply.delay)
+        return _finished(reply)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def problems(self) -> list[str]:
+        """Return the commands without a reply, and the replies that were not used as often as they say."""
+        found = list(self._unanswered)
+        for number, (reply, used) in enumerate(zip(self._replies, self._used, strict=True), 1):
+            wanted = reply.times or 1
+            if used < wanted:
+                often = f"{used} of {wanted} times" if used else "never"
+                found.append(f"reply {number} ({reply.aim}) was {often} used")
+        return found
+
+    def _next(self, step: str, places: set[str], command: Command) -> Reply | None:
+        for number, reply in enumerate(self._replies):
+            fits = (
+                (not reply.step or reply.step == step)
+                and (not reply.host or reply.host in places)
+                and re.search(reply.match, command.text)
+                and (reply.times is None or self._used[number] < reply.times)
+            )
+            if fits:
+                self._used[number] += 1
+                return reply
+        return None
+
+
+def _finished(reply: Reply) -> Finished:
+    return Finished(
+        reply.exit, _output(reply.stdout), _output(reply.stderr), seconds=reply.delay.total_seconds()
+    )
+
+
+def _output(text: str) -> Output:
+    data = text.encode()
+    return Output(data, len(data))
