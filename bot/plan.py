@@ -28,6 +28,8 @@ class Entry:
     """Why it is skipped, or what it waits to know."""
     on: str = ""
     """Where the command runs, when that is another machine (a load balancer)."""
+    says: str = ""
+    """The command in short, as a person would write it."""
     text: str = ""
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 0.0

@@ -117,7 +117,7 @@ def _deeds(plan: Plan | None) -> list[Words]:
 
 def _deed(entry: Entry, hosts: list[str]) -> Words:
     where = entry.on or fold(hosts)
-    command = line(entry.text, 90)
+    command = line(entry.says or entry.text, 90)
     title = line(entry.title, 60)
     return say(
         "approval.deed",
@@ -148,7 +148,7 @@ def plan_card(plan: Plan, run_id: int | None = None) -> Card:
 
 
 def plan_text(plan: Plan) -> str:
-    """Write a plan out: batch by batch, every command with its values, hosts alike together."""
+    """Write a plan out: batch by batch in short, hosts alike together; then the long commands letter by letter."""
     lines: list[str] = []
     for number, batch in enumerate(plan.batches, 1):
         lines.append(f"batch {number} of {len(plan.batches)}: {fold(batch)}")
@@ -157,7 +157,16 @@ def plan_text(plan: Plan) -> str:
             lines.append(f"  {section}")
             for entry, hosts in _alike(group):
                 lines += [f"    {part}" for part in _entry_lines(entry, hosts, batch)]
+    long = [(entry, hosts) for entry, hosts in _folded(plan) if entry.says and entry.decision != "skip"]
+    if long:
+        lines += ["", "the long commands, letter by letter"]
+    for entry, hosts in long:
+        lines += ["", f"── {entry.title}: {entry.says}{_where(entry, hosts)}", *_command_lines(entry)]
     return "\n".join(lines)
+
+
+def _where(entry: Entry, hosts: list[str]) -> str:
+    return f" on {entry.on or fold(hosts)}"
 
 
 def _entry_lines(entry: Entry, hosts: list[str], batch: tuple[str, ...]) -> list[str]:
@@ -170,9 +179,13 @@ def _entry_lines(entry: Entry, hosts: list[str], batch: tuple[str, ...]) -> list
     lines = [f"- {entry.title}{where} ({kind}{limit}{tries})"]
     if entry.note:
         lines.append(f"    {entry.note}")
-    lines += [f"    $ {command}" for command in entry.text.splitlines()]
-    lines += [f"      {name}={value!r}" for name, value in entry.env.items()]
+    lines += [f"    $ {entry.says}"] if entry.says else [f"    {part}" for part in _command_lines(entry)]
     return lines
+
+
+def _command_lines(entry: Entry) -> list[str]:
+    commands = [f"$ {command}" for command in entry.text.splitlines()]
+    return commands + [f"  {name}={value!r}" for name, value in entry.env.items()]
 
 
 def _folded(plan: Plan) -> list[tuple[Entry, list[str]]]:

@@ -68,7 +68,9 @@ class RestartArguments(Noun):
 
 def plan_inspect(arguments: InspectArguments, _context: Context) -> Effect:
     """Ask docker, and the host's clock, against which its times are read."""
-    return Effect(Command(INSPECT, {"NAME": arguments.name}, timeout=30.0))
+    return Effect(
+        Command(INSPECT, {"NAME": arguments.name}, timeout=30.0), says=f"docker inspect {arguments.name}"
+    )
 
 
 def judge_inspect(arguments: InspectArguments, answer: Finished, _context: Context) -> Judgement:
@@ -98,7 +100,10 @@ def plan_restart(arguments: RestartArguments, _context: Context) -> Effect:
     """Restart, and note when the container began before and after."""
     grace = math.ceil(arguments.grace.total_seconds())
     env = {"NAME": arguments.name, "GRACE": str(grace)}
-    return Effect(Command(RESTART, env, timeout=grace + SLACK, mutating=True))
+    return Effect(
+        Command(RESTART, env, timeout=grace + SLACK, mutating=True),
+        says=f"docker restart --time {grace} {arguments.name}",
+    )
 
 
 def judge_restart(arguments: RestartArguments, answer: Finished, _context: Context) -> Judgement:

@@ -13,7 +13,7 @@ from pydantic import Field
 from bot.effect import Command, Finished
 from bot.facts import FactsError
 from bot.steps.answer import last_line, words
-from bot.steps.haproxy import NO_ANSWER, SAY, TABLES, Arguments, Seen, advice, find, place
+from bot.steps.haproxy import NO_ANSWER, SAY, TABLES, Arguments, Place, Seen, advice, find, place
 from bot.steps.kind import Context, Effect, Judgement, Kind
 
 REFUSED = 10
@@ -77,19 +77,23 @@ def plan_drain(arguments: DrainArguments, context: Context) -> Effect:
     """Take no new sessions; keep those there are."""
     at = place(arguments, context)
     env = {**at.env, "LAST": arguments.last}
-    return Effect(Command(DRAIN, env, timeout=SECONDS, mutating=True), host=at.host)
+    return _set(at, "drain", Command(DRAIN, env, timeout=SECONDS, mutating=True))
 
 
 def plan_maintenance(arguments: Arguments, context: Context) -> Effect:
     """Take no traffic at all, and stop the health checks."""
     at = place(arguments, context)
-    return Effect(Command(MAINTENANCE, at.env, timeout=SECONDS, mutating=True), host=at.host)
+    return _set(at, "maint", Command(MAINTENANCE, at.env, timeout=SECONDS, mutating=True))
 
 
 def plan_undrain(arguments: Arguments, context: Context) -> Effect:
     """Take traffic again."""
     at = place(arguments, context)
-    return Effect(Command(UNDRAIN, at.env, timeout=SECONDS, mutating=True), host=at.host)
+    return _set(at, "ready", Command(UNDRAIN, at.env, timeout=SECONDS, mutating=True))
+
+
+def _set(at: Place, state: str, command: Command) -> Effect:
+    return Effect(command, host=at.host, says=f"set server {at.env['SERVER']} state {state}")
 
 
 def _judge(wanted: str) -> Callable[[Arguments, Finished, Context], Judgement]:

@@ -53,7 +53,7 @@ def plan(arguments: StateArguments, context: Context) -> Effect:
     at = place(arguments, context)
     wait = math.ceil(arguments.wait.total_seconds())
     command = Command(STATE, {**at.env, "WAIT": str(wait)}, timeout=wait + 40.0)
-    return Effect(command, host=at.host)
+    return Effect(command, host=at.host, says=f"show servers state, show stat: {at.server}")
 
 
 def judge(arguments: StateArguments, answer: Finished, context: Context) -> Judgement:

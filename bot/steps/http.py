@@ -50,7 +50,7 @@ def plan(arguments: Arguments, _context: Context) -> Effect:
     """Get one page."""
     seconds = arguments.max_time.total_seconds()
     env = {"URL": f"http://127.0.0.1:{arguments.port}{arguments.path}", "MAX_TIME": f"{seconds:g}"}
-    return Effect(Command(f'{CURL}fetch --url "$URL"', env, timeout=seconds + 15))
+    return Effect(Command(f'{CURL}fetch --url "$URL"', env, timeout=seconds + 15), says=f"GET {env['URL']}")
 
 
 def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgement:

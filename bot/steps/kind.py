@@ -30,6 +30,8 @@ class Effect:
     command: Command
     host: str = ""
     """Name in the inventory; empty: the host whose step it is."""
+    says: str = ""
+    """The command as a person would write it, values filled in; empty: its text is short enough to be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,10 @@ def plan(arguments: Arguments, _context: Context) -> Effect:
         "PROMPT": json.dumps(arguments.prompt),
         "MAX_TIME": f"{patience:g}",
     }
-    return Effect(Command(COMPLETE, env, timeout=2 * patience + 15))
+    return Effect(
+        Command(COMPLETE, env, timeout=2 * patience + 15),
+        says=f"POST :{arguments.port}/v1/completions, one token",
+    )
 
 
 def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgement:

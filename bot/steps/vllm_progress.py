@@ -54,7 +54,10 @@ def plan(arguments: Arguments, _context: Context) -> Effect:
         "WINDOW": f"{window:g}",
         "MAX_TIME": f"{patience:g}",
     }
-    return Effect(Command(PROGRESS, env, timeout=window + 2 * patience + 15))
+    return Effect(
+        Command(PROGRESS, env, timeout=window + 2 * patience + 15),
+        says=f"GET :{arguments.port}/metrics twice, {window:g} s apart",
+    )
 
 
 def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgement:
