@@ -210,7 +210,7 @@ class _Flight:
         return self._engine._remote.run(  # noqa: SLF001
             host,
             command,
-            key=begun.key,
+            key=f"{self.run.created_at:%Y%m%dT%H%M%S.%f}/{begun.key}",  # a new database begins again at run 1
             first_sent=None if first else begun.begun_at,
             cancel=self._never if clean_up else self.cancel,
         )
