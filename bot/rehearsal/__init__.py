@@ -215,5 +215,5 @@ def _line(entry: Entry) -> str:
     values = "".join(f" {name}={value}" for name, value in entry.env.items())
     place = f" on {entry.on}" if entry.on else ""
     note = f" ({entry.note})" if entry.note else ""
-    text = " ".join(f"{entry.text}{values}".split())
+    text = " ".join(f"{entry.says} {entry.text}{values}".split())
     return f"{entry.host} {entry.step}: {entry.decision}{note}{place} {text}".rstrip()

@@ -54,7 +54,7 @@ class ScriptedRemote:
         cancel: threading.Event,  # noqa: ARG002 - and answers at once
     ) -> Outcome:
         """Answer with the first reply that fits."""
-        _, step, column, _ = key.split("/")
+        _, step, column, _ = key.rsplit("/", 3)
         reply = self._next(step, {column, host.name}, command)
         if reply is None:
             told = next((line for line in command.text.splitlines() if line.strip()), "")
