@@ -71,7 +71,7 @@ def parse(text: str) -> DockerInspect:
     )[:MOST]
     start = text.find("[")
     try:
-        found, _ = json.JSONDecoder().raw_decode(text, start) if start >= 0 else (None, 0)
+        found, _ = json.JSONDecoder().raw_decode(text, start) if start >= 0 else ([], 0)
     except (ValueError, RecursionError) as error:
         raise FactsError(EXPECTED, text, why="the JSON is cut or damaged") from error
     if not isinstance(found, list) or not (found or missing):

@@ -67,7 +67,7 @@ def judge(arguments: Arguments, answer: Finished, context: Context) -> Judgement
             summary = f"nvidia-smi: {text} → {action}"
             return Judgement(ok=True, summary=summary, verdict=Verdict.UNHEALTHY, advice=words(answer))
         return unknown(
-            f"nvidia-smi ended with {words(answer)}" if answer.exit_code else error.what, error.advice
+            f"nvidia-smi ended with {words(answer)}" if answer.exit_code != 0 else error.what, error.advice
         )
     expected = arguments.expected if arguments.expected is not None else _written(context)
     found = gpu_verdict.judge(facts, expected)
