@@ -112,15 +112,11 @@ class Identities:
                 raise Unreached(
                     Unreachable("login", f"{path}: {error.strerror}", "check ssh.identity_files")
                 ) from None
-            except paramiko.PasswordRequiredException:
-                raise Unreached(
-                    Unreachable(
-                        "login", f"{path} has a passphrase", "add it to the ssh agent and set ssh.allow_agent"
-                    )
-                ) from None
             except (paramiko.SSHException, ValueError, TypeError) as error:
-                raise Unreached(
-                    Unreachable("login", f"{path} is not a private key: {error}", "check ssh.identity_files")
-                ) from None
+                if isinstance(error, paramiko.PasswordRequiredException) or "password" in str(error):
+                    problem, advice = "has a passphrase", "add it to the ssh agent and set ssh.allow_agent"
+                else:
+                    problem, advice = f"is not a private key: {error}", "check ssh.identity_files"
+                raise Unreached(Unreachable("login", f"{path} {problem}", advice)) from None
             self._keys[path] = (changed, key)
             return key

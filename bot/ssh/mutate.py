@@ -54,6 +54,7 @@ class Errand:
         tries = 0
         while True:
             try:
+                patience.check()
                 result = self._exchange("resume" if self._may_have_started else "run", patience)
             except Late:
                 return self._end(cancelled=False)
@@ -156,7 +157,9 @@ class Errand:
             return Unreachable(
                 "channel", "the server runs no commands for this account", "is there a ForceCommand?"
             )
-        if session.ended and not answer.started:
+        if session.ended and session.closed and not answer.started:
+            if mode == "run":
+                self.sent = None  # all that was said has come, and STARTED is said before anything starts
             return no_shell(session, answer.noise + complaints.output.data)
         return Broken(link.farewell or "the connection was cut")
 

@@ -1,16 +1,16 @@
 """What a piece of code left behind in this process: threads and descriptors."""
 
 import gc
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.parts.programs import wait_until
 
 
 def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Proxy(Part):
 
     def _work(self) -> None:
         while not self._over.is_set():
-            with selectors.DefaultSelector() as selector:
+            with selectors.PollSelector() as selector:
                 with self._lock:
                     selector.register(self._listener, selectors.EVENT_READ)
                     if not self.frozen:
