@@ -17,6 +17,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from bot.sim.slack import BOT_USER, PretendSlack, PretendSlackThread
+from bot.sim.slack.refusals import Profile, Refusals
+from bot.slack import limits
 
 Json = dict[str, Any]
 
@@ -50,7 +52,7 @@ MODAL = {
 
 @pytest.fixture
 async def slack() -> AsyncIterator[PretendSlack]:
-    async with PretendSlack(ack_timeout=0.4, redeliver_after=(0.05, 0.1)) as running:
+    async with PretendSlack() as running:
         yield running
 
 
@@ -102,7 +104,7 @@ async def test_a_slash_command_is_acked_and_answered_in_a_thread(slack: PretendS
         delivery = await slack.slash("alice", "/sickbay", "check gpu-03")
         assert delivery.acked
         assert delivery.after is not None
-        assert delivery.after < 0.4
+        assert delivery.after < limits.ACK_SECONDS
         await slack.wait_for(lambda: slack.messages() and slack.thread("oncall", slack.messages()[0].ts))
     (root,) = slack.messages()
     assert root.text == "run check gpu-03"
@@ -323,15 +325,15 @@ async def test_a_command_nobody_listens_to_fails_at_once(slack: PretendSlack) ->
     assert (await slack.slash("alice", "/other", "")).error == "unknown_command"
 
 
-async def test_an_event_without_ack_is_delivered_again_with_its_attempt_and_the_same_id(
-    slack: PretendSlack, app: AsyncApp
-) -> None:
-    async with connected(app, slack):  # no listener: bolt does not ack
-        assert not (await slack.mention("alice", "oncall", "hello")).acked
-        await slack.wait_for(lambda: len(entries(slack, "envelope")) == 3)
-    sent = entries(slack, "envelope")
-    assert [one["envelope"]["retry_attempt"] for one in sent] == [0, 1, 2]
-    assert len({one["envelope"]["payload"]["event_id"] for one in sent}) == 1
+async def test_an_event_without_ack_is_delivered_again_with_its_attempt_and_the_same_id() -> None:
+    async with PretendSlack(ack_timeout=0.2, redeliver_after=(0.05, 0.1)) as slack:
+        app = AsyncApp(client=AsyncWebClient(token=slack.bot_token, base_url=slack.base_url))
+        async with connected(app, slack):  # no listener: bolt does not ack
+            assert not (await slack.mention("alice", "oncall", "hello")).acked
+            await slack.wait_for(lambda: len(entries(slack, "envelope")) == 3)
+        sent = [one["envelope"] for one in entries(slack, "envelope")]
+    assert [one["retry_attempt"] for one in sent] == [0, 1, 2]
+    assert len({one["payload"]["event_id"] for one in sent}) == 1
 
 
 async def test_a_delivery_can_be_made_twice(slack: PretendSlack, app: AsyncApp) -> None:
@@ -494,6 +496,17 @@ async def test_edits_beyond_the_tier_get_429_with_a_retry_after() -> None:
         now += 2
         await client.chat_update(channel="oncall", ts=posted["ts"], text="later")
         assert slack.messages()[0].text == "later"
+
+
+@pytest.mark.parametrize(("profile", "taken", "wait"), [("off", 8, None), ("real", 5, 1), ("hostile", 1, 10)])
+def test_the_profiles_let_so_many_posts_through_at_once(
+    profile: Profile, taken: int, wait: int | None
+) -> None:
+    refusals = Refusals(profile, lambda: 1_000.0)
+    answers = [refusals.of("chat.postMessage", 3, "C0ONCALL") for _ in range(8)]
+    assert [one is None for one in answers] == [True] * taken + [False] * (8 - taken)
+    assert {one.retry_after for one in answers if one} == ({wait} if wait else set())
+    assert refusals.of("chat.postMessage", 3, "C0OTHER") is None
 
 
 async def test_a_fault_that_was_asked_for_hits_the_next_call_only(slack: PretendSlack) -> None:

@@ -19,7 +19,6 @@ from tests.parts.chromium import Chromium, chromium
 __all__ = ["chromium"]
 
 Json = dict[str, Any]
-SIZE = {"width": 1440, "height": 900}
 
 
 def plain(text: str) -> Json:
@@ -74,6 +73,22 @@ async def test_a_stream_shows_a_person_nothing_meant_for_another() -> None:
         assert json.loads(seen[0].removeprefix("data: "))["me"] == "U0BOB"
 
 
+async def test_an_uploaded_picture_is_shown_as_one_and_anything_else_as_text() -> None:
+    async with PretendSlack(page_token="secret") as slack, aiohttp.ClientSession() as browser:
+        client = AsyncWebClient(token=slack.bot_token, base_url=slack.base_url)
+        for name, content in (
+            ("chart.png", b"\x89PNG\r\n\x1a\n"),
+            ("page.html", b"<script>alert(1)</script>"),
+        ):
+            await client.files_upload_v2(channel="C0ONCALL", filename=name, content=content)
+        kinds = []
+        for file in slack.files:
+            url = slack.page_url.replace("/?", f"/files/{file.id}?")
+            async with browser.get(url) as answer:
+                kinds.append((answer.content_type, answer.headers["X-Content-Type-Options"]))
+        assert kinds == [("image/png", "nosniff"), ("text/plain", "nosniff")]
+
+
 # ── in a browser ──
 class Bot:
     """A small slack-bolt app in a thread of its own, as the demo has it."""
@@ -108,7 +123,7 @@ class Bot:
 
 @pytest.fixture
 def outside() -> Iterator[PretendSlackThread]:
-    with PretendSlackThread(ack_timeout=0.5) as running:
+    with PretendSlackThread(ack_timeout=2) as running:
         yield running
 
 

@@ -164,7 +164,7 @@ class SocketMode:
 
     # ── what goes wrong with connections ──
     async def disconnect(self, reason: str = "refresh_requested") -> None:
-        """Ask the app to connect anew, as Slack does every few hours, and close."""
+        """Ask the app to connect anew, as Slack does every few hours; the app closes the old connection."""
         for ws in list(self._sockets):
             await ws.send_json(
                 {"type": "disconnect", "reason": reason, "debug_info": {"host": "applink-pretend"}}

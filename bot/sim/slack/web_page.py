@@ -120,10 +120,12 @@ class Page:
         found = self._workspace.files.get(request.match_info["file_id"])
         if found is None:
             raise web.HTTPNotFound
-        picture = found.content.startswith(b"\x89PNG\r\n")
-        kind = "image/png" if picture else "text/plain"
+        kind = "image/png" if found.is_picture else "text/plain"
         return web.Response(
-            body=found.content, content_type=kind, charset=None if picture else "utf-8", headers=_HEADERS
+            body=found.content,
+            content_type=kind,
+            charset=None if found.is_picture else "utf-8",
+            headers=_HEADERS,
         )
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:

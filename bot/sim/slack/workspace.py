@@ -56,21 +56,27 @@ class File:
     shared: bool = False
 
     @property
+    def is_picture(self) -> bool:
+        """Whether it is a PNG, the only picture that charts are uploaded as."""
+        return self.content.startswith(b"\x89PNG\r\n")
+
+    @property
     def text(self) -> str:
         """The content as a reader sees it."""
         return self.content.decode("utf-8", "replace")
 
     def to_json(self) -> Json:
         """Return the file as the Web API and the page show it."""
+        preview = "" if self.is_picture else "\n".join(self.text.splitlines()[:5])[:600]
         return {
             "id": self.id,
             "name": self.name,
             "title": self.title,
-            "mimetype": "text/plain",
-            "filetype": "text",
+            "mimetype": "image/png" if self.is_picture else "text/plain",
+            "filetype": "png" if self.is_picture else "text",
             "size": len(self.content),
             "url_private": f"/files/{self.id}",
-            "preview": "\n".join(self.text.splitlines()[:5])[:600],
+            "preview": preview,
         }
 
 
