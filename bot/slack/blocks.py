@@ -45,6 +45,7 @@ _TABLE = 4_000
 _CELL = 300
 _FALLBACK = 300
 _BUTTONS = 5
+_ROWS = 3
 _COLOURS: dict[Tone, str] = {
     "good": "#2EB67D",
     "bad": "#E01E5A",
@@ -72,13 +73,14 @@ class Content:
 def content(card: Card) -> Content:
     """Turn a card into a message that Slack takes, whatever the card holds."""
     budget = _Budget(WHOLE)
-    tables = 0
+    tables = rows = 0
     blocks: list[Json] = []
-    buttons = [node for node in card.nodes if isinstance(node, Buttons)]
+    buttons = [node for node in card.nodes if isinstance(node, Buttons)][:_ROWS]
     budget.take(sum(len(one.label[: limits.BUTTON_TEXT]) for node in buttons for one in node.buttons))
     for node in card.nodes:
         if isinstance(node, Buttons):
-            blocks += _actions(node, len(blocks))
+            blocks += _actions(node, len(blocks)) if rows < _ROWS else []
+            rows += 1
             continue
         if len(blocks) >= _BLOCKS or budget.left < 2 * len(CUT):
             continue
@@ -242,9 +244,11 @@ def _context_elements(words: Words, budget: _Budget) -> list[Json]:
         if isinstance(span, Time) and span.at.timestamp() > 0:
             form = "{date_short_pretty} {time}" if span.date else "{time}"
             stamp = int(span.at.timestamp())
+            budget.take(60)
             elements.append({"type": "mrkdwn", "text": f"<!date^{stamp}^{form}|{span.text}>"})
         elif isinstance(span, Link):
-            shown = escape(shown.replace("|", "/"))[:200]
+            shown = escape(cut(shown.replace("|", "/"), 80))
+            budget.take(len(span.url) + len(shown))
             elements.append({"type": "mrkdwn", "text": f"<{span.url.replace('&', '&amp;')}|{shown}>"})
         else:
             elements.append(_plain_text(shown))

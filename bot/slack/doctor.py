@@ -4,7 +4,7 @@ import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.config import Secrets, SlackSection
+from bot.settings import Secrets, SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.door import shown
 from bot.slack.manifest import SCOPES

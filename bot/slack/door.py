@@ -19,9 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bot.commands import Commands
-from bot.config import Secrets, SlackSection
 from bot.errors import SickbayError
 from bot.messages import Mask
+from bot.settings import Secrets, SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.drafts import Drafts
 from bot.slack.listeners import Listeners
