@@ -1,0 +1,191 @@
+"""Runbook tests are replayed by the real engine, and fail for everything that is not as they say."""
+
+import re
+import time
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pytest
+
+from bot.errors import SickbayError
+from bot.library import runbook_files
+from bot.rehearsal import Result, rehearse
+from bot.shipped import shipped
+
+BOOK = """\
+version: 1
+name: mend
+description: Mend it
+kind: mutate
+triggers: [{command: true}]
+inputs:
+  what: {type: string, pattern: "[a-z]+", default: disk}
+approval: {required: 2, from: [oncall]}
+steps:
+  - {id: look, run: 'cat "/proc/{{ inputs.what }}"', mutates: false}
+  - {id: change, when: "'broken' in steps.look.stdout", run: 'mend "{{ inputs.what }}"', timeout: 30s}
+verify:
+  - {id: proof, run: 'cat "/proc/{{ inputs.what }}"', mutates: false, expect: "'fine' in result.stdout", retries: 3, delay: 10m}
+rescue:
+  - {id: note, run: "dmesg", mutates: false}
+timeout: 2h
+"""
+
+GOOD = """\
+given:
+  hosts: {gpu-01: {}}
+  replies:
+    - {step: look, stdout: broken}
+    - {match: "^mend ", delay: 20s}
+    - {step: proof, times: 2, stdout: not yet}
+    - {step: proof, stdout: fine}
+approve: [ana, ben]
+expect:
+  state: succeeded
+  plan: ["gpu-01 change: run mend", "sickbay_1=disk"]
+  steps: {gpu-01: {look: ok, change: ok, proof: ok, note: not run}}
+"""
+
+
+def replay(folder: Path, case: str = GOOD, *, book: str = BOOK) -> Result:
+    """Replay one case of the runbook `mend`."""
+    (folder / "mend.yaml").write_text(book)
+    (folder / "mend.test.yaml").write_text(f"it is mended:\n{indent(dedent(case), '  ')}")
+    (result,) = rehearse([folder])
+    return result
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    case = GOOD
+    for old, new in changes:
+        assert old in case
+        case = case.replace(old, new)
+    return case
+
+
+def test_every_shipped_runbook_has_tests_and_passes_them() -> None:
+    folder = shipped("runbooks")
+    results = list(rehearse([folder]))
+    assert [result for result in results if not result.passed] == []
+    for book in runbook_files(folder):
+        assert any(result.name.startswith(f"{book.stem}: ") for result in results), book
+
+
+def test_a_case_that_goes_as_it_says_passes_and_waits_for_nothing(tmp_path: Path) -> None:
+    began = time.monotonic()
+    result = replay(tmp_path)
+    assert result.problems == ()
+    assert result.passed
+    assert result.name == "mend: it is mended"
+    assert time.monotonic() - began < 20, "twenty minutes of retries are jumped over"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ([("state: succeeded", "state: failed")], "expected the run to be failed, it is succeeded"),
+        ([("change: ok", "change: skipped")], "expected step change on gpu-01 to be skipped, it is ok"),
+        ([("note: not run", "note: ok")], "expected step note on gpu-01 to be ok, it is not run"),
+        ([("note: not run", "notes: not run")], "names the step notes, which the runbook does not have"),
+        ([("{gpu-01: {look", "{gpu-1: {look")], "names the host gpu-1, which is not given"),
+        (
+            [("sickbay_1=disk", "sickbay_1=tape")],
+            "expected 'sickbay_1=tape' in the plan, which is:\n  gpu-01 change:",
+        ),
+        (
+            [("state: succeeded", "state: succeeded\n  verdict: healthy")],
+            "expected the verdict healthy, it is null",
+        ),
+        ([("state: succeeded", "state: succeeded\n  reason: because")], "expected 'because' in the reason"),
+        ([("    - {step: look, stdout: broken}\n", "")], 'no reply for step look on gpu-01: cat "/proc/'),
+        (
+            [("{step: proof, stdout: fine}", "{step: proof, stdout: fine}\n    - {step: note}")],
+            "reply 5 (step: note) was never used",
+        ),
+        ([("times: 2", "times: 9")], "reply 3 (step: proof) was 4 of 9 times used"),
+        ([("approve: [ana, ben]", "approve: [ana, ben, eva]")], "eva was not asked for approval"),
+        (
+            [("approve: [ana, ben]", "approve: [ana, ana, ben]")],
+            "ana could not approve: You have answered already",
+        ),
+        ([("approve: [ana, ben]", "approve: [ana]")], "Nobody approved in time"),
+        ([("stdout: broken", "stdout: in order")], "ana was not asked for approval"),
+        ([("gpu-01: {}", "gpu-01: {}}\n  inputs: {what: NO")], "'NO' does not match [a-z]+"),
+        ([("gpu-01: {}", 'gpu-01: {}}\n  on: "@none"\n  inputs: {')], "@none"),
+        ([("step: look, stdout", "stdout")], "a reply names its `step`, or a `match` for the command"),
+        ([("^mend ", "(mend")], "not a regular expression"),
+        ([("expect:", "expects:")], "unknown key `expects`"),
+        ([("state: succeeded", "state: running")], "`state`: expected `succeeded`"),
+    ],
+)
+def test_whatever_is_not_as_the_case_says_fails_it(
+    tmp_path: Path, changes: list[tuple[str, str]], problem: str
+) -> None:
+    result = replay(tmp_path, changed(*changes))
+    assert not result.passed
+    assert any(problem in line for line in result.problems), result.problems
+
+
+def test_every_problem_names_file_and_line(tmp_path: Path) -> None:
+    result = replay(
+        tmp_path, changed(("state: succeeded", "state: failed"), ("change: ok", "change: skipped"))
+    )
+    assert len(result.problems) == 2
+    assert all(re.match(rf"{tmp_path}/mend\.test\.yaml:1: ", line) for line in result.problems)
+    mistyped = replay(tmp_path, changed(("stdout: fine", "stout: fine")))
+    assert [line for line in mistyped.problems if "mend.test.yaml:8: " in line]
+
+
+def test_a_denial_an_unreachable_host_and_a_lost_command_end_as_in_production(tmp_path: Path) -> None:
+    given = "given:\n  hosts: {gpu-01: {}}\n  replies:\n    - {step: look, stdout: broken}\n"
+    denied = f"{given}deny: ana\nexpect: {{state: cancelled, reason: denied, steps: {{gpu-01: {{change: not run}}}}}}\n"
+    assert replay(tmp_path, denied).problems == ()
+    gone = f"{given}    - {{step: change, unreachable: true}}\n    - {{step: note}}\napprove: [a, b]\n"
+    gone += "expect: {state: failed, steps: {gpu-01: {change: unreachable, proof: not run, note: ok}}}\n"
+    assert replay(tmp_path, gone).problems == ()
+    lost = f"{given}    - {{step: change, lost: true}}\n    - {{step: note}}\napprove: [a, b]\n"
+    lost += "expect: {state: needs_human, steps: {gpu-01: {change: unknown}}}\n"
+    assert replay(tmp_path, lost).problems == ()
+
+
+def test_a_command_that_takes_longer_than_its_timeout_is_cut_off(tmp_path: Path) -> None:
+    late = changed(
+        ("delay: 20s}", "delay: 40s}\n    - {step: note}"),
+        ("    - {step: proof, times: 2, stdout: not yet}\n    - {step: proof, stdout: fine}\n", ""),
+        ("state: succeeded", "state: failed"),
+        ("change: ok, proof: ok, note: not run", "change: failed, proof: not run, note: ok"),
+    )
+    assert replay(tmp_path, late).problems == ()
+
+
+def test_an_alert_runs_on_its_own_host_and_is_seen_by_the_runbook(tmp_path: Path) -> None:
+    book = BOOK.replace('cat "/proc/{{ inputs.what }}"', 'echo "{{ alert.labels.model }}"', 1)
+    case = """\
+        given:
+          alert: {labels: {alertname: Down, instance: "gpu-02:8000", model: llama}}
+          hosts: {gpu-01: {}, gpu-02: {}}
+          replies: [{step: look, host: gpu-02, stdout: in order}]
+        expect: {state: succeeded, reason: Nothing needed doing., steps: {gpu-02: {look: ok}, gpu-01: {look: not run}}}
+        """
+    assert replay(tmp_path, case, book=book).problems == ()
+
+
+def test_a_test_without_its_runbook_or_with_a_broken_one_fails_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "alone.test.yaml").write_text(f"it:\n{indent(GOOD, '  ')}")
+    (alone,) = rehearse([tmp_path / "alone.test.yaml"])
+    assert "alone.yaml" in alone.problems[0]
+    (tmp_path / "alone.test.yaml").unlink()
+    broken = replay(tmp_path, book=BOOK.replace("verify:", "verfy:"))
+    assert any("mend.yaml:" in line and "did you mean `verify`?" in line for line in broken.problems)
+
+
+def test_what_is_no_test_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SickbayError, match="no such file or folder"):
+        list(rehearse([tmp_path / "nothing"]))
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(SickbayError, match="no test of a runbook"):
+        list(rehearse([tmp_path / "a.yaml"]))
+    (tmp_path / "a.test.yaml").write_text("- a list\n")
+    (tmp_path / "a.yaml").write_text(BOOK.replace("name: mend", "name: a"))
+    (result,) = rehearse([tmp_path])
+    assert "expected a mapping" in result.problems[0]
