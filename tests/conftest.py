@@ -4,6 +4,7 @@ from tests.parts.chromium import chromium
 from tests.parts.dockerd import dockerd
 from tests.parts.noskip import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary
 from tests.parts.sshd import shared_sshd, sshd
+from tests.parts.stage import stage
 
 __all__ = [
     "chromium",
@@ -13,4 +14,5 @@ __all__ = [
     "pytest_terminal_summary",
     "shared_sshd",
     "sshd",
+    "stage",
 ]

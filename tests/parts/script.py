@@ -1,0 +1,200 @@
+"""Hosts that answer from a script: for tests of what sends commands, without any network.
+
+`Script` lives in the test's memory and can hold a command back until the test lets it go. `World` lives in a folder, so
+that what it started goes on when the process that sent it is killed, as on real hosts.
+"""
+
+import fcntl
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
+from bot.inventory import Host
+
+PATIENCE = 30.0
+"""Seconds after which a test that waits is broken."""
+
+
+def printed(text: str) -> Output:
+    """Return what a command wrote."""
+    data = text.encode()
+    return Output(data, len(data))
+
+
+def done(stdout: str = "", exit_code: int = 0, stderr: str = "") -> Finished:
+    """Return the outcome of a command that ended."""
+    return Finished(exit_code, printed(stdout), printed(stderr))
+
+
+REFUSED = Unreachable("tcp", "connection refused", "is sshd running there?")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A command as the engine handed it over."""
+
+    step: str
+    host: str
+    number: int
+    command: Command
+    first_sent: datetime | None
+    key: str
+
+
+@dataclass(slots=True)
+class Rule:
+    """What certain commands meet with."""
+
+    step: str
+    host: str
+    answers: list[Outcome | Exception]
+    """One after another; the last repeats."""
+    gate: threading.Event | None = None
+    """Nothing is answered before it opens."""
+    deaf: bool = False
+    """Does it not hear a cancel?"""
+    arrived: threading.Event = field(default_factory=threading.Event)
+    """A command has come to the gate."""
+
+    def fits(self, sent: Sent) -> bool:
+        """Is the rule for this command?"""
+        return bool(re.fullmatch(self.step, sent.step) and re.fullmatch(self.host, sent.host))
+
+    def wait(self, period: float = PATIENCE) -> None:
+        """Wait until a command has come."""
+        assert self.arrived.wait(period), f"no command of {self.step} came to {self.host}"
+
+
+class Script:
+    """A Remote whose hosts do what the test says; what no rule is for succeeds."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self._rules: list[Rule] = []
+        self._guard = threading.Lock()
+        self._closed = threading.Event()
+
+    def on(
+        self,
+        step: str,
+        *answers: Outcome | Exception,
+        host: str = ".*",
+        gate: threading.Event | None = None,
+        deaf: bool = False,
+    ) -> Rule:
+        """Say what commands of a step (and host) meet with; later rules count first."""
+        rule = Rule(step, host, list(answers) or [done()], gate, deaf)
+        self._rules.insert(0, rule)
+        return rule
+
+    def steps(self, host: str = ".*") -> list[str]:
+        """Return the steps whose commands were sent to these hosts, in order."""
+        return [sent.step for sent in self.sent if re.fullmatch(host, sent.host)]
+
+    def run(
+        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
+    ) -> Outcome:
+        """Answer by the first rule that fits."""
+        _, step, place, number = key.rsplit("/", 3)
+        sent = Sent(step, place, int(number), command, first_sent, key)
+        with self._guard:
+            self.sent.append(sent)
+            rule = next((rule for rule in self._rules if rule.fits(sent)), None)
+            answer = done() if rule is None else rule.answers[0]
+            if rule is not None and len(rule.answers) > 1:
+                rule.answers.pop(0)
+        if rule is not None:
+            rule.arrived.set()
+            if rule.gate is not None and (ended := self._held(rule, rule.gate, cancel)):
+                return ended
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Let go of all that waits."""
+        self._closed.set()
+
+    def _held(self, rule: Rule, gate: threading.Event, cancel: threading.Event) -> Outcome | None:
+        until = time.monotonic() + PATIENCE
+        while not gate.wait(0.005):
+            if cancel.is_set() and not rule.deaf:
+                return Cancelled(printed("half"), Output(), ended=True)
+            if self._closed.is_set():
+                return Unreachable("link", "closed", "")
+            assert time.monotonic() < until, "the gate never opens"
+        return None
+
+
+class World:
+    """A Remote whose hosts are files: a command that changes something starts at most once, whoever asks.
+
+    The line in `starts` is what the host did; `ends` remembers until when it goes on. As with the real wrapper, whoever
+    comes again under a key waits for the same command, and one that never came is started under its own claim.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds: float = 0.02,
+        failing: Sequence[str] = (),
+        at: Callable[[str], object] = str,
+    ) -> None:
+        """`failing` are `step/host/number` that end badly; `at` is told when a command was sent and when it has ended."""
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._seconds = seconds
+        self._failing = set(failing)
+        self._at = at
+        self._closed = threading.Event()
+
+    def starts(self) -> list[str]:
+        """Return `step/host/number` of each command that began to change something."""
+        path = self._folder / "starts"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def run(
+        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
+    ) -> Outcome:
+        """Start it or find it again, and wait for its end."""
+        name = "/".join(key.rsplit("/", 3)[1:])
+        ends = (
+            self._begin(key, name, first=first_sent is None)
+            if command.mutating
+            else time.time() + self._seconds
+        )
+        self._at("sent")
+        if self._closed.wait(max(0.0, ends - time.time())):
+            return Unreachable("link", "closed", "")
+        self._at("answered")
+        return done(f"{name} on {host.name}", exit_code=int(name in self._failing))
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._closed.set()
+
+    def _begin(self, key: str, name: str, *, first: bool) -> float:
+        claim = self._folder / hashlib.sha256(key.encode()).hexdigest()
+        with self._alone():
+            if claim.exists():
+                assert not first, f"{name} was sent again as if it were new"
+                return float(claim.read_text())
+            ends = time.time() + self._seconds
+            claim.write_text(str(ends))
+            with (self._folder / "starts").open("a") as file:
+                file.write(f"{name}\n")
+            return ends
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self._folder / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
