@@ -21,14 +21,14 @@ __all__ = ["Clock", "Fenced", "Store"]
 class Store:
     """Everything Sickbay remembers, by noun."""
 
-    def __init__(self, path: Path | str, clock: Clock = utc_now) -> None:
-        """Open or create the database file.
+    def __init__(self, path: Path | str, clock: Clock = utc_now, *, patience: float = 20.0) -> None:
+        """Open or create the database file; wait for another process's commit for at most `patience` seconds.
 
         Raises:
             SickbayError: when it cannot be opened or has another layout.
 
         """
-        self.database = Database(path, clock)
+        self.database = Database(path, clock, patience)
         self.now = clock
         self.alerts = Alerts(self.database)
         self.incidents = Incidents(self.database)

@@ -36,7 +36,7 @@ class Fenced(Exception):
 class Database:
     """Transactions on the file, and who wants to hear of them."""
 
-    def __init__(self, path: Path | str, clock: Clock = utc_now) -> None:
+    def __init__(self, path: Path | str, clock: Clock, patience: float) -> None:
         self.path = str(path)
         self.now = clock
         self._writing = threading.RLock()
@@ -44,7 +44,7 @@ class Database:
         self._engine = create_engine(
             f"sqlite:///{path}",
             json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
-            connect_args={"timeout": 20, "check_same_thread": False},
+            connect_args={"timeout": patience, "check_same_thread": False},
             pool_size=32,
             max_overflow=64,
         )
@@ -53,6 +53,9 @@ class Database:
 
     def _create(self) -> None:
         try:
+            Path(self.path).touch(
+                mode=0o600
+            )  # it keeps what hosts printed; the files beside it copy its mode
             with self.write() as tx:
                 metadata.create_all(tx)
                 found = tx.scalar(select(meta.c.schema))
@@ -139,5 +142,5 @@ class Foreign:
 
 def _configure(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
