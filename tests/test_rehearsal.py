@@ -8,9 +8,11 @@ from textwrap import dedent, indent
 import pytest
 
 from bot.errors import SickbayError
-from bot.library import runbook_files
+from bot.facts.registry import PARSERS
+from bot.library import load_runbook, runbook_files
 from bot.rehearsal import Result, rehearse
 from bot.shipped import shipped
+from bot.steps import KINDS
 
 BOOK = """\
 version: 1
@@ -189,3 +191,17 @@ def test_what_is_no_test_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(BOOK.replace("name: mend", "name: a"))
     (result,) = rehearse([tmp_path])
     assert "expected a mapping" in result.problems[0]
+
+
+def test_the_readme_names_every_runbook_and_every_input_with_its_default() -> None:
+    folder = shipped("runbooks")
+    if not (folder / "README.md").exists():
+        pytest.skip("an installed package carries no README of the runbooks")
+    sections = re.split(r"^## ", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    for file in runbook_files(folder):
+        book = load_runbook(file, kinds=KINDS, parsers=PARSERS).runbook
+        assert f"[{book.name}]({file.name}) | {book.kind} |" in sections[0]
+        (section,) = (text for text in sections if text.startswith(f"{book.name}\n"))
+        for name, wanted in book.inputs.items():
+            default = str(wanted.default).lower() if isinstance(wanted.default, bool) else wanted.default
+            assert f"| `{name}` | `{default}` |" in section

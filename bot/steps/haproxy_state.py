@@ -66,8 +66,7 @@ def judge(arguments: StateArguments, answer: Finished, context: Context) -> Judg
         seen = find(answer, at.server)
     except FactsError as error:
         return unknown(f"HAProxy on {at.host}: {error.what}", "correct `server` and `socket`")
-    hint = "" if seen.state == "ready" else f"`undrain-host` puts {context['host']['name']} back"
-    return Judgement(ok=True, summary=seen.text, verdict=_verdict(seen), facts=seen.facts, advice=hint)
+    return Judgement(ok=True, summary=seen.text, verdict=_verdict(seen), facts=seen.facts)
 
 
 KIND = Kind(
