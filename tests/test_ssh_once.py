@@ -35,9 +35,11 @@ class Deed:
 
     @property
     def starts(self) -> int:
+        """How often it started."""
         return len(self.trace.read_text().splitlines()) if self.trace.exists() else 0
 
     def let_go(self) -> None:
+        """Let it end."""
         self.gate.touch()
 
 

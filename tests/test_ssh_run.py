@@ -97,7 +97,7 @@ def test_the_deadline_ends_the_whole_process_group(look: Look, shared_sshd: Sshd
     assert outcome.ended
     assert outcome.stdout.data == b"before\n"
     assert 0.4 < outcome.after < 3
-    wait_until(lambda: not _sleeping(shared_sshd, 62), "the end of the group")
+    wait_until(lambda: not shared_sshd.processes("sleep 62"), "the end of the group")
 
 
 def test_who_ignores_term_is_killed(look: Look) -> None:
@@ -110,14 +110,14 @@ def test_cancelling_works_at_once(look: Look, shared_sshd: Sshd) -> None:
     cancel = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(look, "sleep 63", cancel=cancel)
-        wait_until(lambda: _sleeping(shared_sshd, 63), "the command")
+        wait_until(lambda: bool(shared_sshd.processes("sleep 63")), "the command")
         began = time.monotonic()
         cancel.set()
         outcome = future.result(10)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     assert time.monotonic() - began < 1.0
-    wait_until(lambda: not _sleeping(shared_sshd, 63), "the end of the group")
+    wait_until(lambda: not shared_sshd.processes("sleep 63"), "the end of the group")
 
 
 def test_what_is_cancelled_before_it_is_sent_never_starts(look: Look, shared_sshd: Sshd) -> None:
@@ -238,8 +238,3 @@ def test_files_go_both_ways_by_fabric(ssh: Ssh, shared_sshd: Sshd, tmp_path: Pat
         connection.get(str(tmp_path / "there"), str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == b"\x00data\xff"
     assert isinstance(ssh.probe(shared_sshd.host()), Finished), "the connection is still ours"
-
-
-def _sleeping(sshd: Sshd, seconds: int) -> bool:
-    wanted = f"sleep\0{seconds}\0".encode()
-    return any(Path(f"/proc/{pid}/cmdline").read_bytes() == wanted for pid in sshd.processes("sleep"))

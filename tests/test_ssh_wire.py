@@ -2,6 +2,7 @@
 
 import inspect
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import paramiko
@@ -110,7 +111,7 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_comes(
 ) -> None:
     data = answer_of(stdout, stderr)
     at = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    answer = read([data[start:end] for start, end in zip(at, at[1:], strict=False)])
+    answer = read([data[start:end] for start, end in pairwise(at)])
     assert answer.complete
     assert answer.started
     assert (answer.word, answer.exit_code) == ("DONE", "3")

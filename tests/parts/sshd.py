@@ -150,13 +150,17 @@ class Sshd(Part):
         return len(sessions)
 
     def processes(self, name: str = "") -> list[int]:
-        """Return the living processes of commands on this host, or only those of one program."""
+        """Return the living processes of commands on this host, or those of one program, or of one command line."""
         home = f"HOME={self.home}".encode()
         return [
             pid
             for pid in _pids()
             if home in _read(pid, "environ").split(b"\0")
-            and (not name or _read(pid, "comm").strip() == name.encode())
+            and (
+                not name
+                or name.encode()
+                in {_read(pid, "comm").strip(), _read(pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ")}
+            )
         ]
 
     def _listens(self) -> bool:
