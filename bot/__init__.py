@@ -2,20 +2,22 @@
 
 The map, from the front door down; imports go down only.
 
-    cli                     the front door: what one types in a terminal
+    cli · verbs             the front door: what one types in a terminal, and what is behind it
     demo · sim              the whole with a pretend Slack and a pretend GPU fleet
-    doctor                  what is missing or wrong, in plain words
-    app · follow · logs     builds, starts and stops the whole; runs shown in the terminal; log lines
+    doctor · follow         what is missing or wrong, in plain words; runs shown in the terminal as they go
+    app · logs              builds, starts and stops the whole; log lines
     web · slack             the doors: async, they parse, store and acknowledge
-    commands · terminal     what people can say, one grammar for all doors; cards in the terminal
+    terminal                cards in the terminal
+    commands · grammar      what people can say: doing it, reading it; the same words at all doors
+    views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
     engine · judging        one effect, one transaction; what an outcome means
     planner                 a step and what is known → an effect, as data
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
-    config · library        sickbay.yaml and the environment; the runbooks that were found
+    config · settings       sickbay.yaml and the environment: found and read; its sections
+    library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
-    lint                    what can be said of a runbook without running it
     steps · facts           step kinds and parsers: pure
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts

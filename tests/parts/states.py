@@ -1,5 +1,6 @@
 """States of incidents and runs, made through the store as dispatch and engine make them, without either."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -103,7 +104,7 @@ class Scene:
         """Return the alert that began the night."""
         return Alert(
             "alertmanager",
-            "5ef77f1f8a3ecf8d",
+            hashlib.sha256(repr(sorted(labels.items())).encode()).hexdigest()[:16],
             status,  # type: ignore[arg-type]
             BEGIN,
             {**self.labels, **labels},
@@ -229,7 +230,8 @@ class Scene:
     def act(self, run_id: int, host: str = "gpu-03") -> None:
         """Carry an approved restart through to its recovery."""
         run = self.claim(run_id)
-        self.step(run, "drain", host, "0 sessions left")
+        if not any(attempt.step == "drain" for attempt in self.store.attempts.of(run_id)):
+            self.step(run, "drain", host, "0 sessions left")
         self.step(run, "restart", host, "started anew", seconds=41)
         self.step(run, "completion", host, "one completion in 412 ms", verdict=Verdict.HEALTHY)
         self.step(run, "undrain", host, "takes traffic")

@@ -1,0 +1,290 @@
+"""The desk: one grammar for Slack and the terminal, and who may say what."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bot.commands import Asker, Commands, Reply
+from bot.errors import SickbayError
+from bot.grammar import (
+    Cancel,
+    Check,
+    Command,
+    Decide,
+    Help,
+    ListHosts,
+    ListRunbooks,
+    Look,
+    Misunderstood,
+    Start,
+    parse,
+    undecorated,
+    usages,
+)
+from bot.library import Loaded
+from bot.messages import Card
+from bot.messages.card import Link, Output, Plain, Text, Time
+from bot.runbook import Runbook
+from bot.terminal import render
+from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
+
+ON_CALL = Asker("alice", ALICE, "slack", "C0ONCALL")
+STRANGER = Asker("mallory", None, "slack", "C0ONCALL")
+IN_TERMINAL = Asker("alice", ALICE)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    found = Scene.at(tmp_path)
+    yield found
+    found.store.close()
+
+
+def desk(scene: Scene, **more: Loaded) -> Commands:
+    return Commands(scene.store, inventory(), LIBRARY | more, PEOPLE, check=("gpu-check",), channel="oncall")
+
+
+@pytest.fixture
+def commands(scene: Scene) -> Commands:
+    return desk(scene)
+
+
+def said(reply: Reply, width: int = 100) -> str:
+    """Return a reply as it stands in the terminal."""
+    console = Console(width=width, no_color=True)
+    with console.capture() as shown:
+        console.print(render(reply.card))
+    return shown.get()
+
+
+# ── grammar ──
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("", Help()),
+        ("help me please", Help()),
+        ("check gpu-03", Check("gpu-03")),
+        ("check gpu-03 gpu-04", Check("gpu-03,gpu-04")),
+        ("CHECK @serving!gpu-03", Check("@serving!gpu-03")),
+        ("run gpu-check @serving", Start("gpu-check", "@serving")),
+        ("run gpu-check gpu-03 gpus=4", Start("gpu-check", "gpu-03", {"gpus": "4"})),
+        ('run x gpu-03 note="two words" empty=', Start("x", "gpu-03", {"note": "two words", "empty": ""})),
+        ("run x note=a=b gpu-03", Start("x", "gpu-03", {"note": "a=b"})),
+        ("hosts", ListHosts()),
+        ("hosts @serving", ListHosts("@serving")),
+        ("runbooks", ListRunbooks()),
+        ("incidents", Look("incidents")),
+        ("incidents #7", Look("incidents", 7)),
+        ("runs 12", Look("runs", 12)),
+        ("approve 12", Decide(12, "approve")),
+        ("deny 12", Decide(12, "deny")),
+        ("cancel 12", Cancel(12)),
+    ],
+)
+def test_what_people_say(text: str, command: Command) -> None:
+    assert parse(text) == command
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "advice"),
+    [
+        ("chekc gpu-03", "I don't know `chekc`", "did you mean `check`?"),
+        ("xyzzy", "I don't know `xyzzy`", "`help` shows what you can say"),
+        ("check", "check: which hosts?", "write: check HOSTS"),
+        ("run", "run: which runbook?", "write: run RUNBOOK HOSTS"),
+        ("run x gpu-03 a=1 a=2", "`a` is given twice", "write: run"),
+        ("run x gpu-03 = 1", "`=` has no name before its `=`", "without spaces"),
+        ("approve", "approve: it takes one number", "write: approve RUN"),
+        ("approve two", "`two` is not a number", "write: approve RUN"),
+        ("approve 0", "`0` is not a number", "write: approve RUN"),
+        ("runbooks please", "it takes nothing more", "write: runbooks"),
+        ('check "gpu-03', "a quote is not closed", "close it"),
+    ],
+)
+def test_what_is_not_understood_is_explained(text: str, what: str, advice: str) -> None:
+    with pytest.raises(Misunderstood) as raised:
+        parse(text)
+    assert what in raised.value.what
+    assert advice in f"{raised.value.what} {raised.value.advice}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("check <http://gpu-03.example.com|gpu-03.example.com>", "check gpu-03.example.com"),
+        ("check @a&amp;@b", "check @a&@b"),
+        ("run x gpu-03 note=“two words”", 'run x gpu-03 note="two words"'),
+        ("check <!subteam^S0SERVING|@serving>", "check @serving"),
+        ("check <@U0SERVING|serving>", "check @serving"),
+        ("run x gpu-03 url=<https://a.example/b>", "run x gpu-03 url=https://a.example/b"),
+        ("check\u00a0gpu-03", "check gpu-03"),
+        ("run x gpu-03 to=<mailto:a@b.c|a@b.c>", "run x gpu-03 to=a@b.c"),
+    ],
+)
+def test_what_slack_does_to_typed_text_is_undone(typed: str, meant: str) -> None:
+    assert undecorated(typed) == meant
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_command_or_an_explanation(text: str) -> None:
+    try:
+        parse(text)
+        explained = "a command"
+    except SickbayError as error:
+        explained = error.advice
+    assert explained
+
+
+def test_every_usage_is_a_command_of_its_own_words() -> None:
+    for usage, says in usages():
+        assert says
+        example = usage.replace("[", "").replace("]", "").split(" name=")[0]
+        words = example.replace("NUMBER", "7").replace("RUNBOOK", "gpu-check").replace("RUN", "7")
+        assert parse(words)
+
+
+# ── starting ──
+def test_a_run_is_queued_where_it_was_asked_for(scene: Scene, commands: Commands) -> None:
+    asker = Asker("alice", ALICE, "slack", "C0OTHER", "1700000000.000100")
+    reply = commands.do("run gpu-check gpu-[01-03] gpus=4", asker)
+    assert reply.ok
+    run = scene.store.runs.get(reply.runs[0])
+    assert run is not None
+    assert (run.hosts, run.inputs, run.channel, run.thread) == (
+        ("gpu-01", "gpu-02", "gpu-03"),
+        {"gpus": 4},
+        "C0OTHER",
+        "1700000000.000100",
+    )
+    assert (run.requester.name, run.requester.person, run.requester.via) == ("alice", "alice", "slack")
+    assert "Started gpu-check on gpu-[01-03]: run 1." in said(reply)
+
+
+def test_a_change_says_that_it_asks_first_and_is_shown_even_when_started_in_a_terminal(
+    scene: Scene, commands: Commands
+) -> None:
+    change = commands.do("run restart-container gpu-03", IN_TERMINAL)
+    look = commands.do("check gpu-03", IN_TERMINAL)
+    assert "It asks before it changes anything." in said(change)
+    runs = [scene.store.runs.get(reply.runs[0]) for reply in (change, look)]
+    assert [run.channel for run in runs if run] == ["oncall", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "advice"),
+    [
+        ("run gpu-chek gpu-03", "there is no runbook `gpu-chek`", "did you mean `gpu-check`?"),
+        ("run gpu-check", "`gpu-check` needs hosts", "write: run gpu-check HOSTS"),
+        ("run gpu-check gpu-99", "no such host: gpu-99", "did you mean gpu-0"),
+        ("check @servin", "no such group @servin", "did you mean @serving?"),
+        ("run gpu-check gpu-03 gpu=4", "gpu-check has no input gpu", "inputs: gpus"),
+        ("run gpu-check gpu-03 gpus=many", "gpu-check, input gpus", "many"),
+        ("runs 99", "there is no run 99", "`runs` lists"),
+        ("incidents 99", "there is no incident 99", "`incidents` lists"),
+        ("cancel 99", "there is no run 99", "`runs` lists"),
+        ("approve 99", "Run 99 asks nobody for approval.", ""),
+    ],
+)
+def test_what_cannot_be_done_is_explained_and_starts_nothing(
+    scene: Scene, commands: Commands, text: str, what: str, advice: str
+) -> None:
+    reply = commands.do(text, ON_CALL)
+    assert not reply.ok
+    assert what in said(reply)
+    assert advice in said(reply)
+    assert scene.store.runs.newest() == []
+
+
+def test_a_runbook_for_alerts_only_is_not_started_by_name(scene: Scene) -> None:
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
+    silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
+    reply = desk(scene, silent=silent).do("run silent gpu-03", ON_CALL)
+    assert "not for people to start" in said(reply)
+
+
+def test_a_stranger_may_look_and_check_but_neither_change_nor_decide(
+    scene: Scene, commands: Commands
+) -> None:
+    run_id = scene.run()
+    scene.ask(scene.claim(run_id))
+    for text in ("help", "hosts", "runbooks", "runs", f"runs {run_id}", "incidents", "check gpu-03"):
+        assert commands.do(text, STRANGER).ok, text
+    for text in ("run restart-container gpu-03", f"approve {run_id}", f"deny {run_id}", f"cancel {run_id}"):
+        reply = commands.do(text, STRANGER)
+        assert not reply.ok, text
+        assert "I don't know you, mallory" in said(reply)
+        assert "`people:`" in said(reply).replace("\n", " ") or "people:" in said(reply)
+    assert commands.person_of("") is None
+    assert commands.person_of("U0BOB") == BOB
+
+
+def test_a_delivery_repeated_starts_nothing_twice(scene: Scene, commands: Commands) -> None:
+    asker = Asker("alice", ALICE, "slack", "C0ONCALL", delivery="slack/Ev1")
+    assert commands.do("check gpu-03", asker).runs == (1,)
+    assert commands.do("check gpu-03", asker).runs == ()
+    assert len(scene.store.runs.newest()) == 1
+
+
+# ── deciding ──
+def test_deciding_and_cancelling(scene: Scene, commands: Commands) -> None:
+    first, second = scene.run(), scene.run()
+    for run_id in (first, second):
+        scene.ask(scene.claim(run_id))
+    assert f"Your approval of run {first} counts." in said(commands.do(f"approve {first}", ON_CALL))
+    assert "alice has already approved this" in said(commands.do(f"deny {first}", Asker("bob", BOB)))
+    assert f"You denied run {second}." in said(commands.do(f"deny {second}", ON_CALL))
+    assert f"Run {first} is being cancelled." in said(commands.do(f"cancel {first}", ON_CALL))
+    assert f"run {first} is being cancelled by alice" in said(commands.do(f"cancel {first}", ON_CALL))
+    ended = scene.run(CHECK)
+    scene.checked(ended)
+    assert f"run {ended} has ended already: succeeded" in said(commands.do(f"cancel {ended}", ON_CALL))
+
+
+def test_an_answer_to_another_plan_is_refused(scene: Scene, commands: Commands) -> None:
+    run_id = scene.run()
+    scene.ask(scene.claim(run_id))
+    reply = commands.do(Decide(run_id, "approve", "0000"), ON_CALL)
+    assert "The plan has changed" in said(reply)
+
+
+# ── looking ──
+def test_lists_of_incidents_and_runs(scene: Scene, commands: Commands) -> None:
+    incident = scene.incident()
+    run_id = scene.run(incident=incident)
+    assert "vLLM on gpu-03 stopped answering" in said(commands.do("incidents", STRANGER), 200)
+    assert "alert VLLMStalled" in said(commands.do("runs", STRANGER), 200)
+    assert "Queued · restart-container · gpu-03" in said(commands.do(f"runs {run_id}", STRANGER))
+    assert "🔴 CRITICAL · VLLMStalled · gpu-03" in said(commands.do(f"incidents {incident}", STRANGER))
+
+
+def test_help_lists_every_verb(commands: Commands) -> None:
+    shown = said(commands.do("help", STRANGER))
+    for usage, _ in usages():
+        assert usage in shown
+
+
+# ── terminal ──
+def test_the_terminal_shows_text_as_it_is_and_no_codes_of_a_host() -> None:
+    card = Card(
+        "s",
+        (
+            Text(
+                (
+                    Plain("[bold]no markup[/bold] \x1b[31mred\x1b[0m\x1b]0;title\x07"),
+                    Link("https://a.example", " link"),
+                )
+            ),
+            Output("[/] \x1b[2Jline", (Plain("printed:"),)),
+            Text((Time(BEGIN),)),
+        ),
+    )
+    shown = said(Reply(card))
+    assert "[bold]no markup[/bold] red link" in shown
+    assert "    [/] line" in shown
+    assert "\x1b" not in shown
+    assert f"{BEGIN.astimezone():%H:%M}" in shown
