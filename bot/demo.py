@@ -21,8 +21,11 @@ import yaml
 
 from bot.app import App, Assembly
 from bot.config import load
+from bot.logs import configure
+from bot.messages import Mask
 from bot.sim.fleet import PretendFleet
 from bot.sim.slack import PretendSlackThread
+from bot.verbs import stop_event
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +146,15 @@ def _configuration(folder: Path, fleet: PretendFleet, slack: PretendSlackThread)
     return path
 
 
-async def show(say: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Run the demo until `stop`, telling where to look."""
+def demo(say: Callable[[str], None]) -> int:
+    """Run the demo until Ctrl-C, telling where to look."""
+    configure(Mask(), level=logging.WARNING)
+    asyncio.run(_show(say))
+    return 0
+
+
+async def _show(say: Callable[[str], None]) -> None:
+    stop = stop_event()
     async with running() as (slack, _, _):
         say(slack.slack.page_url)
         await stop.wait()
