@@ -57,9 +57,19 @@ class Delivery:
     """The embedded loop."""
 
     def __init__(
-        self, store: Store, engine: Engine, dispatch: Callable[[], int] | None = None, *, workers: int = 32
+        self,
+        store: Store,
+        engine: Engine,
+        dispatch: Callable[[], int] | None = None,
+        *,
+        workers: int = 32,
+        pause: float = 5.0,
     ) -> None:
-        """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look."""
+        """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look.
+
+        `pause` is for how many seconds a run is left alone when the database refuses to record it.
+        """
+        self._pause = pause
         self._store = store
         self._engine = engine
         self._dispatch = dispatch
@@ -145,7 +155,7 @@ class Delivery:
                 break
             except Exception:
                 log.exception("run %s could not be recorded; trying again", run_id)
-                self._stop.wait(5)
+                self._stop.wait(self._pause)
         with self._guard:
             self._active.discard(run_id)
         self._bell.set()
