@@ -17,7 +17,7 @@ from bot.effect import KEEP, Cancelled, Command, Finished, Lost, Outcome, TimedO
 from bot.inventory import Host
 from bot.ssh import Ssh
 from tests.parts.leaks import nothing_left
-from tests.parts.programs import wait_until
+from tests.parts.programs import leave_out, require_root, wait_until
 from tests.parts.proxy import Proxy
 from tests.parts.sshd import Sshd, free_port
 
@@ -419,8 +419,7 @@ def spoil_by_mode(base: Path) -> None:
 
 
 def spoil_by_owner(base: Path) -> None:
-    if os.getuid() != 0:
-        pytest.skip("only root can give a directory away")
+    require_root("giving a directory away")
     base.mkdir(mode=0o700)
     os.chown(base, 12345, 12345)
 
@@ -452,6 +451,35 @@ def test_a_state_directory_that_is_not_ours_alone_is_passed_over(
     assert deed.starts == 1
 
 
+def test_a_full_disk_costs_output_but_no_truth(sshd: Sshd, deed: Deed, tmp_path: Path) -> None:
+    require_root("mounting a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        leave_out("mount is not allowed here: run the tests where root may mount")
+    places = sshd.places()
+    ssh = Ssh(sshd.settings(), type(places)(state=(str(disk),), uptime=places.uptime, init="/nowhere"))
+    try:
+        for first_sent in (None, datetime.now(UTC)):
+            outcome = act(
+                ssh,
+                sshd.host(),
+                f"{deed.text.removesuffix('exit 7')} seq 1 100000; exit 7",
+                first_sent=first_sent,
+            )
+            assert isinstance(outcome, Finished)
+            assert outcome.exit_code == 7
+            assert outcome.stdout.data.startswith(b"before\nafter\n1\n2\n")
+            assert "the disk of the host was full" in outcome.stderr.text
+        refused = act(ssh, sshd.host(), deed.text, key="no room for a claim")
+        assert isinstance(refused, Unreachable)
+        assert deed.starts == 1
+    finally:
+        ssh.close()
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_a_claim_is_found_whichever_directory_is_usable_now(sshd: Sshd, deed: Deed, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     second.mkdir()
@@ -480,6 +508,22 @@ def test_state_older_than_a_week_is_forgotten(ssh: Ssh, sshd: Sshd, deed: Deed) 
     done(act(ssh, sshd.host(), deed.text, key="new"))
     lost(act(ssh, sshd.host(), deed.text, key="old", first_sent=datetime.now(UTC) - timedelta(days=8)))
     assert deed.starts == 2
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_a_server_that_gives_no_process_group_is_helped_by_setsid(tmp_path: Path, mutating: bool) -> None:
+    options = 'ForceCommand /bin/sh -c "$SSH_ORIGINAL_COMMAND"; exit $?'
+    with Sshd(tmp_path / "sshd", options=options) as sshd:
+        ssh = sshd.ssh()
+        for _ in range(2):
+            command = Command("echo out; sleep 67", timeout=0.5, mutating=mutating)
+            outcome = ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+            if mutating and isinstance(outcome, Finished):
+                break
+            assert isinstance(outcome, TimedOut)
+            assert outcome.stdout.data == b"out\n"
+            wait_until(lambda: not sshd.processes("sleep 67"), "the end of the group")
+        ssh.close()
 
 
 def test_nothing_is_left_in_the_bot(proxy: Proxy, sshd: Sshd, held: Deed) -> None:

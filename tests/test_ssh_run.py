@@ -213,6 +213,16 @@ def test_a_server_that_gives_one_session_only_gets_a_second_connection(tmp_path:
         ssh.close()
 
 
+def test_new_keys_in_the_middle_of_the_output_change_nothing(tmp_path: Path) -> None:
+    with Sshd(tmp_path, options="RekeyLimit 300K") as sshd, nothing_left():
+        ssh = sshd.ssh()
+        command = Command("head -c 20000000 /dev/zero; echo end", timeout=60)
+        outcome = ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+        ssh.close()
+        assert finished(outcome).stdout.total == 20_000_004
+        assert finished(outcome).stdout.data.endswith(b"\0end\n")
+
+
 def test_an_idle_connection_is_closed(sshd: Sshd) -> None:
     with nothing_left():
         ssh = sshd.ssh(keepalive=0.1, keepalive_misses=50, idle_close=0.3)

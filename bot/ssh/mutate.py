@@ -45,6 +45,8 @@ class Errand:
     began: float = field(default_factory=time.monotonic)
     sent: float | None = None
     """When this errand first sent it, on the monotonic clock."""
+    _asked: Mode = "run"
+    """What the last exchange was for."""
     _replaced: bool = False
     """Was a kept connection of no use, and replaced?"""
 
@@ -119,6 +121,7 @@ class Errand:
             return refused.outcome
 
     def _ask(self, link: Link, mode: Mode, patience: Patience) -> Answer | Unreachable | Broken:
+        self._asked = mode
         request = Request(
             mode=mode,
             key=self.key,
@@ -245,9 +248,9 @@ class Errand:
             word,
             (f"the host's answer {word!r} makes no sense", "is something rewriting the output of its shell?"),
         )
-        if self.first_sent is not None:
-            return Lost(f"it was sent before, and now: {why}", advice)
-        return Unreachable("channel", why, advice)
+        if self._asked == "run":
+            return Unreachable("channel", why, advice)
+        return Lost(f"it was sent before, and now: {why}", advice)
 
 
 def _over(session: Session) -> bool:
