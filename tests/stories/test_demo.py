@@ -43,12 +43,13 @@ def demo(log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 def listening(group: set[int]) -> set[str]:
     """Return the local addresses (hex) on which these processes listen."""
-    inodes = {
-        os.readlink(link)[8:-1]
+    links = [
+        str(link.readlink())
         for pid in group
         for link in Path(f"/proc/{pid}/fd").glob("*")
-        if os.path.lexists(link) and os.readlink(link).startswith("socket:[")
-    }
+        if link.is_symlink()
+    ]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
     rows = [
         line.split()
         for table in ("tcp", "tcp6")
