@@ -93,7 +93,7 @@ def test_an_incident_tells_what_where_since_when_and_what_is_done_about_it(scene
         "🔴 CRITICAL · VLLMStalled · gpu-03",
         "vLLM on gpu-03 stopped answering",
         f"incident {incident} · since 2026-03-01 03:00 UTC · 1 alert · runbook restart-container · source",
-        "Diagnosed: 8 GPUs fine; container up, no token for 120 s with 3 requests running",
+        "Diagnosed: container up, no token for 120 s with 3 requests running; fine: GPUs",
         "✋ Waiting for approval of restart-container on gpu-03 until 03:10 UTC, in the thread",
     ]
 
@@ -228,6 +228,13 @@ def test_a_running_run_shows_what_is_done_what_is_going_and_what_is_to_come(scen
     assert shown[-1] == "<Cancel run>"
 
 
+def test_a_step_that_was_not_needed_says_no_more_than_that(scene: Scene) -> None:
+    run_id = scene.run()
+    run = scene.claim(run_id)
+    scene.step(run, "gpus", summary="not needed: steps.a.ok and not steps.b.failed", status=Status.SKIPPED)
+    assert shown_run(scene, run_id)[1] == "[skipped] 1 GPUs · not needed"
+
+
 def test_a_failed_step_shows_the_end_of_its_output(scene: Scene) -> None:
     run_id = scene.run(CHECK, ["gpu-01"])
     run = scene.claim(run_id)
@@ -249,7 +256,7 @@ def test_the_question_names_who_what_where_why_and_until_when_in_six_lines(scene
     plan = scene.ask(run)
     assert shown_approval(scene, run_id) == [
         "✋ Approve restart-container on gpu-03?",
-        "Why: 8 GPUs fine; container up, no token for 120 s with 3 requests running",
+        "Why: container up, no token for 120 s with 3 requests running; fine: GPUs",
         "Does: drain at the load balancer on gpu-03: drain",
         "Does: restart the container on gpu-03: docker restart vllm",
         "Decides: @alice, @bob, until 03:10 UTC. After that nothing is done.",

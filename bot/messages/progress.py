@@ -125,6 +125,8 @@ def _said(attempt: Attempt | None) -> Words:
     tries = say("run.tries", number=attempt.number) if attempt.number > 1 else ()
     if attempt.status is Status.BEGUN:
         return join([tries, say("run.since", at=attempt.begun_at)])
+    if attempt.status is Status.SKIPPED:  # the condition is for whoever wrote it; the plan shows it
+        return text(line(attempt.summary.partition(":")[0], 60))
     return join([tries, text(line(attempt.summary))])
 
 
@@ -139,20 +141,33 @@ def _took(attempts: Sequence[Attempt]) -> str:
 
 
 def diagnosis(view: RunView) -> list[tuple[list[str], str]]:
-    """Return what the checks of the first part found, hosts alike together."""
+    """Return what the checks of the first part found, hosts alike together; what is wrong comes first."""
     planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
     looked = [step for step in view.run.runbook.steps if step.id not in planned]
     found: dict[str, list[str]] = {}
     for host in view.run.hosts:
-        attempts = [view.record.last(step.id, host) for step in looked]
-        said = [
-            line(attempt.summary, 120).rstrip(".")
-            for attempt in attempts
-            if attempt is not None and attempt.verdict is not None and attempt.summary
-        ]
-        if said:
-            found.setdefault("; ".join(said), []).append(host)
+        if said := _found(view, looked, host):
+            found.setdefault(said, []).append(host)
     return [(hosts, what) for what, hosts in found.items()]
+
+
+def _found(view: RunView, steps: Sequence[Step], host: str) -> str:
+    """Sum up one host: the findings in their own words, what is fine by its name."""
+    judged = [
+        (step, attempt)
+        for step in steps
+        if (attempt := view.record.last(step.id, host)) is not None and attempt.verdict is not None
+    ]
+    bad = [attempt for _, attempt in judged if attempt.verdict is Verdict.UNHEALTHY]
+    doubtful = [attempt for _, attempt in judged if attempt.verdict is Verdict.UNKNOWN]
+    fine = [(step, attempt) for step, attempt in judged if attempt.verdict is Verdict.HEALTHY]
+    said = [line(attempt.summary, 120).rstrip(".") for attempt in bad]
+    said += [f"unknown: {line(attempt.summary, 120).rstrip('.')}" for attempt in doubtful]
+    if not said:
+        return "; ".join(line(attempt.summary, 120).rstrip(".") for _, attempt in fine)
+    if fine:
+        said.append(f"fine: {', '.join(line(step.title, 40) for step, _ in fine)}")
+    return "; ".join(said)
 
 
 def wrong(view: RunView) -> list[Attempt]:

@@ -171,14 +171,16 @@ class SlackDoor:
 
     # ── Socket Mode ──
     async def _connect(self) -> None:
-        self._socket = AsyncSocketModeHandler(
-            self._app,  # type: ignore[arg-type]
+        assert self._app is not None
+        socket = self._socket = AsyncSocketModeHandler(
+            self._app,
             shown(self._secrets.slack_app_token),
             logger=logging.getLogger("bot.slack.socket"),
             ping_interval=_PING,
         )
-        await self._socket.connect_async()  # type: ignore[no-untyped-call]
-        self._connected = await self._socket.client.is_connected()
+        await socket.connect_async()  # type: ignore[no-untyped-call]
+        if socket is self._socket:
+            self._connected = await socket.client.is_connected()
 
     async def _disconnect(self) -> None:
         socket, self._socket = self._socket, None

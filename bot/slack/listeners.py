@@ -62,6 +62,9 @@ class Listeners:
 
     # ── typing ──
     async def _slash(self, ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
+        await self._safely(self._typed(ack, body, respond))
+
+    async def _typed(self, ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
         place = _Place(body["channel_id"], body["user_id"])
         asker = self._asker(body["user_id"], body.get("user_name", ""), place, body.get("trigger_id", ""))
         reply = await self._do(lambda: self._commands.do(str(body.get("text") or ""), asker), ack)
@@ -75,7 +78,13 @@ class Listeners:
         next: Callable[[], Awaitable[Any]],  # noqa: A002
     ) -> Any:
         """Do what a mention says before slack-bolt acknowledges the event, which it does ahead of its listener."""
+        await self._safely(self._heard(body, context))
+        return await next()
+
+    async def _heard(self, body: Body, context: AsyncBoltContext) -> None:
         event = body["event"]
+        if "user" not in event or "bot_id" in event:
+            return  # bots that talk to bots never stop
         text = str(event.get("text") or "").replace(f"<@{context.bot_user_id}>", " ", 1)
         thread = str(event.get("thread_ts") or event["ts"])
         place = _Place(event["channel"], event["user"], thread)
@@ -83,24 +92,25 @@ class Listeners:
         asker = self._asker(event["user"], name, place, str(body.get("event_id") or ""))
         context["place"] = place
         context["reply"] = await self._do(lambda: self._commands.do(text, asker))
-        return await next()
 
     async def _answer_mention(self, context: AsyncBoltContext, body: Body) -> None:
+        if "reply" in context:
+            await self._safely(self._answered(context, body))
+
+    async def _answered(self, context: AsyncBoltContext, body: Body) -> None:
         reply: Reply = context["reply"]
         place: _Place = context["place"]
         new = await self._first_time(f"answered/{body.get('event_id')}")
         if reply.runs or not new:
             return
         card = content(self._mask.over(reply.card))
-        try:
-            await self._client.chat_postMessage(
-                channel=place.channel, thread_ts=place.thread, **card.arguments()
-            )
-        except Exception:
-            log.exception("an answer to %s could not be posted in %s", place.user, place.channel)
+        await self._client.chat_postMessage(channel=place.channel, thread_ts=place.thread, **card.arguments())
 
     # ── clicking ──
     async def _click(self, ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
+        await self._safely(self._clicked(ack, body, respond))
+
+    async def _clicked(self, ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
         action = body["actions"][0]
         container = body.get("container") or {}
         channel = str((body.get("channel") or {}).get("id") or container.get("channel_id") or "")
@@ -147,6 +157,12 @@ class Listeners:
         called = person.name if person is not None else name or user
         key = f"slack/{delivery}" if delivery else ""
         return Asker(called, person, "slack", place.channel, place.thread, key)
+
+    async def _safely(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("what somebody did in Slack could not be answered")
 
     async def _do(self, work: Callable[[], Reply], ack: AsyncAck | None = None) -> Reply:
         """Do the work in a thread; acknowledge when it is stored, or when Slack would wait no longer."""
