@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -17,8 +16,8 @@ from jinja2.runtime import Context
 from bot.approval import Person
 from bot.messages.card import Link, Mention, Plain, Span, Time, Words
 from bot.messages.short import took
+from bot.shipped import shipped
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 _MARK = re.compile("\x02(\\d+)\x03")
 
 
@@ -65,7 +64,7 @@ def _split(rendered: str, spans: list[Span]) -> Iterator[Span]:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(shipped("templates")),
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 - spans, not HTML; every door escapes in its own way
         trim_blocks=True,
