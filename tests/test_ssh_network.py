@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paramiko.packet import Packetizer
 
 from bot.effect import Cancelled, Command, Finished, Outcome, Unreachable
 from bot.inventory import Host
@@ -290,3 +291,52 @@ def test_a_login_that_is_cut_anywhere_is_unreachable(proxy: Proxy, sshd: Sshd, c
 
 def assert_some(count: int) -> None:
     assert count > 0
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_a_stall_in_the_middle_of_the_output_cuts_nothing_off(
+    proxy: Proxy, sshd: Sshd, mutating: bool
+) -> None:
+    ssh = sshd.ssh()
+
+    def stall() -> None:
+        wait_until(lambda: proxy.traffic()[1] > 100_000, "some output")
+        proxy.frozen = True
+        time.sleep(1.6)
+        proxy.frozen = False
+
+    command = Command("head -c 3000000 /dev/zero; exit 4", mutating=mutating)
+    with ThreadPoolExecutor(1) as pool:
+        stalling = pool.submit(stall)
+        outcome = ssh.run(proxy.host(), command, key="k", first_sent=None, cancel=threading.Event())
+        stalling.result()
+    ssh.close()
+    assert isinstance(outcome, Finished), outcome
+    assert (outcome.exit_code, outcome.stdout.total) == (4, 3_000_000)
+
+
+def test_an_exit_code_whose_output_was_cut_off_is_no_result(proxy: Proxy, sshd: Sshd) -> None:
+    ssh = sshd.ssh()
+    proxy.cut_down = 2_000_000
+    command = Command("head -c 3000000 /dev/zero; exit 4")
+    outcome = ssh.run(proxy.host(), command, key="k", first_sent=None, cancel=threading.Event())
+    ssh.close()
+    refused(outcome, "link")
+
+
+def test_new_keys_asked_for_by_us_change_nothing(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Packetizer, "REKEY_BYTES", 500_000)
+    with nothing_left():
+        ssh = sshd.ssh()
+
+        def one(_: int) -> Outcome:
+            command = Command("head -c 4000000 /dev/zero; echo end")
+            return ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+
+        with ThreadPoolExecutor(3) as pool:
+            outcomes = list(pool.map(one, range(6)))
+        ssh.close()
+    for outcome in outcomes:
+        assert isinstance(outcome, Finished), outcome
+        assert outcome.stdout.total == 4_000_004
+    assert sshd.logins == 1

@@ -18,7 +18,7 @@ from bot.inventory import Host
 from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
 from bot.ssh.patience import Interrupted, Late, Patience, Unreached
-from bot.ssh.plain import HELD, Broken, no_shell, open_session
+from bot.ssh.plain import BACKLOG, HELD, Broken, no_shell, open_session
 from bot.ssh.pool import Pool
 from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
 from bot.ssh.session import Session
@@ -27,6 +27,8 @@ from bot.ssh.wire import Link
 
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)
 """Seconds between two tries to reach a host again; the last one repeats."""
+REST = 60.0
+"""Seconds that the rest of an answer is waited for when the end of the command is known."""
 LOOK = "look on the host what it did, then go on or undo by hand; it is never sent again by itself"
 
 
@@ -45,6 +47,8 @@ class Errand:
     began: float = field(default_factory=time.monotonic)
     sent: float | None = None
     """When this errand first sent it, on the monotonic clock."""
+    _exit_code: str = ""
+    """How it ended, known before its output came."""
     _asked: Mode = "run"
     """What the last exchange was for."""
     _replaced: bool = False
@@ -144,23 +148,24 @@ class Errand:
                 patience = self._patience(0)
             session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, text, patience)
             session.wait(patience, lambda: answer.complete or bool(answer.exit_code) or _over(session))
-            if not answer.complete:
-                with suppress(Late):
-                    session.wait(
-                        Patience.of(HELD, patience.cancel), lambda: answer.complete or session.closed
-                    )
+            with suppress(Late):
+                rest = Patience.of(REST, patience.cancel)
+                session.wait_while_it_flows(
+                    rest, lambda: answer.complete or session.closed, quiet=HELD, most=BACKLOG
+                )
         finally:
             session.close()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
             link.needs_setsid = True
             return self._ask(link, mode, patience)
+        self._exit_code = answer.exit_code or self._exit_code
         if answer.complete or answer.exit_code:
             return answer
         if session.refused:
             return Unreachable(
                 "channel", "the server runs no commands for this account", "is there a ForceCommand?"
             )
-        if session.ended and session.closed and not answer.started:
+        if session.ended and session.whole and not answer.started:
             if mode == "run":
                 self.sent = None  # all that was said has come, and STARTED is said before anything starts
             return no_shell(session, answer.noise + complaints.output.data)
@@ -182,11 +187,17 @@ class Errand:
             except Late:
                 break
             if isinstance(result, Answer):
-                return self._killed(result, cancelled=cancelled)
+                if result.complete:
+                    return self._killed(result, cancelled=cancelled)
+                continue
             reason = result.reason if isinstance(result, Unreachable) else result.why
             if isinstance(result, Unreachable) and result.layer in {"host key", "login"}:
                 break
             time.sleep(min(PAUSES[min(tries, 2)], patience.left))
+        if self._exit_code.isdigit():
+            note = f"[sickbay: it ended, but its output could not be fetched: {reason}]\n".encode()
+            seconds = time.monotonic() - (self.sent or self.began)
+            return Finished(int(self._exit_code), Output(), Output(note, len(note)), None, seconds)
         what = "it was cancelled" if cancelled else f"it had not ended after {self.command.timeout:g} s"
         return Lost(f"{what}, and the host could not be told to end it: {reason}", LOOK)
 

@@ -15,7 +15,9 @@ from bot.ssh.settings import SshSettings
 from bot.ssh.wire import Link
 
 HELD = 1.0
-"""Seconds that output is waited for when the command has ended and something else still holds it open."""
+"""Seconds without a byte after which output is given up, when the command has ended and something else holds it open."""
+BACKLOG = 8 * 1024 * 1024
+"""More bytes than can be on their way when a command ends: what comes after them is not its own."""
 GRACE = 2
 """Seconds between TERM and KILL."""
 
@@ -59,10 +61,12 @@ def run_plain(link: Link, command: Command, settings: SshSettings, cancel: threa
             return Cancelled(stdout.output, stderr.output, ended)
         return TimedOut(time.monotonic() - began, stdout.output, stderr.output, ended)
     else:
-        wait_a_little(session, HELD)
+        with suppress(Late, Interrupted):
+            session.wait_while_it_flows(patience, lambda: session.closed, quiet=HELD, most=BACKLOG)
+        broken = session.closed and not session.whole
     finally:
         session.close()
-    if not session.ended:
+    if broken or not session.ended:
         return _lost(link, session, stdout)
     if stdout.marked:
         seconds = time.monotonic() - began

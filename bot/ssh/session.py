@@ -14,7 +14,7 @@ import paramiko
 from paramiko.common import cMSG_CHANNEL_FAILURE, cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 
-from bot.ssh.patience import Patience
+from bot.ssh.patience import Late, Patience
 
 
 class Sink(Protocol):
@@ -24,19 +24,33 @@ class Sink(Protocol):
         """Take the next bytes."""
 
 
+class Life(Protocol):
+    """The connection, asked whether its host is there."""
+
+    answered: int
+    """How many of these questions were answered."""
+
+    def ping(self) -> int:
+        """Ask, and return how many times that makes."""
+
+
 class Session(paramiko.Channel):
     """One command on a host; whoever waits for it waits for `news`."""
 
     _check_add_window: Callable[[int], int]
 
-    def __init__(self, chanid: int, stdout: Sink, stderr: Sink) -> None:
+    def __init__(self, chanid: int, stdout: Sink, stderr: Sink, life: Life) -> None:
         super().__init__(chanid)
+        self.life = life
         self.stdout = stdout
         self.stderr = stderr
         self.news = threading.Event()
         self.exit_code: int | None = None
         self.signal: str | None = None
         self.refused = False
+        self.whole = False
+        """Did the host say that no more output comes? A link that breaks closes a session without that."""
+        self.received = 0
         self._eaten = 0
 
     def __del__(self) -> None:
@@ -58,6 +72,30 @@ class Session(paramiko.Channel):
             return done()
 
         patience.until(look)
+
+    def wait_while_it_flows(
+        self, patience: Patience, done: Callable[[], bool], *, quiet: float, most: int
+    ) -> None:
+        """Wait for `done`, but only while bytes come: `quiet` seconds for the next ones, and for `most` in all.
+
+        A silence may also be a slow network: the host is asked for a sign of life, and what it had sent before that
+        comes before it.
+
+        Raises:
+            Late, Interrupted: as `wait`.
+
+        """
+        start = self.received
+        while not done() and self.received - start < most:
+            seen = self.received
+            try:
+                self.wait(patience.at_most(quiet), lambda seen=seen: done() or self.received != seen)  # type: ignore[misc]
+            except Late:
+                patience.check()
+                number = self.life.ping()
+                self.wait(patience, lambda number=number: done() or self.life.answered >= number)  # type: ignore[misc]
+                if self.received == seen:
+                    return
 
     def begin(self, command: str, script: bytes, patience: Patience) -> None:
         """Start `command` and hand it `script` on stdin, in one flight: no answer is waited for."""
@@ -100,6 +138,7 @@ class Session(paramiko.Channel):
         sink.add(data)
         with self.lock:
             self._eaten += len(data)
+            self.received += len(data)
         self.news.set()
 
     def _handle_request(self, m: Any) -> None:
@@ -121,8 +160,13 @@ class Session(paramiko.Channel):
         super()._request_failed(m)  # type: ignore[misc]
 
     def _handle_eof(self, m: Any) -> None:
+        self.whole = True
         super()._handle_eof(m)  # type: ignore[misc]
         self.news.set()
+
+    def _handle_close(self, m: Any) -> None:
+        self.whole = True
+        super()._handle_close(m)  # type: ignore[misc]
 
     def _set_closed(self) -> None:
         super()._set_closed()  # type: ignore[misc]

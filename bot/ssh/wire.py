@@ -82,9 +82,8 @@ class Wire(Packetizer):
         if n > LONGEST_PACKET:
             raise paramiko.SSHException(f"the server announced a packet of {n} bytes")
         while len(self._held) < n:
-            if check_rekey and not self._held and self.need_rekey():
+            if not self._read() and check_rekey and not self._held and self.need_rekey():
                 raise NeedRekeyException
-            self._read()
         out = bytes(self._held[:n])
         del self._held[:n]
         return out
@@ -99,7 +98,8 @@ class Wire(Packetizer):
         del self._held[: end + 1]
         return line.rstrip(b"\r").decode("utf-8", "backslashreplace")
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take what is there; false when nothing came for a while."""
         if hasattr(socket, "TCP_QUICKACK"):
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -109,7 +109,7 @@ class Wire(Packetizer):
             if self.closed:
                 raise EOFError from None
             self.silent()
-            return
+            return False
         except OSError:
             if self.closed:
                 raise EOFError from None
@@ -118,6 +118,7 @@ class Wire(Packetizer):
             raise EOFError
         self.heard = time.monotonic()
         self._held += chunk
+        return True
 
     def write_all(self, out: Any) -> None:
         """Send all of it, or end the link: half a packet can never be mended."""
@@ -158,7 +159,6 @@ class Link(paramiko.Transport):
     }
     _next_channel: Callable[[], int]
     _send_message: Callable[[Message], None]
-    _send_user_message: Callable[[Message], None]
     _channels: Any
     _kex_info: dict[str, Any]
     packetizer: Wire
@@ -174,7 +174,11 @@ class Link(paramiko.Transport):
         """Asked in quiet moments; true ends the link."""
         self.needs_setsid = False
         """Does this server start commands without a session of their own?"""
+        self.answered = 0
+        """How many of our questions for a sign of life were answered."""
+        self._asked = 0
         self._unwanted: dict[int, Session] = {}
+        self._after_keys: list[Message] = []
         self._keepalive = keepalive
         self._dead_after = dead_after
         self.packetizer.silent = self._silence
@@ -210,7 +214,7 @@ class Link(paramiko.Transport):
         """
         with self.lock:
             number = self._next_channel()
-            session = Session(number, stdout, stderr)
+            session = Session(number, stdout, stderr, self)
             self._channels.put(number, session)
             self.channel_events[number] = session.news
             self.channels_seen[number] = True
@@ -263,10 +267,45 @@ class Link(paramiko.Transport):
         if self.idle():
             raise EOFError
         if quiet >= self._keepalive * 0.9 and self.clear_to_send.is_set():
-            message = Message()
-            message.add_byte(cMSG_GLOBAL_REQUEST)
-            message.add_string("keepalive@openssh.com")
-            message.add_boolean(True)
+            self.ping()
+
+    def ping(self) -> int:
+        """Ask the host for a sign of life; it answers after all that it sent before."""
+        message = Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        with self.lock:
+            self._asked += 1
+            number = self._asked
+        with suppress(EOFError, OSError, paramiko.SSHException):  # a dead link ends by itself
+            self._send_user_message(message)
+        return number
+
+    def _parse_request_success(self, m: Any) -> None:
+        super()._parse_request_success(m)  # type: ignore[misc]
+        self._answer()
+
+    def _parse_request_failure(self, m: Any) -> None:
+        super()._parse_request_failure(m)  # type: ignore[misc]
+        self._answer()
+
+    def _answer(self) -> None:
+        self.answered += 1
+        for channel in self._channels.values():
+            if isinstance(channel, Session):
+                channel.news.set()
+
+    def _send_user_message(self, data: Message) -> None:
+        if threading.current_thread() is self and not self.clear_to_send.is_set():
+            self._after_keys.append(data)  # this thread makes the new keys: it must not wait for them
+        else:
+            super()._send_user_message(data)  # type: ignore[misc]
+
+    def _parse_newkeys(self, m: Any) -> None:
+        super()._parse_newkeys(m)  # type: ignore[misc]
+        held, self._after_keys = self._after_keys, []
+        for message in held:
             self._send_message(message)
 
     def _parse_channel_open_success(self, m: Any) -> None:
