@@ -6,13 +6,24 @@ version 4 (prometheus.io/docs/alerting/latest/configuration/#webhook_config).
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 
 from bot.alert import Alert
 
-Labels = dict[str, str]
+
+def _utf8(text: str) -> str:
+    r"""Refuse half of a character (`\ud800`), which JSON can spell and no database can keep."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("not UTF-8") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_utf8)]
+Labels = dict[Text, Text]
 
 
 class Unreadable(ValueError):
@@ -25,7 +36,7 @@ class _Alert(BaseModel):
     annotations: Labels = Field({}, max_length=100)
     starts_at: AwareDatetime = Field(alias="startsAt")
     ends_at: AwareDatetime | None = Field(None, alias="endsAt")
-    url: str = Field("", alias="generatorURL", max_length=4000)
+    url: Text = Field("", alias="generatorURL", max_length=4000)
     fingerprint: str = Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
 
 
@@ -57,7 +68,7 @@ def alertmanager(body: Any) -> tuple[list[Alert], list[Rejection]]:
             taken.append(_read(_Alert.model_validate(item)))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(map(str, first["loc"]))[:80] or "the alert"
+            place = ".".join(map(str, first["loc"]))[:80].encode(errors="replace").decode() or "the alert"
             rejected.append(Rejection(index, f"{place}: {first['msg'][:200]}"))
         except OverflowError:
             rejected.append(Rejection(index, "startsAt or endsAt: outside the years 1 to 9999"))

@@ -7,18 +7,24 @@ refused is answered with one short reason, and nothing a stranger sends is echoe
 import asyncio
 import hmac
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from pydantic import SecretStr
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from bot.intake import Unreadable, alertmanager
 from bot.store import Store
+
+log = logging.getLogger(__name__)
+
+BODY_WITHIN = 30
+"""Seconds for a body to come in."""
 
 Health = Callable[[], dict[str, str]]
 """What is wrong, by part; empty when all is well."""
@@ -63,17 +69,28 @@ class Web:
     async def _alertmanager(self, request: Request) -> Response:
         if refusal := self._unauthorised(request):
             return refusal
-        body = await _body(request, self._max_body)
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await _body(request, self._max_body)
+        except TimeoutError:
+            return self._refuse(408, f"the body did not come within {BODY_WITHIN} seconds")
+        except ClientDisconnect:
+            return self._refuse(400, "the body broke off")
         if body is None:
             return self._refuse(413, f"the body is larger than {self._max_body} bytes")
+        return await asyncio.to_thread(self._take, body)
+
+    def _take(self, body: bytes) -> Response:
+        """Read and store; in a thread, because a large body takes a while to read, and a commit to reach the disk."""
         try:
             alerts, rejected = alertmanager(json.loads(body))
         except (ValueError, RecursionError) as error:
             reason = str(error) if isinstance(error, Unreadable) else "the body is not JSON"
             return self._refuse(400, reason)
         try:
-            new = await asyncio.to_thread(self._store.alerts.add, alerts)
-        except Exception:  # noqa: BLE001
+            new = self._store.alerts.add(alerts)
+        except Exception:
+            log.exception("alerts could not be stored")
             return self._refuse(503, "the alerts could not be stored; send them again")
         self._alerts.labels("stored").inc(new)
         self._alerts.labels("repeated").inc(len(alerts) - new)
@@ -83,9 +100,9 @@ class Web:
         return JSONResponse(answer, 200 if alerts or not rejected else 400)
 
     def _unauthorised(self, request: Request) -> Response | None:
-        if self._secret is None:
+        if not self._secret:  # none, or an empty one
             return self._refuse(401, "no secret is configured for this webhook, so it takes nothing")
-        given = request.headers.get("authorization", "").encode("utf-8", "replace")
+        given = request.headers.get("authorization", "").encode("latin-1")  # the bytes as they came
         wanted = f"Bearer {self._secret.get_secret_value()}".encode()
         return (
             None
