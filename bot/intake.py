@@ -68,7 +68,7 @@ def alertmanager(body: Any) -> tuple[list[Alert], list[Rejection]]:
             taken.append(_read(_Alert.model_validate(item)))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(map(str, first["loc"]))[:80].encode(errors="replace").decode() or "the alert"
+            place = ".".join(map(str, first["loc"]))[:80] or "the alert"
             rejected.append(Rejection(index, f"{place}: {first['msg'][:200]}"))
         except OverflowError:
             rejected.append(Rejection(index, "startsAt or endsAt: outside the years 1 to 9999"))

@@ -89,7 +89,7 @@ def test_one_moment_in_two_time_zones_is_one_alert() -> None:
         ({"fingerprint": "a b"}, "fingerprint: "),
         ({"labels": {"x" * 9000: 1}}, "labels.xxx"),
         ({"labels": {"a": "\ud800"}}, "labels.a: "),
-        ({"labels": {"\ud800": "a"}}, "labels.?"),
+        ({"labels": {"\ud800": "a"}}, "labels.\ufffd"),
     ],
 )
 def test_an_alert_that_is_wrong_is_reported_by_its_place_and_sinks_no_other(change: Any, reason: str) -> None:
