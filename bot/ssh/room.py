@@ -94,6 +94,7 @@ class Ssh:
         )
         for last in (False, True):
             try:
+                patience.check()
                 with self._pool.lease(host, patience) as lease:
                     outcome = run_plain(lease.link, command, self._settings, cancel)
                     if not isinstance(outcome, Broken):

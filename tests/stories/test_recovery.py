@@ -103,7 +103,8 @@ def test_a_stalled_replica_is_diagnosed_recovered_after_approval_and_the_inciden
 
             stranger = stage.slack.call(stage.slack.slack.click("mallory", "oncall", question.ts, "approve"))
             assert stranger.acked
-            assert "mallory" in repr(stage.slack.slack.ephemerals("mallory"))
+            told = stage.slack.slack.wait_for(lambda: stage.slack.slack.ephemerals("mallory"))
+            assert "mallory" in repr(stage.slack.call(told))
 
             approve(stage)
             stage.balancer.wait_for("gpu-03", "DRAIN", seconds=20)
