@@ -174,7 +174,9 @@ class _Flight:
                 self._lock(run, call.host)
             begun = resumed or self._store.attempts.begin(run, call.step.id, call.host, call.number)
         except SickbayError as error:
-            self._end(replace(attempt, status=Status.FAILED, summary=error.what, advice=error.advice))
+            status = Status.UNKNOWN if resumed and mutating else Status.FAILED
+            told = replace(attempt, status=status, summary=error.what, advice=error.advice)
+            self._end(replace(told, sent=resumed is not None))
             return
         self._record.add(begun)
         outcome = self._send(host, effect.command, begun, first=resumed is None, clean_up=clean_up)

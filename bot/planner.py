@@ -159,7 +159,7 @@ def view(attempt: Attempt | None) -> dict[str, Any]:
         "failed": attempt.status in (Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN)
         or attempt.verdict is Verdict.UNHEALTHY,
         "skipped": attempt.status is Status.SKIPPED,
-        "started": attempt.status not in (Status.SKIPPED, Status.UNREACHABLE),
+        "started": attempt.sent and attempt.status not in (Status.SKIPPED, Status.UNREACHABLE),
         "unreachable": attempt.status is Status.UNREACHABLE,
         "status": str(attempt.status),
         "verdict": str(attempt.verdict) if attempt.verdict else None,

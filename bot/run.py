@@ -68,6 +68,8 @@ class Attempt:
     """What commands printed, up to `effect.KEEP` bytes; empty in listings that do not ask for it."""
     again: bool = False
     """Not what was wanted: to be tried again while retries are left."""
+    sent: bool = True
+    """May anything have reached the host? False for what failed while it was made ready here."""
 
     @property
     def key(self) -> str:

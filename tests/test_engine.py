@@ -422,6 +422,20 @@ def test_a_host_that_left_the_inventory_fails_and_says_so(stage: Stage) -> None:
     assert stage.script.steps("gpu-02") == ["look", "stop", "start", "proof", "undo"]
 
 
+def test_a_change_that_had_begun_on_a_host_that_then_left_the_inventory_is_unknown(stage: Stage) -> None:
+    held = stage.script.on("stop", gate=threading.Event())
+    run_id = stage.queue()
+    thread = stage.apart(run_id)
+    held.wait()
+    stage.engine.close()
+    stage.script.close()
+    thread.join(5)
+    stage.inventory = Inventory([Host("gpu-02", "10.0.0.2")])
+    stage.restart()
+    assert stage.advance(run_id).state is RunState.NEEDS_HUMAN
+    assert stage.statuses(run_id)["stop"] is Status.UNKNOWN
+
+
 def test_a_plan_that_changes_nothing_asks_nobody(stage: Stage) -> None:
     stage.script.on("look", done("fine"))
     steps = [

@@ -127,3 +127,5 @@ def test_nothing_a_step_found_can_hide_how_it_ended() -> None:
     assert (doubtful["ok"], doubtful["failed"]) == (False, False)
     assert view(None)["started"] is False
     assert view(attempt("look", "a", Status.UNREACHABLE))["started"] is False
+    assert view(attempt("look", "a", Status.FAILED))["started"] is True
+    assert view(attempt("look", "a", Status.FAILED, sent=False))["started"] is False

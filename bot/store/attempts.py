@@ -47,6 +47,7 @@ class Attempts:
             "facts": dict(attempt.facts),
             "exit_code": attempt.exit_code,
             "again": int(attempt.again),
+            "sent": int(attempt.sent),
         }
         kept = [
             {
@@ -123,5 +124,6 @@ def _attempt(row: RowMapping, texts: dict[str, str] | None = None) -> Attempt:
         "status": Status(row["status"]),
         "verdict": Verdict(row["verdict"]) if row["verdict"] else None,
         "again": bool(row["again"]),
+        "sent": bool(row["sent"]),
     }
     return Attempt(**(fields | (texts or {})))

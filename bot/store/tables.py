@@ -136,6 +136,7 @@ attempts = Table(
     Column("facts", JSON, nullable=False),
     Column("exit_code", Integer),
     Column("again", Integer, nullable=False, server_default="0"),
+    Column("sent", Integer, nullable=False, server_default="1"),
     UniqueConstraint("run_id", "step", "host", "number"),
 )
 
