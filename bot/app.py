@@ -191,10 +191,13 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), backlog=512)
+        listener = socket.create_server((host, port), backlog=512)
     except OSError as error:
         raise SickbayError(
             f"cannot listen on {host}:{port}: {error.strerror}",
             where="web: listen",
             advice="is another Sickbay running? Else choose another port",
         ) from error
+    # connections inherit it; without it each answer waits 40 ms for the caller's kernel to acknowledge its head
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

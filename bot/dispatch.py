@@ -1,4 +1,4 @@
-"""Alert → incident → route → run, one transaction an alert.
+"""Alert → incident → route → run; an alert is dispatched whole or not at all.
 
 Alerts are dispatched in the order they were stored. A repeat joins the open incident and starts nothing; an alert that
 no route takes is shown, and nothing is done about it.
@@ -25,6 +25,9 @@ from bot.runbook import Mode, Runbook
 from bot.store import Store
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 50
+"""Alerts in one transaction: enough to keep up with a storm, few enough not to hold up the door."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,34 @@ class Dispatch:
 
     def turn(self) -> int:
         """Dispatch what is waiting; return how many alerts it was."""
-        waiting = self._store.alerts.waiting()
+        waiting = self._store.alerts.waiting(TOGETHER)
+        try:
+            with self._store.write() as tx:
+                for alert_id, alert in waiting:
+                    self._route(tx, alert_id, alert)
+        except OperationalError:
+            raise  # the database is busy or full: the alerts stay where they are
+        except Exception:  # noqa: BLE001 - told below, for the alert that it is about
+            self._one_by_one(waiting)
+        return len(waiting)
+
+    def _one_by_one(self, waiting: Sequence[tuple[int, Alert]]) -> None:
+        """Dispatch alerts of which one cannot be routed: the others are not to suffer for it."""
         for alert_id, alert in waiting:
             try:
                 with self._store.write() as tx:
-                    if alert.status == "firing":
-                        self._firing(tx, alert_id, alert)
-                    else:
-                        self._resolved(tx, alert_id, alert)
+                    self._route(tx, alert_id, alert)
             except OperationalError:
-                raise  # the database is busy or full: the alert stays where it is
+                raise
             except Exception:
                 log.exception("cannot route alert %s", alert.key)
                 self._show(alert_id, alert)
-        return len(waiting)
+
+    def _route(self, tx: Connection, alert_id: int, alert: Alert) -> None:
+        if alert.status == "firing":
+            self._firing(tx, alert_id, alert)
+        else:
+            self._resolved(tx, alert_id, alert)
 
     def _show(self, alert_id: int, alert: Alert) -> None:
         """Show an alert that could not be routed, so that it holds up no other."""
@@ -85,9 +102,6 @@ class Dispatch:
 
     def _firing(self, tx: Connection, alert_id: int, alert: Alert) -> None:
         incidents = self._store.incidents
-        if incidents.cleared(tx, alert.episode):
-            incidents.join(tx, alert_id, None, alert)
-            return
         host = self._machine(alert)
         route = next((route for route in self._routes if route.takes(dict(alert.labels))), None)
         group = route.group_by if route else ["alertname"]
@@ -95,6 +109,9 @@ class Dispatch:
         key = json.dumps([*(f"{name}={alert.labels.get(name, '')}" for name in group), place])
         if (incident := incidents.open_for(tx, key)) is not None:
             incidents.join(tx, alert_id, incident, alert)
+            return
+        if incidents.cleared(tx, alert.episode):
+            incidents.join(tx, alert_id, None, alert)
             return
         proposal, note = self._proposal(alert, route, host)
         channel = (route.channel if route else "") or self._channel

@@ -4,14 +4,26 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exists, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select, update
 
 from bot.alert import Alert
 from bot.incident import Incident, IncidentState
 from bot.store.database import Database
 from bot.store.tables import alerts, incidents, runs
 from bot.store.timeline import tell
+
+# Statements of a storm, built once: to build one costs several times what it costs to run it.
+_WAITING = alerts.select().where(alerts.c.dispatched == 0).order_by(alerts.c.id).limit(bindparam("most"))
+_OPEN_FOR = select(incidents.c.id).where(
+    incidents.c.key == bindparam("wanted"), incidents.c.state == IncidentState.OPEN
+)
+_JOIN = (
+    update(alerts)
+    .where(alerts.c.id == bindparam("alert"))
+    .values(dispatched=1, incident_id=bindparam("incident"))
+)
+_KNOWN = select(alerts.c.key).where(alerts.c.key.in_(bindparam("keys", expanding=True)))
+_ADD = alerts.insert()
 
 
 class Alerts:
@@ -22,35 +34,34 @@ class Alerts:
 
     def add(self, batch: Sequence[Alert]) -> int:
         """Store alerts in one transaction; return how many were new (a repeat changes nothing)."""
-        if not batch:
-            return 0
-        now = self._db.now()
-        rows = [
-            {
-                "key": alert.key,
-                "episode": alert.episode,
-                "source": alert.source,
-                "fingerprint": alert.fingerprint,
-                "status": alert.status,
-                "starts_at": alert.starts_at,
-                "ends_at": alert.ends_at,
-                "labels": dict(alert.labels),
-                "annotations": dict(alert.annotations),
-                "url": alert.url,
-                "received_at": now,
-            }
-            for alert in batch
-        ]
+        return self.add_each([batch])[0]
+
+    def add_each(self, batches: Sequence[Sequence[Alert]]) -> list[int]:
+        """Store what several callers brought, in one transaction; return for each how many were new."""
+        received_at = self._db.now()
+        by_key = [{alert.key: alert for alert in batch} for batch in batches]
+        keys = list(dict.fromkeys(key for batch in by_key for key in batch))
+        if not keys:
+            return [0] * len(batches)
+        counts: list[int] = []
+        rows: list[dict[str, Any]] = []
         with self._db.write() as tx:
-            before = tx.scalar(select(func.max(alerts.c.id))) or 0
-            tx.execute(insert(alerts).on_conflict_do_nothing(index_elements=["key"]), rows)
-            return tx.scalar(select(func.count()).where(alerts.c.id > before)) or 0
+            known: set[str] = set()
+            for at in range(0, len(keys), 1000):
+                known.update(tx.scalars(_KNOWN, {"keys": keys[at : at + 1000]}))
+            for batch in by_key:
+                new = {key: alert for key, alert in batch.items() if key not in known}
+                known.update(new)
+                counts.append(len(new))
+                rows += [{**_row(alert), "received_at": received_at} for alert in new.values()]
+            if rows:
+                tx.execute(_ADD, rows)
+        return counts
 
     def waiting(self, limit: int = 200) -> list[tuple[int, Alert]]:
         """Return alerts not yet dispatched, with their row ids, in the order they came."""
-        query = alerts.select().where(alerts.c.dispatched == 0).order_by(alerts.c.id).limit(limit)
         with self._db.read() as tx:
-            return [(row["id"], _alert(row)) for row in tx.execute(query).mappings()]
+            return [(row["id"], _alert(row)) for row in tx.execute(_WAITING, {"most": limit}).mappings()]
 
 
 class Incidents:
@@ -74,9 +85,7 @@ class Incidents:
 
     def open_for(self, tx: Connection, key: str) -> int | None:
         """Return the open incident with this key."""
-        return tx.scalar(
-            select(incidents.c.id).where(incidents.c.key == key, incidents.c.state == IncidentState.OPEN)
-        )
+        return tx.scalar(_OPEN_FOR, {"wanted": key})
 
     def of_episode(self, tx: Connection, episode: str) -> int | None:
         """Return the incident that this alert's firing belongs to."""
@@ -115,9 +124,7 @@ class Incidents:
 
     def join(self, tx: Connection, alert_id: int, incident_id: int | None, alert: Alert) -> None:
         """Mark an alert dispatched, to this incident or to none."""
-        tx.execute(
-            update(alerts).where(alerts.c.id == alert_id).values(dispatched=1, incident_id=incident_id)
-        )
+        tx.execute(_JOIN, {"alert": alert_id, "incident": incident_id})
         if incident_id is not None:
             kind = f"alert.{alert.status}"
             tell(tx, self._db.now(), kind, incident=incident_id, alert=alert.name, labels=dict(alert.labels))
@@ -156,6 +163,21 @@ def recovered(tx: Connection, at: datetime, incident_id: int, run_id: int) -> No
     """Note that a run verified recovery; the incident closes when its alerts clear."""
     tx.execute(update(incidents).where(incidents.c.id == incident_id).values(recovered_by=run_id))
     tell(tx, at, "incident.recovered", incident=incident_id, run=run_id)
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    return {
+        "key": alert.key,
+        "episode": alert.episode,
+        "source": alert.source,
+        "fingerprint": alert.fingerprint,
+        "status": alert.status,
+        "starts_at": alert.starts_at,
+        "ends_at": alert.ends_at,
+        "labels": dict(alert.labels),
+        "annotations": dict(alert.annotations),
+        "url": alert.url,
+    }
 
 
 def _alert(row: RowMapping) -> Alert:

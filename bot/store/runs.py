@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.plan import Plan
@@ -18,6 +18,18 @@ from bot.store.timeline import tell
 from bot.verdict import Verdict
 
 _OPEN = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
+
+# Statements that are asked all the time, built once: to build one costs several times what it costs to run it.
+_DUE = (
+    select(runs.c.id)
+    .where(runs.c.state.in_(_OPEN), or_(runs.c.wake_at <= bindparam("now"), runs.c.state == RunState.QUEUED))
+    .order_by(runs.c.wake_at, runs.c.id)
+)
+_NEXT_WAKE = select(func.min(runs.c.wake_at)).where(runs.c.state.in_(_OPEN))
+_CANCEL_ASKED = select(runs.c.id).where(runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_not(None))
+_REFRESH = select(runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by).where(
+    runs.c.id == bindparam("run"), runs.c.fence == bindparam("held")
+)
 
 
 class Runs:
@@ -76,10 +88,8 @@ class Runs:
             Fenced: when somebody has taken it over.
 
         """
-        columns = (runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by)
-        query = select(*columns).where(runs.c.id == run.id, runs.c.fence == run.fence)
         with self._db.read() as tx:
-            row = tx.execute(query).mappings().first()
+            row = tx.execute(_REFRESH, {"run": run.id, "held": run.fence}).mappings().first()
         if row is None:
             raise Fenced(f"run {run.id}")
         return replace(run, **{**row, "state": RunState(row["state"])})
@@ -99,16 +109,13 @@ class Runs:
 
     def due(self) -> list[int]:
         """Return the runs that can be advanced now, longest waiting first."""
-        ready = or_(runs.c.wake_at <= self._db.now(), runs.c.state == RunState.QUEUED)
-        query = select(runs.c.id).where(runs.c.state.in_(_OPEN), ready).order_by(runs.c.wake_at, runs.c.id)
         with self._db.read() as tx:
-            return list(tx.scalars(query))
+            return list(tx.scalars(_DUE, {"now": self._db.now()}))
 
     def next_wake(self) -> datetime | None:
         """Return when the next sleeping run is due."""
-        query = select(func.min(runs.c.wake_at)).where(runs.c.state.in_(_OPEN))
         with self._db.read() as tx:
-            found: datetime | None = tx.scalar(query)
+            found: datetime | None = tx.scalar(_NEXT_WAKE)
             return found
 
     def reclaim(self) -> int:
@@ -202,9 +209,8 @@ class Runs:
 
     def cancel_asked(self) -> list[int]:
         """Return the open runs whose end was asked for."""
-        query = select(runs.c.id).where(runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_not(None))
         with self._db.read() as tx:
-            return list(tx.scalars(query))
+            return list(tx.scalars(_CANCEL_ASKED))
 
     def lock_hosts(self, run: Run, hosts: tuple[str, ...]) -> dict[str, int]:
         """Take all these hosts for one mutating run, or none; return who holds which, empty when taken."""

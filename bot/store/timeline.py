@@ -11,6 +11,8 @@ from bot.incident import Event
 from bot.store.database import Database
 from bot.store.tables import cursors, events, posts, seen
 
+_TELL = events.insert()
+
 
 def tell(
     tx: Connection,
@@ -24,11 +26,8 @@ def tell(
     **data: Any,
 ) -> None:
     """Append an event to the timeline, in the transaction of what it tells."""
-    tx.execute(
-        events.insert().values(
-            at=at, kind=kind, incident_id=incident, run_id=run, host=host, step=step, data=data
-        )
-    )
+    row = {"at": at, "kind": kind, "incident_id": incident, "run_id": run, "host": host, "step": step}
+    tx.execute(_TELL, {**row, "data": data})
 
 
 class Timeline:

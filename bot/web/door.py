@@ -1,4 +1,4 @@
-"""The web door: alert webhooks, health and metrics.
+"""What is asked over HTTP: alert webhooks, health and metrics.
 
 It only checks, parses, stores and answers; an alert is in the database before its 200 is sent. Everything that was
 refused is answered with one short reason, and nothing a stranger sends is echoed back.
@@ -6,7 +6,6 @@ refused is answered with one short reason, and nothing a stranger sends is echoe
 
 import asyncio
 import hmac
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from bot.intake import Unreadable, alertmanager
+from bot.intake import Unreadable
 from bot.store import Store
+from bot.web.inbox import Inbox
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Web:
         """
         self._max_body = max_body
         self._store = store
+        self._inbox = Inbox(store)
         self._secret = alert_secret
         self._health = health
         self._registry = CollectorRegistry()
@@ -78,17 +79,10 @@ class Web:
             return self._refuse(400, "the body broke off")
         if body is None:
             return self._refuse(413, f"the body is larger than {self._max_body} bytes")
-        return await asyncio.to_thread(self._take, body)
-
-    def _take(self, body: bytes) -> Response:
-        """Read and store; in a thread, because a large body takes a while to read, and a commit to reach the disk."""
         try:
-            alerts, rejected = alertmanager(json.loads(body))
-        except (ValueError, RecursionError) as error:
-            reason = str(error) if isinstance(error, Unreadable) else "the body is not JSON"
-            return self._refuse(400, reason)
-        try:
-            new = self._store.alerts.add(alerts)
+            alerts, rejected, new = await self._inbox.take(body)
+        except Unreadable as error:
+            return self._refuse(400, str(error))
         except Exception:
             log.exception("alerts could not be stored")
             return self._refuse(503, "the alerts could not be stored; send them again")

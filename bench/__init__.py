@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a small table and the command that repeats it."""
