@@ -1,0 +1,186 @@
+"""SIGKILL at every named point and at random instants: every run ends, and nothing is done, told or lost twice."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.run import Requester, RunState, Status
+from bot.runbook import Runbook
+from bot.store import Store
+from tests.parts.books import book
+from tests.parts.killed import POINTS, Bodies, told
+from tests.parts.script import PATIENCE
+from tests.parts.stage import BOB
+
+HOSTS = ("gpu-01", "gpu-02", "gpu-03")
+FAILING = ("stop/gpu-02/1",)
+"""This command fails the first time, so that a retry is among what may be cut short."""
+BOOK: Runbook = book(
+    serial=[2],
+    steps=[
+        {"id": "look", "run": "look", "mutates": False},
+        {"id": "stop", "run": "stop it", "retries": 1, "delay": "20ms"},
+        {"id": "start", "run": "start it"},
+    ],
+)
+CHANGES = {"stop", "start", "undo"}
+EXPECTED = sorted(
+    [f"{step}/{host}/1" for step in CHANGES for host in HOSTS] + ["stop/gpu-02/2"],
+)
+
+
+@pytest.fixture(scope="module")
+def bodies() -> Iterator[Bodies]:
+    """Give a way to start processes; bury them in the end."""
+    bodies = Bodies()
+    yield bodies
+    bodies.bury()
+
+
+class Watch:
+    """The test's own view of the database, which it never advances; it answers the question like a person."""
+
+    def __init__(self, folder: Path, mode: str) -> None:
+        self.folder = folder
+        self.store = Store(folder / "sickbay.db")
+        with self.store.write() as tx:
+            self.run_id = self.store.runs.create(
+                tx,
+                runbook=BOOK,
+                digest="d",
+                hosts=HOSTS,
+                inputs={},
+                mode=mode,  # type: ignore[arg-type]
+                requester=Requester("alice", "alice"),
+                channel="oncall",
+            )
+
+    def answer(self) -> bool:
+        """Approve, if it is asked just now."""
+        question = self.store.approvals.get(self.run_id)
+        if question is None or question.state != "pending":
+            return False
+        return self.store.approvals.decide(self.run_id, BOB, "approve") is None
+
+    def ended(self) -> bool:
+        """Has the run ended?"""
+        run = self.store.runs.get(self.run_id)
+        assert run is not None
+        return run.state.ended
+
+    def follow(self, process: Any) -> bool:
+        """Answer what is asked until the run has ended (true) or the process was killed."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self.ended():
+                return True
+            if not process.is_alive():
+                return False
+            self.answer()
+            process.join(0.01)
+        raise AssertionError(f"it neither ends nor dies: {self.store.runs.get(self.run_id)}")
+
+    def check(self) -> None:
+        """Hold the whole record against what may have happened once only."""
+        run = self.store.runs.get(self.run_id)
+        assert run is not None
+        assert (run.state, run.reason) == (RunState.SUCCEEDED, "")
+        starts = (self.folder / "world" / "starts").read_text().splitlines()
+        assert sorted(starts) == EXPECTED, "a command that changes something started twice, or not at all"
+        attempts = self.store.attempts.of(self.run_id)
+        assert {one.status for one in attempts} <= {Status.OK, Status.FAILED}
+        places = [(one.step, one.host, one.number) for one in attempts]
+        assert len(places) == len(set(places)) == len(EXPECTED) + 2 * len(HOSTS)
+        events = told(self.store, self.run_id)
+        assert set(events.values()) == {1}, "an event was told twice"
+        for kind in ("step.begun", "step.ended"):
+            assert {place[1:] for place in events if place[0] == kind} == set(places)
+        kinds = {place[0] for place in events}
+        asked = {"approval.asked", "approval.decided"} if run.mode == "approve" else set()
+        assert kinds >= {"run.queued", "run.started", "run.planned", "run.ended"} | asked
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    """Watch a run that people have to approve."""
+    watch = Watch(tmp_path, "approve")
+    yield watch
+    watch.store.close()
+
+
+def test_without_a_kill_the_run_ends_and_the_record_is_whole(bodies: Bodies, watch: Watch) -> None:
+    process = bodies.start(watch.folder, failing=FAILING)
+    assert watch.follow(process)
+    process.kill()
+    watch.check()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_a_named_point_loses_and_doubles_nothing(bodies: Bodies, watch: Watch, point: str) -> None:
+    """Killed at the first, then at some later time it comes to this point, then left alone."""
+    for turn in (1, 3):
+        process = bodies.start(watch.folder, failing=FAILING, point=point, turn=turn)
+        died = not watch.follow(process)
+        process.kill()
+        process.join()
+        assert died or turn > 1 or point == "finished", f"it never came to `{point}`"
+    assert watch.follow(bodies.start(watch.folder, failing=FAILING))
+    watch.check()
+
+
+def test_a_kill_while_people_are_asked_waits_on_and_hears_what_was_said_meanwhile(
+    bodies: Bodies, watch: Watch
+) -> None:
+    for _ in range(2):
+        process = bodies.start(watch.folder, failing=FAILING)
+        until = time.monotonic() + PATIENCE
+        while (run := watch.store.runs.get(watch.run_id)) is None or run.state is not RunState.WAITING:
+            assert time.monotonic() < until
+            process.join(0.01)
+        process.join(0.05)
+        process.kill()
+        process.join()
+    assert watch.answer()
+    assert watch.follow(bodies.start(watch.folder, failing=FAILING))
+    watch.check()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kills_at_random_instants_lose_and_double_nothing(bodies: Bodies, watch: Watch, seed: int) -> None:
+    """Six kills a run, close to each other, so that what resumes is killed too; 36 in all."""
+    chance = random.Random(seed)
+    kills = 0
+    for _ in range(6):
+        process = bodies.start(watch.folder, failing=FAILING)
+        until = time.monotonic() + chance.uniform(0.05, 0.35)
+        while time.monotonic() < until and not watch.ended():
+            watch.answer()
+            process.join(0.005)
+        kills += not watch.ended()
+        process.kill()
+        process.join()
+    assert watch.follow(bodies.start(watch.folder, failing=FAILING))
+    watch.check()
+    assert kills
+
+
+def test_a_kill_after_a_cancel_still_cleans_up(bodies: Bodies, tmp_path: Path) -> None:
+    watch = Watch(tmp_path, "auto")
+    process = bodies.start(watch.folder, seconds=0.3, point="sent", turn=4)
+    process.join(PATIENCE)
+    assert watch.store.runs.cancel(watch.run_id, "bob")
+    assert watch.follow(bodies.start(watch.folder))
+    run = watch.store.runs.get(watch.run_id)
+    assert run is not None
+    assert (run.state, run.reason) == (RunState.CANCELLED, "Cancelled by bob.")
+    attempts = watch.store.attempts.of(watch.run_id)
+    assert {one.host for one in attempts if one.step == "undo"} == {
+        one.host for one in attempts if one.step == "stop"
+    }
+    assert not [one for one in attempts if not one.done]
+    assert not [one for one in attempts if one.step == "start"]
+    watch.store.close()
