@@ -23,5 +23,5 @@ The map, from the front door down; imports go down only.
     intake                  monitors' formats → alerts
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox quoting schema document    expressions, values for the shell, strict YAML
-    duration verdict wording errors             ground
+    duration verdict wording errors printable   ground
 """

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from bot import template
-from bot.alert import Alert
+from bot.alert import HOST_LABELS, Alert
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
@@ -181,7 +181,7 @@ class Dispatch:
             )
         except SickbayError as error:
             log.warning("no run for alert %s: %s", alert.key, error.what)
-            return None, f"{loaded.runbook.name} was not started: {error.what}"
+            return None, f"{loaded.runbook.name} was not started: {error.what}. {error.advice}".strip()
 
     def _choose(self, route: Route, alert: Alert) -> Loaded | None:
         if route.runbook is not None:
@@ -192,8 +192,14 @@ class Dispatch:
     def _hosts(self, route: Route, book: Runbook, alert: Alert, host: Host | None) -> tuple[str, ...]:
         wanted = route.hosts or book.hosts or "{{ alert.host }}"
         if "{{" in wanted and host is None:
-            machines = ", ".join(alert.machines) or "none"
-            raise SickbayError(f"the alert names no host of the inventory (its labels name: {machines})")
+            named = " or ".join(f"`{machine[:80]}`" for machine in alert.machines[:3])
+            says = (
+                f"its labels say {named}" if named else f"it has none of the labels {', '.join(HOST_LABELS)}"
+            )
+            raise SickbayError(
+                f"the alert names no host of the inventory: {says}",
+                advice="Add the machine under `hosts:` in sickbay.yaml, or mend the label.",
+            )
         seen = {"alert": alert.as_seen(host.name if host else None)}
         wanted = "".join(
             _one_name(template.evaluate(piece.text, seen)) if piece.is_value else piece.text

@@ -7,13 +7,19 @@ from typing import Any
 import structlog
 
 from bot.messages import Mask
+from bot.printable import clean, one_line
 
 
 def configure(mask: Mask, *, json: bool = False, level: int = logging.INFO) -> None:
     """Send all logs, ours and the libraries', through one formatter."""
 
     def masked(_logger: Any, _method: str, event: Any) -> Any:
-        return {key: mask.text(value) if isinstance(value, str) else value for key, value in event.items()}
+        return {
+            key: mask.text(clean(value) if key == "exception" else one_line(value))
+            if isinstance(value, str)
+            else value
+            for key, value in event.items()
+        }
 
     shared: list[Any] = [
         structlog.stdlib.add_log_level,

@@ -83,8 +83,8 @@ def evaluate(expression: str, context: Mapping[str, Any]) -> Any:
         return plain(compiled(**context))
     except jinja2.UndefinedError as error:
         raise _unknown(expression, context, str(error)) from error
-    except TemplateError:
-        raise
+    except TemplateError as error:
+        raise TemplateError(f"`{short(expression)}`: {error.what}", advice=error.advice) from error
     except SecurityError as error:
         raise TemplateError(f"`{short(expression)}` is not allowed: {error}") from error
     except (

@@ -24,7 +24,7 @@ from bot.messages.card import (
     Title,
     Words,
 )
-from bot.messages.short import clean
+from bot.printable import clean
 
 _STYLES = {
     "busy": "bold",

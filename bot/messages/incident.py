@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bot.incident import Incident, IncidentState
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
-from bot.messages.progress import RunView, position
+from bot.messages.progress import RunView, blamed, position
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import count, cut, line
 from bot.messages.words import join, say, text
@@ -123,8 +123,15 @@ def _doing(view: RunView) -> Words:
         case RunState.SUCCEEDED if run.runbook.kind == "observe":
             return say("incident.observed", verdict=str(run.verdict or "unknown"), **names)
         case _:
-            reason = run.reason or (f"Cancelled by {run.cancelled_by}." if run.cancelled_by else "")
-            return say(f"incident.{run.state}", reason=line(reason, 300), **names)
+            return say(f"incident.{run.state}", reason=line(_reason(view), 400), **names)
+
+
+def _reason(view: RunView) -> str:
+    """Say why a run ended as it did, and at which step; one host is not named twice."""
+    run = view.run
+    named = len(run.hosts) == 1 and run.reason == f"Failed on {run.hosts[0]}."
+    found = blamed(view) if run.state in (RunState.FAILED, RunState.NEEDS_HUMAN) else ""
+    return " ".join(part for part in ("" if named and found else run.reason, found) if part)
 
 
 def _title(step: Step | None) -> str:

@@ -170,6 +170,18 @@ def _found(view: RunView, steps: Sequence[Step], host: str) -> str:
     return "; ".join(said)
 
 
+def blamed(view: RunView) -> str:
+    """Return the step that decided a run's end and what it said: first one whose end nobody knows, then what failed."""
+    titles = {step.id: step.title for _, step in ordered(view.run.runbook)}
+    bad = sorted(
+        (one for one in wrong(view) if not one.good), key=lambda one: one.status is not Status.UNKNOWN
+    )
+    if not bad:
+        return ""
+    where = f" on {bad[0].host}" if len(view.run.hosts) > 1 else ""
+    return f"{line(titles[bad[0].step], 60)}{where}: {line(bad[0].summary, 200).rstrip('.')}."
+
+
 def wrong(view: RunView) -> list[Attempt]:
     """Return the newest attempts that failed or found something wrong, in the runbook's order."""
     marks = ("failed", "unknown", "unhealthy")

@@ -74,8 +74,6 @@ def _state_lines(view: RunView) -> list[Words]:
         lines.append(say("run.cancelling", by=run.cancelled_by))
     if run.state.ended and run.reason:
         lines.append(text(run.reason))
-    if run.state is RunState.CANCELLED and run.cancelled_by:
-        lines.append(say("run.cancelled_by", by=run.cancelled_by))
     if run.state.ended and len(run.hosts) > 1:
         lines += _host_lines(view)
     return lines

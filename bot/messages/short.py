@@ -1,13 +1,9 @@
 """Writing things short: durations, long lines, the tail of an output."""
 
-import re
 from datetime import timedelta
 
 TAIL = 15
 """Lines of an output that are shown in a message; longer ones go into a file."""
-_UNPRINTABLE = re.compile(
-    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
-)
 
 
 def took(duration: timedelta) -> str:
@@ -42,14 +38,9 @@ def tail(text: str, lines: int = TAIL) -> str:
     left = len(every) - lines
     if left <= 0:
         return "\n".join(every)
-    return "\n".join([f"… {left} lines before this, see the file", *every[left:]])
+    return "\n".join([f"… {count(left, 'line')} before this, see the file", *every[left:]])
 
 
 def count(number: int, noun: str) -> str:
     """Write `1 host`, `2 hosts`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def clean(text: str) -> str:
-    """Take out terminal colours and commands, control characters and halves of surrogates."""
-    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    "))

@@ -30,7 +30,8 @@ from bot.messages.card import (
     Tone,
     Words,
 )
-from bot.messages.short import clean, cut
+from bot.messages.short import cut
+from bot.printable import clean
 from bot.slack import limits
 
 Json = dict[str, Any]

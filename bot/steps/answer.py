@@ -1,8 +1,7 @@
 """What all step kinds read out of an answer: how the command ended, its last words, a program that is not there."""
 
-import re
-
 from bot.effect import Finished, Output
+from bot.printable import clean
 from bot.steps.kind import Judgement
 from bot.verdict import Verdict
 
@@ -20,8 +19,7 @@ def last_line(output: Output) -> str:
 
 def last_of(text: str) -> str:
     """Return the last line of a text that says something, shortened, without control characters."""
-    line = next((line for line in reversed(text.splitlines()) if line.strip()), "")
-    line = re.sub(r"[\x00-\x1f\x7f]+", " ", line).strip()
+    line = next((line for line in reversed(clean(text).splitlines()) if line.strip()), "").strip()
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
