@@ -61,6 +61,8 @@ class Dispatch:
     def turn(self) -> int:
         """Dispatch what is waiting; return how many alerts it was."""
         waiting = self._store.alerts.waiting(TOGETHER)
+        if not waiting:
+            return 0
         try:
             with self._store.write() as tx:
                 for alert_id, alert in waiting:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bot.delivery import Busy, Claim, Delivery
+from bot.delivery import POLL, Busy, Claim, Delivery
 from bot.engine import Engine
 from bot.planner import Planner
 from bot.run import Requester, Run, RunState
@@ -191,6 +191,23 @@ def test_stopping_leaves_what_is_going_to_be_asked_for_after_the_next_start(tmp_
     assert second.script.sent[0].first_sent is not None
     assert second.script.steps() == ["stop", "start", "proof", "undo"]
     second.close()
+
+
+def test_an_idle_loop_rests(tmp_path: Path) -> None:
+    looks: list[float] = []
+
+    def look() -> int:
+        looks.append(time.monotonic())
+        return 0
+
+    desk = Desk(tmp_path / "sickbay.db", look)
+    desk.delivery.start()
+    assert desk.end(desk.queue(looking())) is RunState.SUCCEEDED
+    time.sleep(POLL)  # its own last commits are noticed once more
+    looks.clear()
+    time.sleep(3 * POLL)
+    assert len(looks) <= 1
+    desk.close()
 
 
 def test_a_loop_that_stumbles_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -288,6 +288,14 @@ def test_an_alert_that_cannot_be_routed_is_shown_and_holds_up_no_other(
     assert [run.incident_id for run in desk.runs] == [fine.id]
 
 
+def test_with_nothing_to_dispatch_nothing_is_committed(routed: Routed) -> None:
+    """Else each look would wake the next one."""
+    desk, commits = routed(MEND), list[str]()
+    desk.store.database.listen(lambda: commits.append("x"))
+    assert desk.dispatch.turn() == 0
+    assert commits == []
+
+
 def test_a_database_that_refuses_keeps_the_alert_for_later(routed: Routed) -> None:
     desk = routed(MEND)
     desk.store.alerts.add([down()])
