@@ -139,7 +139,6 @@ def middle(numbers: Sequence[float], unit: str = "", digits: int = 0) -> str:
 
 def command() -> None:
     """Print how to do it again, and on what it was done."""
-    script = Path(sys.argv[0])
-    where = script if not script.is_absolute() else script.relative_to(Path.cwd())
-    print(f"\n.venv/bin/python {where} {' '.join(sys.argv[1:])}".rstrip())
+    words = " ".join(["-m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    print(f"\n.venv/bin/python {words}")
     print(f"{os.cpu_count()} processors, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}")
