@@ -62,7 +62,10 @@ class Approval:
         if state != "pending":
             last = self.decisions[-1]
             word = "approved" if last.answer == "approve" else "denied"
-            return f"{last.person} has already {word} this at {last.at:%H:%M:%S} UTC."
+            stop = (
+                f" To stop it, cancel run {self.run_id}." if (state, answer) == ("approved", "deny") else ""
+            )
+            return f"{last.person} has already {word} this at {last.at:%H:%M:%S} UTC.{stop}"
         if not set(self.rule.from_) & set(person.roles):
             return (
                 f"{person.name} may not decide this: it takes one of the roles {', '.join(self.rule.from_)}."

@@ -182,7 +182,16 @@ class _Flight:
         outcome = self._send(host, effect.command, begun, first=resumed is None, clean_up=clean_up)
         if self._engine._closing.is_set():  # noqa: SLF001
             return
-        ended = judged(self._planner, call, begun, outcome, context, self._store.now(), mutating=mutating)
+        ended = judged(
+            self._planner,
+            call,
+            begun,
+            outcome,
+            context,
+            self._store.now(),
+            mutating=mutating,
+            where=host.name,
+        )
         stdout, stderr = _streams(outcome)
         self._end(ended, stdout, stderr)
 

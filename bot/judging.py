@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from bot import template
-from bot.effect import Cancelled, Finished, Lost, Outcome, Output, TimedOut, Unreachable
+from bot.effect import Cancelled, Finished, Lost, Outcome, TimedOut, Unreachable
 from bot.errors import SickbayError
 from bot.planner import Planner, view
 from bot.program import Call
@@ -23,12 +23,26 @@ def judged(
     now: datetime,
     *,
     mutating: bool,
+    where: str = "",
 ) -> Attempt:
-    """Return the attempt as it is to be recorded; never raises for anything a host answered."""
+    """Return the attempt as it is to be recorded; never raises for anything a host answered.
+
+    `where` names the host that was asked, when it is another than the one the step is about (a load balancer).
+    """
     attempt = replace(begun, ended_at=now)
+    if isinstance(outcome, Finished):
+        return _finished(planner, call, attempt, outcome, context)
+    told = _unanswered(attempt, outcome, where or call.host, mutating=mutating)
+    if where in ("", call.host):
+        return told
+    advice = f"{where}: {told.advice}" if told.advice else ""
+    return replace(told, summary=f"{where}: {told.summary}", advice=advice)
+
+
+def _unanswered(
+    attempt: Attempt, outcome: Unreachable | TimedOut | Cancelled | Lost, machine: str, *, mutating: bool
+) -> Attempt:
     match outcome:
-        case Finished():
-            return _finished(planner, call, attempt, outcome, context)
         case Unreachable(layer, reason, advice):
             return replace(
                 attempt,
@@ -38,22 +52,19 @@ def judged(
                 again=True,
             )
         case TimedOut(after, stdout, stderr, ended):
-            return _cut_short(
-                attempt, f"no end within {after:.0f} s", stdout, stderr, sure=ended or not mutating
-            )
+            cut = replace(attempt, stdout=stdout.text, stderr=stderr.text)
+            return _cut_short(cut, f"no end within {after:.0f} s", machine, sure=ended or not mutating)
         case Cancelled(stdout, stderr, ended):
-            return replace(
-                _cut_short(attempt, "cancelled", stdout, stderr, sure=ended or not mutating), again=False
-            )
+            cut = replace(attempt, stdout=stdout.text, stderr=stderr.text)
+            return replace(_cut_short(cut, "cancelled", machine, sure=ended or not mutating), again=False)
         case Lost(reason, advice):
             return replace(attempt, status=Status.UNKNOWN, summary=reason, advice=advice)
 
 
-def _cut_short(attempt: Attempt, what: str, stdout: Output, stderr: Output, *, sure: bool) -> Attempt:
-    attempt = replace(attempt, stdout=stdout.text, stderr=stderr.text)
+def _cut_short(attempt: Attempt, what: str, machine: str, *, sure: bool) -> Attempt:
     if sure:
         return replace(attempt, status=Status.FAILED, summary=f"{what}; the command was ended", again=True)
-    advice = f"Look on {attempt.host} whether it is still going before anything else is started there."
+    advice = f"Look on {machine} whether it is still going before anything else is started there."
     return replace(
         attempt, status=Status.UNKNOWN, summary=f"{what}, and it may still be going", advice=advice
     )

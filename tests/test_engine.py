@@ -55,6 +55,22 @@ def test_a_run_looks_asks_and_once_approved_acts_and_proves_it(stage: Stage) -> 
     assert "note" not in stage.statuses(run.id)
 
 
+def test_a_plan_made_before_another_run_changed_the_host_is_no_longer_asked_about(stage: Stage) -> None:
+    first, second, elsewhere = (
+        stage.queue(hosts=(host,), mode="approve") for host in ("gpu-01", "gpu-01", "gpu-02")
+    )
+    for run_id in (first, second, elsewhere):
+        assert stage.advance(run_id).state is RunState.WAITING
+    assert stage.decide(first) is None
+    assert stage.advance(first).state is RunState.SUCCEEDED
+    refused = stage.decide(second)
+    assert refused is not None
+    assert f"run {first} has changed gpu-01 since it was looked at" in refused
+    assert second in stage.store.runs.due()
+    assert stage.advance(second).state is RunState.CANCELLED
+    assert stage.decide(elsewhere) is None
+
+
 def test_the_time_that_people_take_is_not_the_runs_time(stage: Stage) -> None:
     run = stage.play(book(timeout="5m"), mode="approve")
     stage.clock.on(minutes=10)

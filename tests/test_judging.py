@@ -27,14 +27,20 @@ CONTEXT = {"inputs": {"limit": 5}, "steps": {}}
 
 
 def record(
-    outcome: Outcome, *, mutating: bool = False, section: str = "steps", number: int = 1, **step: Any
+    outcome: Outcome,
+    *,
+    mutating: bool = False,
+    section: str = "steps",
+    number: int = 1,
+    where: str = "",
+    **step: Any,
 ) -> Attempt:
     """Judge an outcome of a step."""
     model = Step.model_validate({"id": "x", **({} if "uses" in step else {"run": "x"}), **step})
     begun = Attempt(1, "x", "gpu-01", number, Status.BEGUN, START)
     planner = Planner({**KINDS, "says": saying()}, machines(1))
     call = Call(section, model, "gpu-01", number)
-    return judged(planner, call, begun, outcome, CONTEXT, START, mutating=mutating)
+    return judged(planner, call, begun, outcome, CONTEXT, START, mutating=mutating, where=where)
 
 
 def saying() -> Kind:
@@ -75,6 +81,15 @@ def test_every_outcome_has_one_status(outcome: Outcome, status: Status, if_mutat
 def test_what_a_command_printed_before_its_end_is_kept() -> None:
     assert record(TimedOut(60, printed("half"), Output(), ended=True)).stdout == "half"
     assert record(Cancelled(printed("half"), Output(), ended=True)).stdout == "half"
+
+
+def test_a_load_balancer_that_does_not_answer_is_named_not_the_host_behind_it() -> None:
+    gone = record(Unreachable("tcp", "refused", "is sshd running?"), where="lb-01")
+    assert (gone.summary, gone.advice) == ("lb-01: unreachable (tcp): refused", "lb-01: is sshd running?")
+    assert (
+        "lb-01" in record(TimedOut(9, Output(), Output(), ended=False), mutating=True, where="lb-01").advice
+    )
+    assert record(Unreachable("tcp", "refused"), where="gpu-01").summary == "unreachable (tcp): refused"
 
 
 def test_a_cancelled_try_is_not_tried_again() -> None:

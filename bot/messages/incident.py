@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from bot.incident import Incident, IncidentState
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
-from bot.messages.progress import RunView, blamed, position
+from bot.messages.progress import RunView, asks, blamed, position
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import count, cut, line
 from bot.messages.words import join, say, text
 from bot.program import ordered
-from bot.run import RunState
+from bot.run import RunState, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
 
@@ -18,24 +18,36 @@ _LOUD = ("critical", "page", "error", "emergency", "disaster")
 
 def incident_card(incident: Incident, runs: Sequence[RunView]) -> Card:
     """Show an incident as it is now; `runs` are its runs, oldest first."""
-    headline = _headline(incident)
+    headline = _headline(incident, runs)
     name = incident.alerts[0].name if incident.alerts else incident.title
     nodes: list[Node] = [Title(headline)]
     if incident.title != name:
         nodes.append(Text(text(line(incident.title, 300))))
     nodes.append(Note(_context(incident, runs)))
-    nodes += [Text(words) for words in _status(incident, runs)]
+    status = _status(incident, runs)
+    nodes += [Text(words) for words in status]
     buttons = _buttons(incident, runs)
     if buttons:
         nodes.append(Buttons(buttons))
-    summary = join([headline, *_status(incident, runs)[-1:]])
+    summary = join([headline, *status[-1:]])
     return Card(cut(plain(summary), 300), tuple(nodes), _tone(incident), tinted=True)
 
 
-def _headline(incident: Incident) -> Words:
+def _headline(incident: Incident, runs: Sequence[RunView]) -> Words:
     resolved = incident.state is IncidentState.RESOLVED
     loud = incident.severity.lower() in _LOUD
-    sign = "✅" if resolved else "🟡" if incident.recovered_by else "🔴" if loud else "🟠"
+    undone = bool(runs) and runs[-1].run.state.ended and _unsettled(runs[-1])
+    sign = (
+        "🟠"
+        if resolved and undone
+        else "✅"
+        if resolved
+        else "🟡"
+        if incident.recovered_by
+        else "🔴"
+        if loud
+        else "🟠"
+    )
     name = incident.alerts[0].name if incident.alerts else incident.title
     parts = [text("RESOLVED" if resolved else (incident.severity or "alert").upper(), bold=True)]
     parts.append(text(line(name, 80), bold=True))
@@ -73,6 +85,8 @@ def _status(incident: Incident, runs: Sequence[RunView]) -> list[Words]:
         lines.append(say("incident.diagnosed", found=found))
     if incident.state is IncidentState.RESOLVED:
         lines.append(_resolved(incident, runs))
+        if current is not None and _unsettled(current):
+            lines.append(_doing(current))
     elif incident.recovered_by is not None:
         proof = next((_proof(view) for view in runs if view.run.id == incident.recovered_by), "")
         lines.append(say("incident.recovered", proof=proof))
@@ -81,6 +95,15 @@ def _status(incident: Incident, runs: Sequence[RunView]) -> list[Words]:
     else:
         lines.append(_doing(current))
     return lines
+
+
+def _unsettled(view: RunView) -> bool:
+    """Does a run still do something, or did it leave something undone, although its alert has cleared?"""
+    if not view.run.state.ended:
+        return view.run.cancelled_by is None and not asks(view)
+    planned = {entry.step for entry in view.run.plan.entries if entry.mutating} if view.run.plan else set()
+    begun = any(one.step in planned and one.status is not Status.SKIPPED for one in view.record.all())
+    return begun and view.run.state is not RunState.SUCCEEDED
 
 
 def _resolved(incident: Incident, runs: Sequence[RunView]) -> Words:
@@ -112,7 +135,7 @@ def _doing(view: RunView) -> Words:
     match run.state:
         case RunState.QUEUED:
             return say("incident.queued", **names)
-        case RunState.WAITING if view.approval is not None and view.approval.state == "pending":
+        case RunState.RUNNING | RunState.WAITING if asks(view) and view.approval is not None:
             return say("incident.waiting", until=view.approval.expires_at, **names)
         case RunState.RUNNING | RunState.WAITING:
             number, total, step = position(view)

@@ -29,6 +29,11 @@ class RunView:
     """What commands printed, by attempt key, of those attempts whose output is to be shown."""
 
 
+def asks(view: RunView) -> bool:
+    """Is somebody being asked? The question is stored a moment before the run rests."""
+    return view.approval is not None and view.approval.state == "pending"
+
+
 def mark_of(attempt: Attempt | None) -> Mark:
     """Return how an attempt is marked; a check that found something wrong is not `done`."""
     if attempt is None:

@@ -18,7 +18,7 @@ from bot.messages.card import (
     Words,
     plain,
 )
-from bot.messages.progress import RunView, checklist, diagnosis, wrong
+from bot.messages.progress import RunView, asks, checklist, diagnosis, wrong
 from bot.messages.short import TAIL, count, line, tail
 from bot.messages.words import join, say, text
 from bot.program import host_result, host_verdict, ordered
@@ -66,7 +66,7 @@ def _headline(view: RunView) -> Words:
 def _state_lines(view: RunView) -> list[Words]:
     run = view.run
     lines: list[Words] = []
-    if run.state is RunState.WAITING and view.approval is not None and view.approval.state == "pending":
+    if asks(view) and view.approval is not None and not run.state.ended:
         lines.append(say("run.asks", until=view.approval.expires_at))
     elif run.state is RunState.WAITING and run.wake_at is not None:
         lines.append(say("run.sleeps", until=run.wake_at))

@@ -163,6 +163,7 @@ class Runs:
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
+            self._outdate(tx, now, run)
             tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
             void(tx, now, run.id, f"the run has ended as {state}")
             tell(
@@ -178,6 +179,16 @@ class Runs:
             acted = run.plan is not None and run.plan.changes and run.mode != "suggest"
             if run.incident_id and state is RunState.SUCCEEDED and acted:
                 recovered(tx, now, run.incident_id, run.id)
+
+    def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
+        """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
+        changed = set(tx.scalars(select(host_locks.c.host).where(host_locks.c.run_id == run.id)))
+        asked = select(runs.c.id, runs.c.hosts).join(approvals, approvals.c.run_id == runs.c.id)
+        for other in tx.execute(asked.where(approvals.c.state == "pending", runs.c.id != run.id)).all():
+            if touched := sorted(changed & set(other.hosts)):
+                why = f"run {run.id} has changed {', '.join(touched)} since it was looked at"
+                void(tx, now, other.id, why)
+                tx.execute(update(runs).where(runs.c.id == other.id).values(wake_at=now))
 
     def cancel(self, run_id: int, by: str) -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
