@@ -89,7 +89,7 @@ def test_a_load_balancer_that_does_not_answer_is_named_not_the_host_behind_it() 
     assert (
         "lb-01" in record(TimedOut(9, Output(), Output(), ended=False), mutating=True, where="lb-01").advice
     )
-    assert record(Unreachable("tcp", "refused"), where="gpu-01").summary == "unreachable (tcp): refused"
+    assert record(Unreachable("tcp", "refused", ""), where="gpu-01").summary == "unreachable (tcp): refused"
 
 
 def test_a_cancelled_try_is_not_tried_again() -> None:
