@@ -532,3 +532,18 @@ def test_nothing_is_left_in_the_bot(proxy: Proxy, sshd: Sshd, held: Deed) -> Non
         done(through(proxy, ssh, held, proxy.cut))
         ssh.close()
         proxy.cut()
+
+
+def test_closing_the_room_waits_for_no_command_and_the_next_room_finds_it(sshd: Sshd, tmp_path: Path) -> None:
+    deed, first = Deed(tmp_path, hold=True), sshd.ssh()
+    began = datetime.now(UTC)
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(act, first, sshd.host(), deed.text)
+        wait_until(lambda: deed.starts == 1, "the command starts")
+        first.close()
+        lost(going.result(timeout=5), "closed")
+    deed.let_go()
+    second = sshd.ssh()
+    done(act(second, sshd.host(), deed.text, first_sent=began))
+    second.close()
+    assert deed.starts == 1

@@ -79,6 +79,8 @@ class Errand:
                     return Lost(
                         f"it was sent, and now the host cannot be asked: {result.reason}", result.advice
                     )
+            if self.pool.closed:
+                return Lost("the bot was closed while it went on", "it is asked for when the bot runs again")
             if self.sent is not None and tries == 0:
                 patience = self._patience(0)
             if not self._pause(tries, patience):
@@ -191,7 +193,9 @@ class Errand:
                     return self._killed(result, cancelled=cancelled)
                 continue
             reason = result.reason if isinstance(result, Unreachable) else result.why
-            if isinstance(result, Unreachable) and result.layer in {"host key", "login"}:
+            if self.pool.closed or (
+                isinstance(result, Unreachable) and result.layer in {"host key", "login"}
+            ):
                 break
             time.sleep(min(PAUSES[min(tries, 2)], patience.left))
         if self._exit_code.isdigit():

@@ -87,6 +87,11 @@ class Pool:
         else:
             link.end()
 
+    @property
+    def closed(self) -> bool:
+        """Is no connection lent any more?"""
+        return self._closed
+
     def close(self) -> None:
         """End all connections; whoever still uses one sees its link end."""
         with self._lock:
