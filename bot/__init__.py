@@ -2,12 +2,14 @@
 
 The map, from the front door down; imports go down only.
 
-    cli · verbs             the front door: what one types in a terminal, and what is behind it
+    cli                     the front door: what one types in a terminal
     demo · sim              the whole with a pretend Slack and a pretend GPU fleet
-    doctor · follow         what is missing or wrong, in plain words; runs shown in the terminal as they go
-    app · logs              builds, starts and stops the whole; log lines
+    desk · follow           what people say there, and what was started, followed to its end
+    doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
+    serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
-    terminal                cards in the terminal
+    terminal · assembly     cards in the terminal; the parts put together
+    logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when

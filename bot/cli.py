@@ -1,14 +1,16 @@
 """The front door: `sickbay …`.
 
-Verbs of the desk (run, check, hosts, …) are the same words as in Slack and go through the same grammar; the others are
-for whoever keeps Sickbay itself. Only the declarations stand here, so that `--help` answers at once; what is behind them
-is `verbs`, which brings in everything else.
+Words of the desk (run, check, hosts, …) are the same as in Slack and go through the same grammar; the others are for
+whoever keeps Sickbay itself. Only the declarations stand here, so that `--help` answers at once; each command brings in
+no more than it needs, because a server that restarts should be back soon.
 """
 
 import gc
+import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -19,6 +21,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Alerts in, runbooks over SSH, a human asked where it must, the result in Slack.",
 )
 slack = typer.Typer(no_args_is_help=True, help="What Slack needs to know of Sickbay.")
@@ -26,161 +29,171 @@ cli.add_typer(slack, name="slack")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="sickbay.yaml; else $SICKBAY_CONFIG, ./sickbay.yaml, ~/.config"),
+    typer.Option(
+        "--config", "-c", help="sickbay.yaml; else $SICKBAY_CONFIG, ./sickbay.yaml, ~/.config/sickbay"
+    ),
 ]
 AsOption = Annotated[
     str | None, typer.Option("--as", help="who you are under `people:`; else your login name")
 ]
-
-HostsArgument = Annotated[str, typer.Argument(help="a host set: gpu-03, gpu-[01-08], @serving, @a!@b")]
-Numbered = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
+Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
+SomeHosts = Annotated[list[str] | None, typer.Argument(metavar="[HOSTS]", help="else all")]
+RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
+SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
 Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
 
 
 def main() -> None:
     """Run the command line; errors a person can mend are told without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail
     try:
         cli()
     except SickbayError as error:
         print(f"sickbay: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
-def _verbs() -> ModuleType:
-    """Bring in everything; nothing of it is garbage, so the collector need not look at it, now or later."""
+@contextmanager
+def _bringing_in() -> Iterator[None]:
+    """Import much: nothing of it is garbage, so the collector need not look at it, now or later."""
     gc.disable()
-    from bot import verbs
-
+    yield
     gc.freeze()
     gc.enable()
-    return verbs
 
 
-def _exit(code: int) -> None:
-    raise typer.Exit(code)
+def _desk(verb: str, words: list[str] | None, config: Path | None, name: str | None) -> None:
+    with _bringing_in():
+        from bot.desk import desk
+    raise typer.Exit(desk(verb, words or [], config, name))
 
 
+# ── for whoever keeps Sickbay ──
 @cli.command()
 def serve(
     config: ConfigOption = None,
     *,
-    log_json: Annotated[bool, typer.Option(help="write logs as JSON lines")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="write logs as JSON lines")] = False,
 ) -> None:
     """Take alerts and commands, run runbooks, until SIGTERM or Ctrl-C."""
-    _exit(_verbs().serve(config, log_json=log_json))
+    with _bringing_in():
+        from bot.serve import serve
+    serve(config, log_json=log_json)
 
 
 @cli.command()
 def demo() -> None:
     """Show the main job with a pretend Slack and eight pretend GPU machines."""
-    from bot.demo import demo as show
-
-    _exit(show(lambda url: print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", flush=True)))  # noqa: T201
+    with _bringing_in():
+        from bot.demo import demo
+    demo(lambda url: print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", flush=True))  # noqa: T201
 
 
 @cli.command()
 def doctor(config: ConfigOption = None) -> None:
     """Say in plain words what is missing or wrong: tokens, scopes, channel, host keys, hosts, runbooks."""
-    _exit(_verbs().doctor(config))
+    with _bringing_in():
+        from bot.doctor import doctor
+    raise typer.Exit(doctor(config))
 
 
 @cli.command()
 def lint(paths: Paths = None, config: ConfigOption = None) -> None:
     """Report every mistake of runbooks as file:line."""
-    _exit(_verbs().lint(paths or [], config))
+    from bot.workshop import lint
+
+    raise typer.Exit(lint(paths or [], config))
 
 
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of runbooks, for editors."""
-    _exit(_verbs().schema())
+    from bot.workshop import schema
+
+    raise typer.Exit(schema())
 
 
 @cli.command()
 def test(paths: Paths = None, config: ConfigOption = None) -> None:
     """Replay the tests beside the runbooks, without any host."""
-    _exit(_verbs().test(paths or [], config))
+    from bot.workshop import test
+
+    raise typer.Exit(test(paths or [], config))
 
 
 @slack.command("manifest")
 def manifest() -> None:
     """Print the app manifest to paste at api.slack.com/apps."""
-    _exit(_verbs().manifest())
+    from bot.slack.manifest import manifest_yaml
+
+    print(manifest_yaml())  # noqa: T201
 
 
-def _desk(words: list[str], config: Path | None, name: str | None, *, follow: bool = True) -> None:
-    _exit(_verbs().desk(words, config, name, follow=follow))
+# ── the desk ──
+@cli.command("help")
+def help_(context: typer.Context) -> None:
+    """Show what can be said; `sickbay COMMAND --help` tells more of one."""
+    assert context.parent is not None
+    print(context.parent.get_help())  # noqa: T201
+
+
+@cli.command()
+def check(hosts: Hosts, config: ConfigOption = None, as_: AsOption = None) -> None:
+    """Check hosts: GPUs and serving."""
+    _desk("check", hosts, config, as_)
 
 
 @cli.command()
 def run(
     runbook: str,
-    hosts: HostsArgument,
-    inputs: Annotated[list[str] | None, typer.Argument(help="name=value …")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
+    ] = None,
     config: ConfigOption = None,
     as_: AsOption = None,
 ) -> None:
     """Run a runbook on hosts and follow it."""
-    _desk(["run", runbook, hosts, *(inputs or [])], config, as_)
+    _desk("run", [runbook, *(words or [])], config, as_)
 
 
 @cli.command()
-def check(hosts: HostsArgument, config: ConfigOption = None, as_: AsOption = None) -> None:
-    """Check hosts: GPUs and serving."""
-    _desk(["check", hosts], config, as_)
-
-
-@cli.command()
-def hosts(
-    select: Annotated[str | None, typer.Argument(metavar="HOSTS", help="a host set; else all")] = None,
-    config: ConfigOption = None,
-    as_: AsOption = None,
-) -> None:
+def hosts(select: SomeHosts = None, config: ConfigOption = None, as_: AsOption = None) -> None:
     """List the hosts."""
-    _desk(["hosts", *([select] if select else [])], config, as_)
+    _desk("hosts", select, config, as_)
 
 
 @cli.command()
 def runbooks(config: ConfigOption = None, as_: AsOption = None) -> None:
     """List the runbooks."""
-    _desk(["runbooks"], config, as_)
+    _desk("runbooks", [], config, as_)
 
 
 @cli.command()
-def incidents(
-    number: Annotated[str | None, typer.Argument(help="one of them")] = None,
-    config: ConfigOption = None,
-    as_: AsOption = None,
-) -> None:
+def incidents(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption = None) -> None:
     """List incidents, or show one."""
-    _desk(["incidents", *([number] if number else [])], config, as_)
+    _desk("incidents", number, config, as_)
 
 
 @cli.command()
-def runs(
-    number: Annotated[str | None, typer.Argument(help="one of them")] = None,
-    config: ConfigOption = None,
-    as_: AsOption = None,
-) -> None:
-    """List runs, or show one."""
-    _desk(["runs", *([number] if number else [])], config, as_, follow=False)
+def runs(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption = None) -> None:
+    """List runs, or show one and what it asks."""
+    _desk("runs", number, config, as_)
 
 
 @cli.command()
-def approve(number: Numbered, config: ConfigOption = None, as_: AsOption = None) -> None:
+def approve(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -> None:
     """Approve a run's plan; for when Slack is down."""
-    _desk(["approve", number], config, as_)
+    _desk("approve", [number], config, as_)
 
 
 @cli.command()
-def deny(number: Numbered, config: ConfigOption = None, as_: AsOption = None) -> None:
+def deny(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -> None:
     """Deny a run's plan."""
-    _desk(["deny", number], config, as_)
+    _desk("deny", [number], config, as_)
 
 
 @cli.command()
-def cancel(number: Numbered, config: ConfigOption = None, as_: AsOption = None) -> None:
+def cancel(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -> None:
     """Cancel a run; what has begun on hosts is told to end."""
-    _desk(["cancel", number], config, as_)
+    _desk("cancel", [number], config, as_)

@@ -19,13 +19,14 @@ from typing import Any
 
 import yaml
 
-from bot.app import App, Assembly
+from bot.app import App
+from bot.assembly import Assembly
 from bot.config import load
 from bot.logs import configure
 from bot.messages import Mask
+from bot.serve import stop_event
 from bot.sim.fleet import PretendFleet
 from bot.sim.slack import PretendSlackThread
-from bot.verbs import stop_event
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +147,10 @@ def _configuration(folder: Path, fleet: PretendFleet, slack: PretendSlackThread)
     return path
 
 
-def demo(say: Callable[[str], None]) -> int:
+def demo(say: Callable[[str], None]) -> None:
     """Run the demo until Ctrl-C, telling where to look."""
     configure(Mask(), level=logging.WARNING)
     asyncio.run(_show(say))
-    return 0
 
 
 async def _show(say: Callable[[str], None]) -> None:

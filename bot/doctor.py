@@ -4,81 +4,159 @@ It changes nothing and looks at everything: a mistake in one part does not hide 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
 
-from bot.app import Assembly
-from bot.config import load
+from bot.assembly import read_library, way
+from bot.config import Config, Secrets, find_config, load
 from bot.effect import Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
+from bot.library import Loaded
 from bot.messages import Mask
+from bot.runbook import Runbook
+from bot.schema import Document
 from bot.slack.doctor import checks
 from bot.ssh import Ssh
+from bot.store import Store
+from bot.terminal import OK, UNWELL, console
+
+State = Literal["well", "warning", "wrong"]
+_MARKS: Mapping[State, tuple[str, str]] = {
+    "well": ("✓ ", "green"),
+    "warning": ("! ", "yellow"),
+    "wrong": ("✗ ", "red"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at."""
 
-    ok: bool
+    state: State
     what: str
     advice: str = ""
 
 
-async def examine(path: Path, environ: Mapping[str, str], console: Console) -> bool:
+def doctor(config: Path | None) -> int:
+    """Look at everything and print it; return the exit code.
+
+    Raises:
+        SickbayError: when there is no configuration at all.
+
+    """
+    path = find_config(config, os.environ, Path.cwd())
+    return OK if asyncio.run(examine(path, os.environ, console(sys.stdout))) else UNWELL
+
+
+async def examine(path: Path, environ: Mapping[str, str], out: Console) -> bool:
     """Look at everything and print it; true when nothing is wrong."""
-    good = True
+    seen: set[State] = set()
     async for finding in findings(path, environ):
-        good &= finding.ok
-        console.print(Text.assemble(("✓ ", "green") if finding.ok else ("✗ ", "red"), finding.what))
+        seen.add(finding.state)
+        out.print(Text.assemble(_MARKS[finding.state], finding.what))
         for line in finding.advice.splitlines():
-            console.print(Text(f"    {line}", style="dim"))
-    console.print("Nothing is wrong." if good else "Mend what is marked ✗, then run `sickbay doctor` again.")
-    return good
+            out.print(Text(f"    {line}", style="dim"))
+    wrong = "Mend what is marked ✗, then run `sickbay doctor` again."
+    out.print(wrong if "wrong" in seen else "Nothing is wrong.")
+    return "wrong" not in seen
 
 
 async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
-    """Look at configuration and runbooks, then secrets, Slack and hosts."""
+    """Look at the files, then secrets, Slack and hosts."""
     try:
         config, document = load(path, environ)
-        assembly = Assembly.of(config, document, environ)
     except SickbayError as error:
-        yield Finding(ok=False, what=f"configuration: {error.what}", advice=error.advice)
+        yield Finding("wrong", f"configuration: {_said(error)}", error.advice)
         return
-    mask = assembly.mask
+    yield Finding("well", f"configuration {path}")
+    for finding in (*_runbooks(config, document), _database(config.store_path)):
+        yield finding
+    secrets = Secrets.read(config, environ)
+    for finding in _secrets(config, secrets):
+        yield finding
+    if secrets.slack_bot_token is not None:
+        for ok, what, advice in await checks(config.slack, secrets):
+            yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
+    for finding in await asyncio.to_thread(_hosts, config, Mask(secrets.values())):
+        yield finding
+
+
+def _said(error: SickbayError) -> str:
+    return f"{error.where}: {error.what}" if error.where else error.what
+
+
+# ── files ──
+def _runbooks(config: Config, document: Document) -> Iterator[Finding]:
     try:
-        yield Finding(ok=True, what=f"configuration {path}, database {config.store_path}")
-        yield Finding(ok=True, what=f"{len(assembly.library)} runbooks: {', '.join(assembly.library)}")
-        for finding in _secrets(assembly):
-            yield finding
-        if assembly.secrets.slack_bot_token is not None:
-            async for finding in _slack(assembly):
-                yield finding
-        remote = assembly.remote()
+        library = read_library(config, document)
+    except SickbayError as error:
+        yield Finding("wrong", f"runbooks: {_said(error)}", error.advice)
+        return
+    yield Finding("well", f"{len(library)} runbooks: {', '.join(library)}")
+    yield from _approvals(config, library)
+
+
+def _approvals(config: Config, library: Mapping[str, Loaded]) -> Iterator[Finding]:
+    """Is there somebody to ask, for every runbook that asks?"""
+    told: dict[Finding, list[str]] = {}
+    for loaded in library.values():
+        finding = _approval(config, loaded.runbook)
+        if finding is not None:
+            told.setdefault(finding, []).append(loaded.runbook.name)
+    for finding, names in told.items():
+        yield Finding(finding.state, f"{', '.join(names)}: {finding.what}", finding.advice)
+
+
+def _approval(config: Config, book: Runbook) -> Finding | None:
+    lowered = any(route.runbook == book.name and route.mode == "approve" for route in config.routes)
+    if book.kind != "mutate" or not (book.mode == "approve" or lowered):
+        return None
+    rule = book.approval
+    roles = " or ".join(rule.from_)
+    may = {name for name, person in config.persons.items() if set(person.roles) & set(rule.from_)}
+    if len(may) < rule.required:
+        what = f"nobody can approve: it takes {rule.required} with the role {roles}, and there is {len(may)}"
+        return Finding("wrong", what, f"give people under `people:` in sickbay.yaml the role {roles}")
+    stuck = [
+        name
+        for name in config.persons
+        if book.by_command and not rule.allow_requester and len(may - {name}) < rule.required
+    ]
+    if not stuck:
+        return None
+    by_alert = any(trigger.alert for trigger in book.triggers)
+    advice = f"give one more person the role {roles}, or write `allow_requester: true` under `approval:`"
+    if len(stuck) == len(config.persons) and not by_alert:
+        return Finding("wrong", "whoever starts it, nobody else may approve it", advice)
+    return Finding("warning", f"when {' or '.join(stuck)} starts it, nobody else may approve it", advice)
+
+
+def _database(path: Path) -> Finding:
+    """Open it if it is there; else look whether it could be made."""
+    if path.exists():
         try:
-            for finding in await asyncio.to_thread(_hosts, assembly, remote, mask):
-                yield finding
-        finally:
-            await asyncio.to_thread(remote.close)
-    finally:
-        assembly.store.close()
+            Store(path).close()
+        except SickbayError as error:
+            return Finding("wrong", _said(error), error.advice)
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        what = f"database {path}: the folder is missing, or nothing may be written there"
+        return Finding("wrong", what, "make it, or name another under `store: {path: …}`")
+    return Finding("well", f"database {path}")
 
 
-def _secrets(assembly: Assembly) -> list[Finding]:
-    config, secrets = assembly.config, assembly.secrets
+# ── secrets ──
+def _secrets(config: Config, secrets: Secrets) -> Iterator[Finding]:
     wanted = [
-        ("SLACK_BOT_TOKEN", secrets.slack_bot_token, "the Bot User OAuth Token (xoxb-…) of your Slack app"),
-        (
-            config.alerts.alertmanager.secret_env,
-            secrets.alertmanager,
-            "any long random text; the same in Alertmanager",
-        ),
+        ("SLACK_BOT_TOKEN", secrets.slack_bot_token, "the Bot User OAuth Token (xoxb-…) of your Slack app")
     ]
     if config.slack.transport == "socket":
         wanted.append(
@@ -88,33 +166,42 @@ def _secrets(assembly: Assembly) -> list[Finding]:
         wanted.append(
             ("SLACK_SIGNING_SECRET", secrets.slack_signing_secret, "the Signing Secret of your Slack app")
         )
-    return [
-        Finding(ok=True, what=f"{name} is set")
-        if value is not None
-        else Finding(ok=False, what=f"{name} is not set in the environment", advice=f"set it to {advice}")
-        for name, value, advice in wanted
-    ]
+    for name, value, advice in wanted:
+        if value is None:
+            yield Finding("wrong", f"{name} is not set in the environment", f"set it to {advice}")
+        else:
+            yield Finding("well", f"{name} is set")
+    yield _alert_secret(config, secrets)
 
 
-async def _slack(assembly: Assembly) -> AsyncIterator[Finding]:
-    for ok, what, advice in await checks(assembly.config.slack, assembly.secrets):
-        yield Finding(ok, f"Slack: {what}", advice)
+def _alert_secret(config: Config, secrets: Secrets) -> Finding:
+    name = config.alerts.alertmanager.secret_env
+    if secrets.alertmanager is not None:
+        return Finding("well", f"{name} is set")
+    advice = "to take alerts, set it to any long random text, the same in Alertmanager"
+    if not config.routes:
+        return Finding("well", f"{name} is not set in the environment, so no alert is taken", advice)
+    what = f"{name} is not set in the environment, so no alert is taken and no route comes into play"
+    return Finding("warning", what, advice)
 
 
-def _hosts(assembly: Assembly, remote: Ssh, mask: Mask) -> list[Finding]:
+# ── hosts ──
+def _hosts(config: Config, mask: Mask) -> list[Finding]:
     """Log in to every host, all at once."""
-    machines = list(assembly.inventory.hosts.values())
+    machines = list(config.inventory.hosts.values())
     if not machines:
-        return [Finding(ok=False, what="there are no hosts", advice="list them under `hosts:`")]
-    with ThreadPoolExecutor(32) as pool:
-        return list(pool.map(lambda host: _host(remote, host, mask), machines))
+        return [Finding("wrong", "there are no hosts", "list them under `hosts:` in sickbay.yaml")]
+    remote = way(config)
+    try:
+        with ThreadPoolExecutor(32) as pool:
+            return list(pool.map(lambda host: _host(remote, host, mask), machines))
+    finally:
+        remote.close()
 
 
 def _host(remote: Ssh, host: Host, mask: Mask) -> Finding:
     found = remote.probe(host)
     where = f"{host.name} ({host.address}:{host.port})"
     if isinstance(found, Unreachable):
-        return Finding(
-            ok=False, what=mask.text(f"{where}: {found.layer}: {found.reason}"), advice=found.advice
-        )
-    return Finding(ok=True, what=f"{where} lets us in")
+        return Finding("wrong", mask.text(f"{where}: {found.layer}: {found.reason}"), found.advice)
+    return Finding("well", f"{where} lets us in")

@@ -1,121 +1,165 @@
 """Runs in the terminal: shown as they go, with the same words as in Slack, and asked about where it must be.
 
 Whoever holds the database's claim advances the runs: a running `serve` when there is one, else this process, so that
-everything works while Slack, or Sickbay's own server, is down.
+everything works while Slack, or Sickbay's own server, is down. When the other one ends, this one goes on in its place.
 """
 
-import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.prompt import Prompt
 
-from bot.app import Assembly
-from bot.approval import Person
+from bot.approval import Approval, Person
+from bot.assembly import Assembly
 from bot.commands import Asker
 from bot.delivery import POLL, Busy
-from bot.messages import Mask, approval_card, run_card
+from bot.messages import Mask, RunView, approval_card, plan_card, run_card
 from bot.run import Run, RunState
-from bot.store.database import Foreign
 from bot.terminal import render
 from bot.verdict import Verdict
 from bot.views import run_view
 
 
-@contextlib.contextmanager
-def advancing(assembly: Assembly) -> Iterator[bool]:
-    """Advance runs in this process, unless another does; yields whether this one does."""
-    delivery = assembly.delivery(assembly.remote(), dispatching=False)
-    try:
-        delivery.start()
-    except Busy:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        delivery.stop()
+class Progress:
+    """Waits for what happens to runs, and makes it happen as soon as no other process does."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._store = assembly.store
+        self._delivery = assembly.delivery(assembly.remote(), dispatching=False)
+        self._bell = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._foreign = self._store.database.foreign_changes()
+        self._unlisten = self._store.database.listen(self._bell.set)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._delivery.stop()
+        self._unlisten()
+        self._foreign.close()
+
+    def ours(self) -> bool:
+        """Advance runs here if nobody else does; return whether it is so."""
+        if not self._delivery.alive:
+            try:
+                self._delivery.start()
+            except Busy:
+                return False
+        return True
+
+    def wait(self) -> None:
+        """Return when something was committed, here or elsewhere."""
+        while not self._bell.wait(POLL) and not self._foreign.changed():
+            self.ours()
+        self._bell.clear()
 
 
 class Follower:
     """Follows runs until they end."""
 
-    def __init__(self, assembly: Assembly, asker: Asker, console: Console, mask: Mask) -> None:
+    def __init__(self, assembly: Assembly, asker: Asker, console: Console) -> None:
         self._assembly = assembly
+        self._store = assembly.store
         self._asker = asker
         self._console = console
-        self._mask = mask
-        self._bell = threading.Event()
-        self._asked: set[int] = set()
+        self._mask = assembly.mask
+        self._asked: set[tuple[int, str]] = set()
 
-    def follow(self, run_ids: Sequence[int]) -> int:
-        """Show the runs as they go; return 0 when all succeeded and nothing unhealthy was found, else 1."""
-        foreign = self._assembly.store.database.foreign_changes()
-        unlisten = self._assembly.store.database.listen(self._bell.set)
-        try:
-            with advancing(self._assembly):
-                for run_id in run_ids:
-                    self._one(run_id, foreign)
-        finally:
-            unlisten()
-            foreign.close()
-        return int(
-            not all(_good(run) for run_id in run_ids if (run := self._assembly.store.runs.get(run_id)))
+    def follow(self, run_ids: Sequence[int]) -> bool:
+        """Show the runs as they go; return whether all succeeded and nothing unhealthy was found."""
+        with Progress(self._assembly) as progress:
+            progress.ours()
+            for run_id in run_ids:
+                self._to_the_end(run_id, run_ids, progress)
+        return self._well(run_ids)
+
+    def finish(self, run_id: int) -> bool:
+        """Follow a run that was decided about, if no other process would take it further."""
+        with Progress(self._assembly) as progress:
+            if progress.ours():
+                self._to_the_end(run_id, [run_id], progress)
+                return self._well([run_id])
+        return True
+
+    def _well(self, run_ids: Sequence[int]) -> bool:
+        runs = [self._store.runs.get(run_id) for run_id in run_ids]
+        return all(
+            run is not None and run.state is RunState.SUCCEEDED and run.verdict in (None, Verdict.HEALTHY)
+            for run in runs
         )
 
-    def _one(self, run_id: int, foreign: Foreign) -> None:
-        while (run := self._assembly.store.runs.get(run_id)) is not None and not run.state.ended:
+    def _to_the_end(self, run_id: int, together: Sequence[int], progress: Progress) -> None:
+        while (run := self._store.runs.get(run_id)) is not None and not run.state.ended:
             try:
-                self._watch(run_id, foreign)
+                self._watch(run_id, progress)
             except KeyboardInterrupt:
-                if not self._assembly.store.runs.cancel(run_id, self._asker.name):
+                by = self._asker.name
+                if not [one for one in together if self._store.runs.cancel(one, by)]:
                     raise
                 self._console.print("Cancelling: what has begun is told to end. Ctrl-C again leaves at once.")
         if run is not None:
-            self._console.print(self._card(run))
+            self._console.print(self._shown(run))
 
-    def _watch(self, run_id: int, foreign: Foreign) -> None:
-        """Show the run live until it ends or asks this person."""
+    def _watch(self, run_id: int, progress: Progress) -> None:
+        """Show the run live until it ends or asks something new."""
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            while (run := self._assembly.store.runs.get(run_id)) is not None and not run.state.ended:
-                self._bell.clear()
-                if self._console.is_terminal:
-                    live.update(self._card(run), refresh=True)
-                if run.state is RunState.WAITING and run_id not in self._asked:
+            while (run := self._store.runs.get(run_id)) is not None and not run.state.ended:
+                if approval := self._question(run):
                     break
-                while not self._bell.wait(POLL):
-                    if foreign.changed():
-                        break
-        if run is not None and run.state is RunState.WAITING:
-            self._ask(run)
+                if self._console.is_terminal:
+                    live.update(self._shown(run), refresh=True)
+                progress.wait()
+            else:
+                return
+        self._ask(run, approval)
 
-    def _ask(self, run: Run) -> None:
-        self._asked.add(run.id)
-        shown = run_view(self._assembly.store, run)
-        if shown.approval is None or shown.approval.state != "pending":
-            return
-        self._console.print(render(self._mask.over(approval_card(shown).without_buttons())))
-        person: Person | None = self._asker.person
+    def _question(self, run: Run) -> Approval | None:
+        """Return what the run asks, unless it was shown already."""
+        approval = self._store.approvals.get(run.id) if run.state is RunState.WAITING else None
+        if approval is None or approval.state != "pending" or (run.id, approval.digest) in self._asked:
+            return None
+        return approval
+
+    def _ask(self, run: Run, approval: Approval) -> None:
+        self._asked.add((run.id, approval.digest))
+        self._console.print(question(run_view(self._store, run), self._assembly.config.persons, self._mask))
+        person = self._asker.person
+        others = f"`sickbay approve {run.id}` or `sickbay deny {run.id}`, or in Slack."
         if not self._console.is_terminal or person is None:
-            self._console.print(
-                f"Waiting. Somebody who may: `sickbay approve {run.id}` or `sickbay deny {run.id}`."
-            )
+            self._console.print(f"Waiting. Somebody who may decides: {others}")
             return
-        answer = Prompt.ask("Approve?", choices=["yes", "no", "wait"], default="wait", console=self._console)
+        if refused := approval.refusal(person, "approve", self._store.now()):
+            self._console.print(f"{refused}\nWaiting: {others} Ctrl-C cancels the run.", markup=False)
+            return
+        answer = self._answer()
         if answer == "wait":
-            self._console.print(f"Waiting for an answer in Slack, or `sickbay approve {run.id}` elsewhere.")
+            self._console.print(f"Waiting: {others}")
             return
-        refusal = self._assembly.store.approvals.decide(
-            run.id, person, "approve" if answer == "yes" else "deny", shown.approval.digest
+        refused = self._store.approvals.decide(
+            run.id, person, "approve" if answer == "yes" else "deny", approval.digest
         )
-        if refusal:
-            self._console.print(refusal)
+        if refused:
+            self._console.print(refused, markup=False)
 
-    def _card(self, run: Run) -> Group:
-        return Group(render(self._mask.over(run_card(run_view(self._assembly.store, run)).without_buttons())))
+    def _answer(self) -> str:
+        try:
+            choices = ["yes", "no", "wait"]
+            return Prompt.ask("Approve?", choices=choices, default="wait", console=self._console)
+        except EOFError:
+            return "wait"
+
+    def _shown(self, run: Run) -> RenderableType:
+        return render(self._mask.over(run_card(run_view(self._store, run)).without_buttons()))
 
 
-def _good(run: Run) -> bool:
-    return run.state is RunState.SUCCEEDED and run.verdict in (None, Verdict.HEALTHY)
+def question(view: RunView, people: Mapping[str, Person], mask: Mask) -> RenderableType:
+    """Return what a run asks, and the whole plan below it."""
+    assert view.run.plan is not None
+    cards = (approval_card(view, people).without_buttons(), plan_card(view.run.plan, view.run.id))
+    return Group(*(render(mask.over(card)) for card in cards))

@@ -44,5 +44,5 @@ def configure(mask: Mask, *, json: bool = False, level: int = logging.INFO) -> N
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for noisy in ("paramiko", "slack_bolt", "slack_sdk", "asyncssh", "aiohttp"):
+    for noisy in ("paramiko", "slack_bolt", "slack_sdk", "asyncssh", "aiohttp", "uvicorn"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))

@@ -1,9 +1,12 @@
 """Cards in the terminal, with rich: the same words as in Slack, times in this machine's zone.
 
-Everything is put in as rich `Text`, never as markup: square brackets in an output stay square brackets.
+Everything is put in as rich `Text`, never as markup: square brackets in an output stay square brackets. What goes into a
+file or another program is plain text, and no line of it is cut or wrapped.
 """
 
-from rich.console import Group, RenderableType
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text as Line
 
@@ -26,6 +29,9 @@ from bot.messages.card import (
 )
 from bot.printable import clean
 
+OK, UNWELL, REFUSED = 0, 1, 2
+"""Exit codes: all is well; something is not; the command itself was wrong."""
+
 _STYLES = {
     "busy": "bold",
     "failed": "red",
@@ -34,6 +40,16 @@ _STYLES = {
     "todo": "dim",
     "skipped": "dim",
 }
+
+
+_BOUNDLESS = 100_000
+"""Columns where nobody looks."""
+
+
+def console(stream: TextIO) -> Console:
+    """Return what writes to a terminal, or to a pipe or file: without colours, and as wide as it takes."""
+    seen = stream.isatty()
+    return Console(file=stream, highlight=False, force_terminal=seen, width=None if seen else _BOUNDLESS)
 
 
 def render(card: Card) -> RenderableType:

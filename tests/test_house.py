@@ -35,7 +35,7 @@ OUTSIDE = {
     "random",
     "os",
 }
-DOORS = ["web", "slack", "sim", "app.py", "verbs.py", "demo.py", "doctor.py"]
+DOORS = ["web", "slack", "sim", "app.py", "serve.py", "demo.py", "doctor.py"]
 
 
 def room(path: Path) -> str:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.adapter.starlette.async_handler import AsyncSlackRequestHandler
 from slack_bolt.async_app import AsyncApp
+from slack_bolt.logger.messages import warning_client_prioritized_and_token_skipped
 from slack_sdk.errors import SlackApiError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -109,7 +110,7 @@ class SlackDoor:
             self._app = AsyncApp(
                 client=patient,
                 signing_secret=shown(self._secrets.slack_signing_secret),
-                logger=logging.getLogger("bot.slack.bolt"),
+                logger=_bolt_log(),
             )
             Listeners(self._commands, self._store, patient, self._mask).register(self._app)
             drafts = Drafts(self._store, self._commands.people, self._mask)
@@ -213,6 +214,17 @@ class SlackDoor:
         if self._http is None:
             return Response("starting", status_code=503)
         return await self._http.handle(request)
+
+
+def _bolt_log() -> logging.Logger:
+    """Return slack-bolt's log without its warning that SLACK_BOT_TOKEN is set: it is, and it is the client's."""
+    bolt = logging.getLogger("bot.slack.bolt")
+    bolt.addFilter(_worth_telling)
+    return bolt
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    return record.getMessage() != warning_client_prioritized_and_token_skipped()
 
 
 def shown(secret: SecretStr | None) -> str:

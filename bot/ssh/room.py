@@ -4,13 +4,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-
-import fabric
+from typing import Any
 
 from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
-from bot.ssh.files import close_files, fabric_connection
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
 from bot.ssh.patience import Interrupted, Late, Patience, Unreached
@@ -57,13 +55,18 @@ class Ssh:
         )
 
     @contextmanager
-    def connection(self, host: Host) -> Iterator[fabric.Connection]:
-        """Lend a Fabric connection for files (`put`, `get`), over the same checked login as everything else.
+    def connection(self, host: Host) -> Iterator[Any]:
+        """Lend a `fabric.Connection` for files (`put`, `get`), over the same checked login as everything else.
 
         Raises:
             SickbayError: when the host cannot be reached.
 
         """
+        from bot.ssh.files import (  # Fabric takes a while to load, and few need it
+            close_files,
+            fabric_connection,
+        )
+
         patience = Patience.of(
             self._settings.connect_timeout + self._settings.login_timeout, threading.Event()
         )

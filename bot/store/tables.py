@@ -63,7 +63,6 @@ Index(
     incidents.c.key,
     unique=True,
     sqlite_where=text("state = 'open'"),
-    postgresql_where=text("state = 'open'"),
 )
 
 alerts = Table(
@@ -88,7 +87,6 @@ Index(
     "alerts_to_dispatch",
     alerts.c.id,
     sqlite_where=text("dispatched = 0"),
-    postgresql_where=text("dispatched = 0"),
 )
 
 runs = Table(

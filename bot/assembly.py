@@ -1,0 +1,101 @@
+"""The parts of Sickbay, read from a configuration and put together; nothing is started yet.
+
+Apart from `app`, so that whoever needs no doors (the command line at its desk) does not wait for Slack and web to load.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from bot.commands import Commands
+from bot.config import Config, Secrets, check_routes
+from bot.delivery import Delivery
+from bot.dispatch import Dispatch
+from bot.effect import Remote
+from bot.engine import Engine
+from bot.facts.registry import PARSERS
+from bot.inventory import Inventory
+from bot.library import Loaded, load_library
+from bot.messages import Mask
+from bot.planner import Planner
+from bot.schema import Document, Invalid
+from bot.ssh import Ssh
+from bot.ssh.settings import SshSettings
+from bot.steps import KINDS
+from bot.store import Store
+from bot.store.database import Clock, utc_now
+
+
+def read_library(config: Config, document: Document) -> dict[str, Loaded]:
+    """Read the runbooks, and hold the configuration against them.
+
+    Raises:
+        SickbayError: with every mistake.
+
+    """
+    library = load_library(config.runbook_folders, kinds=KINDS, parsers=PARSERS, inventory=config.inventory)
+    if mistakes := check_routes(config, document, library):
+        raise Invalid(mistakes)
+    return library
+
+
+def way(config: Config) -> Ssh:
+    """Return the way to the hosts; it connects when it is used."""
+    return Ssh(SshSettings(**config.ssh.model_dump()))
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Everything that is read before anything is started: no thread, no connection yet but the database."""
+
+    config: Config
+    secrets: Secrets
+    inventory: Inventory
+    library: Mapping[str, Loaded]
+    store: Store
+    planner: Planner
+    commands: Commands
+
+    @classmethod
+    def of(
+        cls, config: Config, document: Document, environ: Mapping[str, str], clock: Clock = utc_now
+    ) -> Self:
+        """Read runbooks and open the store.
+
+        Raises:
+            SickbayError: with every mistake in the configuration and in the runbooks.
+
+        """
+        inventory = config.inventory
+        library = read_library(config, document)
+        store = Store(config.store_path, clock)
+        commands = Commands(
+            store, inventory, library, config.persons, check=config.check, channel=config.slack.channel
+        )
+        return cls(
+            config=config,
+            secrets=Secrets.read(config, environ),
+            inventory=inventory,
+            library=library,
+            store=store,
+            planner=Planner(KINDS, inventory),
+            commands=commands,
+        )
+
+    def remote(self) -> Ssh:
+        """Return the way to the hosts."""
+        return way(self.config)
+
+    @property
+    def mask(self) -> Mask:
+        """Return what takes the secrets out of everything that leaves."""
+        return Mask(self.secrets.values())
+
+    def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
+        """Return what advances runs and, for a server, turns alerts into them."""
+        dispatch = Dispatch(
+            self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
+        )
+        return Delivery(
+            self.store, Engine(self.store, self.planner, remote), dispatch.turn if dispatching else None
+        )
