@@ -6,6 +6,7 @@ WAL lets readers go on while a writer works; `synchronous=FULL` makes a commit s
 
 import json
 import logging
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, select
+from sqlalchemy import Connection, create_engine, event, select, update
+from sqlalchemy.exc import OperationalError
 
 from bot.errors import SickbayError
 from bot.store.tables import SCHEMA, meta, metadata
@@ -22,6 +24,9 @@ from bot.store.tables import SCHEMA, meta, metadata
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+
+ROOM = 16 * 1024 * 1024
+"""Bytes left on the disk below which health complains."""
 
 
 def utc_now() -> datetime:
@@ -41,6 +46,7 @@ class Database:
         self.now = clock
         self._writing = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
+        self._refused = ""
         self._engine = create_engine(
             f"sqlite:///{path}",
             json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
@@ -77,7 +83,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a write transaction; commits at the end, then wakes the listeners."""
-        with self._writing, self._engine.connect() as connection:
+        with self._writing, self._noting(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -86,6 +92,29 @@ class Database:
                 raise
             connection.commit()
         self.announce()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            self._refused = str(error.orig)
+            raise
+
+    def refusal(self) -> str:
+        """Say why it takes nothing in, or did not since this was asked last, or soon will not; empty: all is well.
+
+        It tries a write, because reading goes on on a full disk; and it looks at what is left, because a small write
+        may still fit where an alert does not.
+        """
+        before, self._refused = self._refused, ""
+        try:
+            with self.write() as tx:
+                tx.execute(update(meta).values(schema=SCHEMA))
+        except OperationalError as error:
+            return str(error.orig)
+        left = shutil.disk_usage(Path(self.path).resolve().parent).free
+        return f"only {left // 1024} KiB are left on its disk" if left < ROOM else before
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

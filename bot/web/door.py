@@ -112,11 +112,16 @@ class Web:
         wrong = dict(self._health())
         started = time.monotonic()
         try:
-            await asyncio.wait_for(asyncio.to_thread(self._store.runs.next_wake), 5)
+            if refusal := await asyncio.wait_for(asyncio.to_thread(self._store_refuses), 5):
+                wrong["store"] = f"the database takes nothing in, or soon will not: {refusal}"
         except Exception as error:  # noqa: BLE001
             wrong["store"] = f"the database does not answer: {type(error).__name__}"
         answer = {"ok": not wrong, "wrong": wrong, "store_ms": round((time.monotonic() - started) * 1000, 1)}
         return JSONResponse(answer, 503 if wrong else 200)
+
+    def _store_refuses(self) -> str:
+        self._store.runs.next_wake()
+        return self._store.database.refusal()
 
     async def _metrics(self, _: Request) -> Response:
         return PlainTextResponse(generate_latest(self._registry).decode())

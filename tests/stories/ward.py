@@ -56,6 +56,7 @@ class Ward:
             "SLACK_APP_TOKEN": slack.slack.app_token,
             "SICKBAY_ALERTMANAGER_SECRET": SECRET,
         }
+        self.database = folder / "sickbay.db"
         self.config = folder / "sickbay.yaml"
         self.config.write_text(yaml.safe_dump(self.text))
         self.serve = Serve(self.config, self.environ)
@@ -82,7 +83,7 @@ class Ward:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Read the database as another process would."""
-        store = Store(self.folder / "sickbay.db")
+        store = Store(self.database)
         try:
             yield store
         finally:
@@ -90,7 +91,7 @@ class Ward:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the database itself, without a lock."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/sickbay.db?mode=ro", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as db:
             return list(db.execute(query))
 
     def incidents(self) -> list[Incident]:
