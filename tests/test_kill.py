@@ -13,7 +13,7 @@ from bot.runbook import Runbook
 from bot.store import Store
 from tests.parts.books import book
 from tests.parts.killed import POINTS, Bodies, told
-from tests.parts.script import PATIENCE
+from tests.parts.script import PATIENCE, World
 from tests.parts.stage import BOB
 
 HOSTS = ("gpu-01", "gpu-02", "gpu-03")
@@ -89,7 +89,7 @@ class Watch:
         run = self.store.runs.get(self.run_id)
         assert run is not None
         assert (run.state, run.reason) == (RunState.SUCCEEDED, "")
-        starts = (self.folder / "world" / "starts").read_text().splitlines()
+        starts = World(self.folder / "world").starts()
         assert sorted(starts) == EXPECTED, "a command that changes something started twice, or not at all"
         attempts = self.store.attempts.of(self.run_id)
         assert {one.status for one in attempts} <= {Status.OK, Status.FAILED}

@@ -5,7 +5,6 @@ that what it started goes on when the process that sent it is killed, as on real
 """
 
 import fcntl
-import hashlib
 import re
 import threading
 import time
@@ -136,7 +135,7 @@ class Script:
 class World:
     """A Remote whose hosts are files: a command that changes something starts at most once, whoever asks.
 
-    The line in `starts` is what the host did; `ends` remembers until when it goes on. As with the real wrapper, whoever
+    A line of `starts` is what a host did, under which key, and until when it goes on. As with the real wrapper, whoever
     comes again under a key waits for the same command, and one that never came is started under its own claim.
     """
 
@@ -158,6 +157,9 @@ class World:
 
     def starts(self) -> list[str]:
         """Return `step/host/number` of each command that began to change something."""
+        return [line.split()[0] for line in self._lines()]
+
+    def _lines(self) -> list[str]:
         path = self._folder / "starts"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -182,16 +184,16 @@ class World:
         self._closed.set()
 
     def _begin(self, key: str, name: str, *, first: bool) -> float:
-        claim = self._folder / hashlib.sha256(key.encode()).hexdigest()
         with self._alone():
-            if claim.exists():
-                assert not first, f"{name} was sent again as if it were new"
-                return float(claim.read_text())
-            ends = time.time() + self._seconds
-            claim.write_text(str(ends))
-            with (self._folder / "starts").open("a") as file:
-                file.write(f"{name}\n")
-            return ends
+            for line in self._lines():
+                _, known, ends = line.split()
+                if known == key:
+                    assert not first, f"{name} was sent again as if it were new"
+                    return float(ends)
+            begun = time.time() + self._seconds
+            with (self._folder / "starts").open("ab", buffering=0) as file:
+                file.write(f"{name} {key} {begun}\n".encode())  # in one piece, whenever the process is killed
+            return begun
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
