@@ -1,6 +1,7 @@
 """Fixtures shared by all rooms: only re-exports from tests/parts."""
 
 from tests.parts.chromium import chromium
+from tests.parts.clinic import clinic, fleet
 from tests.parts.dockerd import dockerd
 from tests.parts.noskip import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary
 from tests.parts.sshd import shared_sshd, sshd
@@ -8,7 +9,9 @@ from tests.parts.stage import stage
 
 __all__ = [
     "chromium",
+    "clinic",
     "dockerd",
+    "fleet",
     "pytest_make_collect_report",
     "pytest_runtest_makereport",
     "pytest_terminal_summary",

@@ -1,0 +1,261 @@
+"""The command line as people meet it: real processes, a real pipe or terminal, pretend hosts over real SSH."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from bot.run import RunState
+from bot.shipped import shipped
+from bot.store import Store
+from tests.parts.clinic import SECRET, Clinic, Talk
+from tests.parts.programs import wait_until
+
+ESCAPE = "\x1b"
+
+
+def state(clinic: Clinic, run_id: int) -> RunState | None:
+    store = Store(clinic.folder / "sickbay.db")
+    try:
+        run = store.runs.get(run_id)
+        return run.state if run is not None else None
+    finally:
+        store.close()
+
+
+def wait_for(clinic: Clinic, run_id: int, wanted: RunState) -> None:
+    wait_until(lambda: state(clinic, run_id) is wanted, f"run {run_id} {wanted}", seconds=20)
+
+
+# ── looking ──
+def test_a_pipe_gets_plain_lines_that_are_never_cut(clinic: Clinic) -> None:
+    hosts = clinic.say("hosts", "@serving")
+    assert hosts.code == 0, hosts.err
+    line = next(line for line in hosts.out.splitlines() if line.startswith("gpu-03"))
+    assert "model=meta-llama/Llama-3.3-70B-Instruct" in line
+    assert "port=8000" in line
+    assert "lb-01" not in hosts.out
+    books = clinic.say("runbooks")
+    assert books.code == 0
+    line = next(line for line in books.out.splitlines() if line.startswith("restart-container"))
+    assert "[drain_wait=…]" in line
+    assert ESCAPE not in hosts.out + books.out
+
+
+def test_what_an_encoding_lacks_is_written_another_way(clinic: Clinic) -> None:
+    said = clinic.say("incidents", PYTHONIOENCODING="ascii")
+    assert (said.code, said.err) == (0, "")
+    assert "0 incidents" in said.out
+
+
+def test_a_healthy_host_ends_with_0_and_its_run_can_be_looked_up(clinic: Clinic) -> None:
+    said = clinic.say("run", "gpu-check", "gpu-01")
+    assert said.code == 0, said.out + said.err
+    assert "healthy · gpu-check · gpu-01" in said.out
+    assert "8 × H100 80GB HBM3, all healthy" in said.out
+    assert ESCAPE not in said.out
+    again = clinic.say("runs", "1")
+    assert (again.code, again.out) == (0, said.out), "the same words, now or later"
+
+
+def test_what_is_unhealthy_or_unreachable_ends_with_1(clinic: Clinic) -> None:
+    clinic.fleet.lose_gpu("gpu-02")
+    clinic.fleet.down("gpu-03")
+    try:
+        sick = clinic.say("check", "gpu-01", "gpu-02")
+        gone = clinic.say("check", "gpu-03")
+    finally:
+        clinic.fleet.restore("gpu-02")
+        clinic.fleet.restore("gpu-03")
+    assert sick.code == 1
+    assert "unhealthy · gpu-check · gpu-[01-02]" in sick.out
+    assert gone.code == 1
+    assert "unreachable (tcp)" in gone.out
+    assert "is sshd running" in gone.out, "what to do next"
+
+
+# ── what was wrong with the words ──
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["chekc", "gpu-01"], "Did you mean 'check'?"),
+        (["run", "gpu-chek", "gpu-01"], "did you mean `gpu-check`?"),
+        (["approve", "soon"], "`soon` is not a number"),
+        (["run", "mend", "gpu-01"], "I don't know you, visitor"),
+        (["approve", "1", "--as", "alcie"], "did you mean `alice`?"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_says_what_was_meant(
+    clinic: Clinic, words: list[str], told: str
+) -> None:
+    said = clinic.say(*words)
+    assert said.code == 2
+    assert said.out == "", "what a script reads stays empty"
+    assert told in " ".join(said.err.split())
+
+
+def test_help_lists_what_can_be_said_without_any_configuration(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.config.unlink()
+    said = clinic.say("help")
+    assert said.code == 0
+    for verb in ("check", "run", "approve", "doctor", "slack"):
+        assert verb in said.out
+
+
+def test_a_missing_configuration_lists_the_places_that_were_looked_at(clinic: Clinic) -> None:
+    clinic.config.unlink()
+    said = clinic.say("hosts")
+    assert said.code == 2
+    for place in ("--config", "$SICKBAY_CONFIG", "/sickbay.yaml", "/.config/sickbay/sickbay.yaml"):
+        assert place in said.err
+    assert "sickbay demo" in said.err
+
+
+def test_a_token_in_the_file_is_refused_and_not_repeated(clinic: Clinic) -> None:
+    token = "xoxb-1234567890-abcdefghij"
+    clinic.write(slack={"channel": "oncall", "bot_token": token})
+    for command in ("serve", "doctor"):
+        said = clinic.say(command)
+        assert said.code != 0
+        assert token not in said.out + said.err
+        assert "SLACK_BOT_TOKEN" in said.out + said.err
+
+
+# ── runbooks, without a configuration ──
+def test_a_bad_runbook_is_told_by_file_and_line(clinic: Clinic) -> None:
+    bad = clinic.folder / "bad.yaml"
+    bad.write_text("version: 1\nname: bad\ndescription: Bad\nkind: observe\nstepps: []\n")
+    said = clinic.say("lint", str(bad))
+    assert said.code == 1
+    assert f"{bad}:5:" in said.out
+    assert "did you mean `steps`?" in said.out
+
+
+def test_runbooks_and_the_manifest_need_no_configuration(clinic: Clinic) -> None:
+    clinic.config.unlink()
+    assert clinic.say("lint").out.split()[:2] == ["5", "runbooks,"]
+    replayed = clinic.say("test", str(shipped("runbooks") / "gpu-check.test.yaml"))
+    assert replayed.code == 0
+    assert replayed.out.endswith("5 passed, 0 failed\n")
+    assert '"$defs"' in clinic.say("schema").out
+    assert "slash_commands" in clinic.say("slack", "manifest").out
+
+
+# ── deciding ──
+def test_a_plan_is_decided_from_a_second_terminal_while_the_first_waits(clinic: Clinic) -> None:
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        assert "glued" in first.text, "every command is seen before it is approved"
+        seen = clinic.say("runs", "1")
+        assert "$ echo glued" in seen.out
+        refused = clinic.say("approve", "1", "--as", "alice")
+        assert refused.code == 2
+        assert "You asked for this run" in refused.err
+        assert "I don't know you, visitor" in clinic.say("approve", "1").err
+        assert clinic.say("approve", "1", "--as", "bob").code == 0
+        assert first.end() == 0, first.text
+    assert "Done · mend · gpu-01" in first.text
+    assert ESCAPE not in first.raw
+
+
+def test_a_plan_that_is_denied_ends_the_first_with_1(clinic: Clinic) -> None:
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
+        first.until("sickbay deny 1")
+        assert clinic.say("deny", "1", "--as", "bob").code == 0
+        assert first.end() == 1
+    assert "bob" in first.text
+
+
+def test_a_run_is_cancelled_from_a_second_terminal_while_its_command_goes(clinic: Clinic) -> None:
+    with clinic.talk("run", "nap", "gpu-01") as first:
+        wait_for(clinic, 1, RunState.RUNNING)
+        assert clinic.say("cancel", "1", "--as", "bob").code == 0
+        assert first.end() == 1
+    assert "cancelled" in first.text.lower()
+
+
+def test_a_decision_is_carried_out_though_nobody_waits_for_it(clinic: Clinic) -> None:
+    with clinic.talk("run", "mend", "gpu-02", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        first.process.kill()
+    said = clinic.say("approve", "1", "--as", "bob")
+    assert said.code == 0, said.out + said.err
+    assert "Done · mend · gpu-02" in said.out
+
+
+# ── Ctrl-C ──
+def pressed_while_napping(clinic: Clinic, *words: str) -> Talk:
+    talk = clinic.talk(*words)
+    wait_for(clinic, 1, RunState.RUNNING)
+    talk.interrupt()
+    talk.until("Cancelling")
+    return talk
+
+
+def test_ctrl_c_cancels_and_waits_for_the_end(clinic: Clinic) -> None:
+    with pressed_while_napping(clinic, "run", "nap", "gpu-01") as talk:
+        assert talk.end() == 1
+    assert state(clinic, 1) is RunState.CANCELLED
+
+
+def test_ctrl_c_cancels_all_that_the_command_started(clinic: Clinic) -> None:
+    clinic.write(check=["nap", "gpu-check", "nap"])
+    with pressed_while_napping(clinic, "check", "gpu-01") as talk:
+        assert talk.end() == 1
+    assert state(clinic, 3) is RunState.CANCELLED
+
+
+# ── beside a server ──
+def test_a_running_server_does_the_work_and_the_terminal_shows_it(clinic: Clinic) -> None:
+    with clinic.serving() as server:
+        with clinic.talk("run", "nap", "gpu-01", "long=1", tty=True) as talk:
+            talk.until("sleeping")
+            assert talk.end() == 0, talk.text
+        assert "nap · gpu-01" in talk.text
+        with clinic.talk("run", "nap", "gpu-01", "long=2", tty=True) as talk:
+            wait_for(clinic, 2, RunState.RUNNING)
+            talk.process.send_signal(signal.SIGSTOP)
+            wait_for(clinic, 2, RunState.SUCCEEDED)
+            talk.process.send_signal(signal.SIGCONT)
+            assert talk.end() == 0
+        assert "another Sickbay" in clinic.say("serve").err
+    assert "Started server process" not in server.text
+    assert SECRET not in server.text
+
+
+def test_when_the_server_ends_whoever_follows_a_run_goes_on_with_it(clinic: Clinic) -> None:
+    with clinic.serving() as server, clinic.talk("run", "nap", "gpu-01", "long=2") as talk:
+        wait_for(clinic, 1, RunState.RUNNING)
+        server.process.terminate()
+        assert server.end() == 0
+        assert talk.end() == 0, talk.text
+    assert state(clinic, 1) is RunState.SUCCEEDED
+
+
+# ── in a terminal ──
+def test_in_a_terminal_progress_is_live_and_only_the_end_stays(clinic: Clinic) -> None:
+    with clinic.talk("run", "nap", "gpu-01", "long=1", tty=True) as talk:
+        talk.until("Running")
+        assert talk.process.poll() is None, "shown while it goes"
+        assert talk.end() == 0
+    assert ESCAPE in talk.raw
+    assert talk.text.count("took") == 1
+
+
+def test_in_a_terminal_somebody_who_may_is_asked(clinic: Clinic) -> None:
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice", tty=True) as talk:
+        talk.until("somebody else has to approve it")
+        assert "Approve? [yes/no/wait]" not in talk.text
+        talk.interrupt()
+        assert talk.end() == 1
+    assert state(clinic, 1) is RunState.CANCELLED
+    clinic.folder.joinpath("runbooks/mend.yaml").write_text(
+        clinic.folder.joinpath("runbooks/mend.yaml")
+        .read_text()
+        .replace("  required: 1", "  required: 1\n  allow_requester: true")
+    )
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice", tty=True) as talk:
+        talk.until("Approve? [yes/no/wait]")
+        talk.type("yes\n")
+        assert talk.end() == 0, talk.text
+    assert state(clinic, 2) is RunState.SUCCEEDED
