@@ -1,0 +1,90 @@
+"""The README cannot lie: what it shows is loaded, linted and looked up."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bot.cli import cli, slack
+from bot.config import check_routes, load
+from bot.facts.registry import PARSERS
+from bot.grammar import usages
+from bot.library import load_library, load_text
+from bot.shipped import shipped
+from bot.steps import KINDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+RUNBOOKS = (ROOT / "runbooks/README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+COMMANDS = {
+    command.name or command.callback.__name__ for command in cli.registered_commands if command.callback
+}
+
+
+def test_the_configurations_it_shows_load_and_their_routes_fit_the_shipped_runbooks(tmp_path: Path) -> None:
+    shown = [block for block in BLOCKS if "hosts:" in block and "version:" not in block]
+    assert len(shown) == 2
+    library = load_library([shipped("runbooks")], kinds=KINDS, parsers=PARSERS)
+    for text in shown:
+        path = tmp_path / "sickbay.yaml"
+        path.write_text(text)
+        config, document = load(path, {"HOME": str(tmp_path)})
+        assert check_routes(config, document, library) == []
+        assert len(config.inventory) > 0
+
+
+def test_the_runbook_it_shows_has_no_mistake() -> None:
+    (text,) = (block for block in BLOCKS if block.startswith("version: 1"))
+    (name,) = re.findall(r"^name: (\S+)", text, re.MULTILINE)
+    loaded = load_text(text, file=f"{name}.yaml", kinds=KINDS, parsers=PARSERS)
+    assert loaded.runbook.name == name
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_named(name: str) -> None:
+    assert re.search(rf"`(sickbay )?{name}\b", README)
+
+
+def test_every_command_it_names_exists() -> None:
+    known = COMMANDS | {"slack", "help"}
+    named = set(
+        re.findall(r"(?<!/)\bsickbay ([a-z]+)\b(?=[ `.…])", "".join(re.findall(r"`[^`\n]+`", README)))
+    )
+    assert named - known == set()
+    assert [command.name for command in slack.registered_commands] == ["manifest"]
+
+
+def test_what_can_be_said_in_slack_is_in_the_table() -> None:
+    verbs = {str(usage).split()[0].strip("`(',\"") for usage in usages()}
+    assert {verb for verb in verbs if verb.isalpha() and f"`{verb}" not in README} == set()
+
+
+def test_every_shipped_runbook_and_no_other_is_in_the_table() -> None:
+    shown = set(re.findall(r"\(runbooks/([a-z-]+)\.yaml\)", README))
+    assert shown == {
+        path.stem for path in (ROOT / "runbooks").glob("*.yaml") if not path.stem.endswith(".test")
+    }
+
+
+def test_every_link_and_the_picture_resolve() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_make_targets_it_names_exist() -> None:
+    targets = set(re.findall(r"^([a-z.$()A-Z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z.]+)", README))
+    assert {"demo", "test"} <= named
+    assert {name for name in named if name not in targets and name != ".venv"} == set()
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_every_step_kind_is_described_where_runbooks_are(name: str) -> None:
+    assert f"| `{name}` |" in RUNBOOKS
+    assert KINDS[name].says in RUNBOOKS
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_every_parser_is_named_where_runbooks_are(name: str) -> None:
+    assert f"`{name}`" in RUNBOOKS
