@@ -159,9 +159,9 @@ def _secrets(config: Config, secrets: Secrets) -> Iterator[Finding]:
         ("SLACK_BOT_TOKEN", secrets.slack_bot_token, "the Bot User OAuth Token (xoxb-…) of your Slack app")
     ]
     if config.slack.transport == "socket":
-        wanted.append(
-            ("SLACK_APP_TOKEN", secrets.slack_app_token, "an app-level token (xapp-…) with connections:write")
-        )
+        if secrets.slack_bot_token is None:  # else Slack itself is asked about it
+            advice = "an app-level token (xapp-…) with connections:write"
+            wanted.append(("SLACK_APP_TOKEN", secrets.slack_app_token, advice))
     else:
         wanted.append(
             ("SLACK_SIGNING_SECRET", secrets.slack_signing_secret, "the Signing Secret of your Slack app")

@@ -55,6 +55,8 @@ def thread_of(world: World, args: Json, channel: str) -> str | None:
 
 def _post(world: World, args: Json) -> Json:
     channel = world.channel(args)
+    if channel not in world.workspace.joined:
+        raise Refused("not_in_channel")
     found = content_of(args)
     require_content(found)
     thread_ts = thread_of(world, args, channel)

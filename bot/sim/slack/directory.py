@@ -33,7 +33,7 @@ def _channel_json(world: World, channel: str) -> Json:
         "is_channel": True,
         "is_private": False,
         "is_archived": False,
-        "is_member": True,
+        "is_member": channel in world.workspace.joined,
         "num_members": len(world.workspace.users) + 1,
     }
 

@@ -228,6 +228,10 @@ class PretendSlack:
         await self.wait_for(lambda: self.connections >= count, timeout)
 
     # ── what goes wrong ──
+    def kick(self, channel: str = "oncall") -> None:
+        """Put the bot out of a channel."""
+        self._workspace.joined.discard(self._workspace.channel(channel))
+
     def fail_next(
         self,
         method: str,

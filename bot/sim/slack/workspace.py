@@ -192,6 +192,8 @@ class Workspace:
         self.clock = clock
         self.users = {one.id: one for one in users}
         self.channels = {f"C0{name.upper().replace('-', '')}": name for name in channels}
+        self.joined = set(self.channels)
+        """Channels that the bot is in."""
         self.files: dict[str, File] = {}
         self.views: dict[str, list[View]] = {}
         self._messages: dict[str, dict[str, Message]] = {channel: {} for channel in self.channels}
