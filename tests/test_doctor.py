@@ -1,5 +1,6 @@
 """The doctor: everything that can be wrong, one by one, beside a pretend Slack and a pretend fleet."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -55,7 +56,7 @@ async def test_a_healthy_set_up_has_nothing_wrong_and_is_left_as_it_was(patient:
     found = await patient.all()
     assert [one for one in found if one.state != "well"] == []
     told = "\n".join(one.what for one in found)
-    for words in ("configuration", "7 runbooks", "scopes are granted", "#oncall", "gpu-03", "lb-01"):
+    for words in ("configuration", "8 runbooks", "scopes are granted", "#oncall", "gpu-03", "lb-01"):
         assert words in told
     assert sorted(patient.clinic.folder.rglob("*")) == before, "a doctor who looks does not begin a database"
 
@@ -75,7 +76,7 @@ async def test_a_mistake_in_the_configuration_is_told_by_line(patient: Patient) 
     patient.write(hosst={})
     (found,) = await patient.wrong()
     assert found.state == "wrong"
-    assert "unknown key `hosst` (did you mean `hosts`?)" in found.what
+    assert re.search(r"sickbay\.yaml:\d+: unknown key `hosst` \(did you mean `hosts`\?\)", found.what)
 
 
 async def test_an_invalid_runbook_hides_nothing_else(patient: Patient) -> None:

@@ -41,6 +41,14 @@ BOOKS: dict[str, dict[str, Any]] = {
         ],
         "verify": [{"id": "proof", "run": "test -s $HOME/glue", "mutates": False}],
     },
+    "slow": {
+        "description": "Change a host, and take a while",
+        "kind": "mutate",
+        "mode": "auto",
+        "triggers": [{"command": True}],
+        "steps": [{"id": "slow", "run": "echo begun >> $HOME/slow; sleep 3; echo done >> $HOME/slow"}],
+        "verify": [{"id": "proof", "run": "cat $HOME/slow", "mutates": False}],
+    },
     "nap": {
         "description": "Sleep on a host",
         "kind": "observe",
@@ -49,7 +57,7 @@ BOOKS: dict[str, dict[str, Any]] = {
         "steps": [{"id": "nap", "name": "sleeping", "run": 'sleep "{{ inputs.long }}"', "timeout": "90s"}],
     },
 }
-"""Runbooks of the tests: one that asks, one that takes its time."""
+"""Runbooks of the tests: one that asks, and two that take their time."""
 
 
 @dataclass(frozen=True)
