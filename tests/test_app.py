@@ -64,8 +64,10 @@ def tokens(slack: PretendSlack) -> dict[str, str]:
 
 # ── starting and stopping ──
 def test_it_starts_is_well_and_leaves_nothing_behind(
-    clinic: Clinic, caplog: pytest.LogCaptureFixture
+    clinic: Clinic, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-demo")  # slack-bolt looks there too, and would warn
+
     async def live() -> None:
         async with PretendSlack(scopes=tuple(SCOPES)) as slack:
             clinic.write(slack=settings(slack))
