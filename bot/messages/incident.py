@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bot.incident import Incident, IncidentState
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
-from bot.messages.progress import RunView, asks, blamed, position
+from bot.messages.progress import RunView, asks, blamed, ending, position
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import count, cut, line
 from bot.messages.words import join, say, text
@@ -100,7 +100,8 @@ def _status(incident: Incident, runs: Sequence[RunView]) -> list[Words]:
 def _unsettled(view: RunView) -> bool:
     """Does a run still do something, or did it leave something undone, although its alert has cleared?"""
     if not view.run.state.ended:
-        return view.run.cancelled_by is None and not asks(view)
+        agreed = view.approval is None or view.approval.state == "approved"
+        return view.run.cancelled_by is None and agreed
     planned = {entry.step for entry in view.run.plan.entries if entry.mutating} if view.run.plan else set()
     begun = any(one.step in planned and one.status is not Status.SKIPPED for one in view.record.all())
     return begun and view.run.state is not RunState.SUCCEEDED
@@ -154,7 +155,7 @@ def _reason(view: RunView) -> str:
     run = view.run
     named = len(run.hosts) == 1 and run.reason == f"Failed on {run.hosts[0]}."
     found = blamed(view) if run.state in (RunState.FAILED, RunState.NEEDS_HUMAN) else ""
-    return " ".join(part for part in ("" if named and found else run.reason, found) if part)
+    return " ".join(part for part in ("" if named and found else ending(view), found) if part)
 
 
 def _title(step: Step | None) -> str:

@@ -34,6 +34,13 @@ def asks(view: RunView) -> bool:
     return view.approval is not None and view.approval.state == "pending"
 
 
+def ending(view: RunView) -> str:
+    """Say why a run ended as it did; of a plan that no longer held, what made it so."""
+    if view.approval is not None and view.approval.state == "void" and view.run.cancelled_by is None:
+        return f"The plan no longer held: {view.approval.note}. Nothing was changed."
+    return view.run.reason
+
+
 def mark_of(attempt: Attempt | None) -> Mark:
     """Return how an attempt is marked; a check that found something wrong is not `done`."""
     if attempt is None:
@@ -176,15 +183,18 @@ def _found(view: RunView, steps: Sequence[Step], host: str) -> str:
 
 
 def blamed(view: RunView) -> str:
-    """Return the step that decided a run's end and what it said: first one whose end nobody knows, then what failed."""
-    titles = {step.id: step.title for _, step in ordered(view.run.runbook)}
+    """Return what decided a run's end (a step whose end nobody knows before one that failed), and what was not undone."""
+    sections = {step.id: (section, step) for section, step in ordered(view.run.runbook)}
     bad = sorted(
         (one for one in wrong(view) if not one.good), key=lambda one: one.status is not Status.UNKNOWN
     )
-    if not bad:
-        return ""
-    where = f" on {bad[0].host}" if len(view.run.hosts) > 1 else ""
-    return f"{line(titles[bad[0].step], 60)}{where}: {line(bad[0].summary, 200).rstrip('.')}."
+    left = [one for one in bad[1:] if sections[one.step][0] == "always"]
+    return " ".join(_blame(view, sections[one.step][1], one) for one in [*bad[:1], *left[:1]])
+
+
+def _blame(view: RunView, step: Step, attempt: Attempt) -> str:
+    where = f" on {attempt.host}" if len(view.run.hosts) > 1 else ""
+    return f"{line(step.title, 60)}{where}: {line(attempt.summary, 200).rstrip('.')}."
 
 
 def wrong(view: RunView) -> list[Attempt]:

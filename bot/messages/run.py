@@ -18,7 +18,7 @@ from bot.messages.card import (
     Words,
     plain,
 )
-from bot.messages.progress import RunView, asks, checklist, diagnosis, wrong
+from bot.messages.progress import RunView, asks, checklist, diagnosis, ending, wrong
 from bot.messages.short import TAIL, count, line, tail
 from bot.messages.words import join, say, text
 from bot.program import host_result, host_verdict, ordered
@@ -73,7 +73,7 @@ def _state_lines(view: RunView) -> list[Words]:
     if run.cancelled_by and not run.state.ended:
         lines.append(say("run.cancelling", by=run.cancelled_by))
     if run.state.ended and run.reason:
-        lines.append(text(run.reason))
+        lines.append(text(ending(view)))
     if run.state.ended and len(run.hosts) > 1:
         lines += _host_lines(view)
     return lines

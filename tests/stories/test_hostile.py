@@ -9,36 +9,40 @@ from typing import Any
 
 import pytest
 
-from bot.approval import Person
 from bot.run import RunState
 from bot.sim.slack import Message
-from tests.parts.programs import short_directory
+from tests.parts.programs import short_directory, wait_until
 from tests.parts.sshd import Sshd
 from tests.stories.ward import Ward, alert, flat, pretend_ward, real_ward
 
-BOB = Person("bob", roles=("oncall",))
 pytestmark = pytest.mark.timeout(120)
 
 SHOW = """
 version: 1
 name: show-labels
 description: Print what the alert says
-kind: mutate
+kind: observe
 triggers:
-  - alert: {match: {alertname: Hostile}}
+  - alert: {match: {kind: hostile}}
   - command: true
-mode: approve
 inputs:
   text: {type: string, default: none}
 steps:
   - id: look
     run: printf '<%s>' "{{ alert.labels.text }}" "{{ alert.annotations.summary }}" "{{ inputs.text }}"
-    mutates: false
+"""
+CHANGE = """
+version: 1
+name: change
+description: Hand everything that the alert says to a command that changes the host
+kind: mutate
+triggers: [{alert: {match: {kind: change}}}]
+mode: approve
+steps:
   - id: act
-    run: [printf, "<%s>", "{{ alert.labels.text }}"]
+    run: [printf, "<%s>", VALUES]
 verify:
-  - run: "true"
-    mutates: false
+  - {run: "true", mutates: false}
 """
 GARBAGE = """
 version: 1
@@ -59,10 +63,12 @@ VISIBLE = ["$(touch PWNED)", "`touch PWNED`", "'; touch PWNED; '", '"; touch PWN
 @pytest.fixture
 def opened() -> Iterator[tuple[Ward, dict[str, Sshd]]]:
     route = {"match": {"kind": "hostile"}, "runbook": "show-labels", "group_by": ["text"]}
-    books = {"show-labels": SHOW, "garbage": GARBAGE}
+    change = {"match": {"kind": "change"}, "runbook": "change"}
+    values = ", ".join(f'"{{{{ alert.labels.t{number} }}}}"' for number in range(len(VISIBLE)))
+    books = {"show-labels": SHOW, "garbage": GARBAGE, "change": CHANGE.replace("VALUES", values)}
     with (
         short_directory("hostile") as folder,
-        real_ward(folder, routes=[route], books=books) as (ward, servers),
+        real_ward(folder, routes=[route, change], books=books) as (ward, servers),
     ):
         ward.serve.start()
         yield ward, servers
@@ -106,29 +112,42 @@ def test_a_hostile_label_is_text_from_the_webhook_to_the_shell_and_to_slack(
     ]
     status, answer = ward.post(*alerts)
     assert (status, answer["stored"]) == (200, len(texts))
-    numbers = range(1, len(texts) + 1)
-    ward.until(lambda store: all(store.approvals.get(number) for number in numbers), "all questions", 40)
-    for number in numbers:
-        ward.question(number)
+    ended = "select count(*) from runs where state = 'succeeded'"
+    wait_until(lambda: ward.rows(ended) == [(len(texts),)], "all runs", seconds=40)
     with ward.store() as store:
-        for number in numbers:
-            run = store.runs.get(number)
-            assert run is not None
+        for run in store.runs.newest(limit=99):
             assert run.alert is not None
             text = run.alert["labels"]["text"]
-            (look,) = store.attempts.of(number, with_output=True)
-            assert look.stdout == f"<{text}><{text}><none>", (look.summary, look.stderr)
-            # One run at a time may change a host.
-            assert store.approvals.decide(number, BOB, "approve") is None
-            ended = ward.ended(number)
-            assert ended.state is RunState.SUCCEEDED, ended.reason
-            act = next(one for one in store.attempts.of(number, with_output=True) if one.step == "act")
-            assert act.stdout == f"<{text}>"
+            (look,) = store.attempts.of(run.id, with_output=True)
+            assert (look.stdout, run.state) == (f"<{text}><{text}><none>", RunState.SUCCEEDED), look.summary
+    ward.wait(lambda: len(ward.slack.slack.messages()) == len(texts))
     roots = ward.slack.slack.messages()
     assert len(roots) == len(texts)
     for text in texts:
         first = " ".join(text.split())
         assert any(first in flat(root) for root in roots), f"not visible in Slack: {text!r}"
+    for message in ward.messages():
+        calls_nobody(message, frozenset({"U0ALICE", "U0BOB"}))
+    assert not pwned.exists(), "a label was executed"
+
+
+def test_every_value_of_a_plan_is_shown_as_it_is_and_reaches_a_changing_command_as_it_is(
+    opened: tuple[Ward, dict[str, Sshd]],
+) -> None:
+    ward, _ = opened
+    pwned = ward.folder / "pwned"
+    texts = [text.replace("PWNED", str(pwned)) for text in VISIBLE]
+    change = alert("Change", kind="change")
+    change["labels"] |= {f"t{number}": text for number, text in enumerate(texts)}
+    ward.post(change)
+    question = ward.question()
+    plan = ward.shown("Plan of change")
+    for text in texts:
+        assert repr(text) in plan.words
+    assert ward.click("alice", question, "approve").acked
+    run = ward.ended()
+    assert run.state is RunState.SUCCEEDED, run.reason
+    assert ward.attempts()["act"].stdout == "".join(f"<{text}>" for text in texts)
     for message in ward.messages():
         calls_nobody(message, frozenset({"U0ALICE", "U0BOB"}))
     assert not pwned.exists(), "a label was executed"
@@ -159,8 +178,7 @@ def test_what_nobody_would_see_in_a_label_or_an_output_is_written_out(
 ) -> None:
     ward, servers = opened
     ward.post(alert("Turned\u202eround", kind="hostile", text="zero\u200bwidth"))
-    ward.question()
-    assert "Turned\\u202eround" in flat(ward.slack.slack.messages()[0])
+    ward.shown("Turned\\u202eround")
     printed = b"\xff\xfe caf\xe9 \x1b[31mred\x1b[0m \x1b]0;title\x07<!channel> nul\0 \xe2\x80\xae turned\n"
     servers["gpu-03"].home.joinpath("garbage").write_bytes(printed)
     assert ward.say("alice", "run garbage gpu-03").acked

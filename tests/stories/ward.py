@@ -3,12 +3,16 @@
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -166,6 +170,47 @@ class Ward:
         """Click a button."""
         return self.slack.call(self.slack.slack.click(user, "oncall", message.ts, action))
 
+    def press_again(self, user: str, question: Message, number: int) -> str:
+        """Press Approve on a card as it was before its buttons went, as a client does that lags behind; the answer."""
+        before = len(self.whispers(user))
+        with self.store() as store:
+            approval = store.approvals.get(number)
+        assert approval is not None
+        button = {"type": "button", "action_id": "approve", "text": {"type": "plain_text", "text": "Approve"}}
+        workspace = self.slack.slack._workspace
+        stale = replace(
+            self.now(question),
+            blocks=[
+                {
+                    "type": "actions",
+                    "block_id": "stale",
+                    "elements": [{**button, "value": f"{number}:{approval.digest[:12]}"}],
+                }
+            ],
+        )
+        current = self.now(question)
+        workspace._messages[stale.channel][stale.ts] = stale
+        assert self.click(user, stale, "approve").acked
+        workspace._messages[stale.channel][stale.ts] = current
+        self.wait(lambda: len(self.whispers(user)) > before)
+        return self.whispers(user)[before:]
+
+    def type(self, *words: str, who: str = "") -> tuple[int, str]:
+        """Type a command in a terminal on Sickbay's machine; returns exit code and what was said."""
+        command = [
+            sys.executable,
+            "-m",
+            "bot",
+            *words,
+            "--config",
+            str(self.config),
+            *(["--as", who] if who else []),
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **self.environ}
+        )
+        return done.returncode, done.stdout + done.stderr
+
     def say(self, user: str, text: str) -> Delivery:
         """Type a slash command."""
         return self.slack.call(self.slack.slack.slash(user, "/sickbay", text))
@@ -220,6 +265,7 @@ def ward(
     routes: Sequence[Json] = (STALLED,),
     books: Mapping[str, str] | None = None,
     slack: Mapping[str, Any] | None = None,
+    login: float = 15.0,
     **text: Any,
 ) -> Iterator[Ward]:
     """Open a ward; Sickbay itself is not started."""
@@ -232,6 +278,8 @@ def ward(
         "ssh": {
             "known_hosts": str(folder / "known_hosts"),
             "identity_files": [str(key) for key in identities],
+            "connect_timeout": min(login, 5.0),
+            "login_timeout": login,
         },
         "runbooks": [str(SHIPPED), str(folder / "books")],
         "routes": list(routes),
