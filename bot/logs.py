@@ -28,7 +28,7 @@ def configure(mask: Mask, *, json: bool = False, level: int = logging.INFO) -> N
         structlog.stdlib.PositionalArgumentsFormatter(),
     ]
     render: Any = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(ensure_ascii=False)
         if json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
