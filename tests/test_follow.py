@@ -86,7 +86,7 @@ def test_who_waits_or_closes_the_keyboard_sees_what_others_decide(
 ) -> None:
     type_in(monkeypatch, typed)
     runs = seat.start("run mend gpu-01")
-    with seat.once("Waiting", f"approve {runs[0]}"):
+    with seat.once("or in Slack", f"approve {runs[0]}"):
         assert seat.follower.follow(runs)
     assert seat.screen.getvalue().count("[yes/no/wait]") == 1, "asked once"
 
