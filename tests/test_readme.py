@@ -55,6 +55,19 @@ def test_every_command_it_names_exists() -> None:
     assert [command.name for command in slack.registered_commands] == ["manifest"]
 
 
+def test_every_command_in_its_shell_blocks_exists() -> None:
+    shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    named = set(re.findall(r"^sickbay ([a-z]+)", shell, re.MULTILINE))
+    assert {"doctor", "serve"} <= named <= COMMANDS
+
+
+def test_every_variable_and_option_it_names_is_read() -> None:
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "bot").glob("*.py"))
+    named = set(re.findall(r"\b(?:SLACK|SICKBAY)_[A-Z_]+", README)) | set(re.findall(r"`(--[a-z-]+)", README))
+    assert {"SLACK_BOT_TOKEN", "SICKBAY_ALERTMANAGER_SECRET", "--as"} <= named
+    assert {name for name in named if f'"{name}"' not in code} == set()
+
+
 def test_what_can_be_said_in_slack_is_in_the_table() -> None:
     verbs = {str(usage).split()[0].strip("`(',\"") for usage in usages()}
     assert {verb for verb in verbs if verb.isalpha() and f"`{verb}" not in README} == set()
@@ -67,9 +80,10 @@ def test_every_shipped_runbook_and_no_other_is_in_the_table() -> None:
     }
 
 
-def test_every_link_and_the_picture_resolve() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "runbooks/README.md", ".github/CONTRIBUTING.md"])
+def test_every_link_and_picture_resolves(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text("utf-8")):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_the_make_targets_it_names_exist() -> None:
