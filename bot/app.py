@@ -34,7 +34,7 @@ class App:
         self.delivery = assembly.delivery(remote or assembly.remote())
         self.address = ""
         """Where the web door listens, such as `http://127.0.0.1:8300`."""
-        self._slack: SlackDoor | None = None
+        self._slack = self._slack_door()
         self._open = AsyncExitStack()
         """How to stop what was started, newest first."""
 
@@ -51,18 +51,18 @@ class App:
             interrupted = await asyncio.to_thread(self.delivery.start)
             if interrupted:
                 log.info("going on with %s interrupted runs", interrupted)
-            await self._open_slack(opening)
-            await self._open_web(opening)
+            await self._open_web(opening)  # before Slack, because an alert need not wait for it
+            if self._slack is not None:
+                await self._slack.start()
+                opening.push_async_callback(self._slack.stop)
             self._open = opening.pop_all()
 
-    async def _open_slack(self, opening: AsyncExitStack) -> None:
+    def _slack_door(self) -> SlackDoor | None:
         secrets, config = self.assembly.secrets, self.assembly.config
         if secrets.slack_bot_token is None:
             log.warning("nothing is shown in Slack: SLACK_BOT_TOKEN is not set")
-            return
-        self._slack = SlackDoor(config.slack, secrets, self.store, self.assembly.commands)
-        await self._slack.start()
-        opening.push_async_callback(self._slack.stop)
+            return None
+        return SlackDoor(config.slack, secrets, self.store, self.assembly.commands)
 
     async def _open_web(self, opening: AsyncExitStack) -> None:
         config, secrets = self.assembly.config, self.assembly.secrets

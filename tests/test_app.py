@@ -142,17 +142,21 @@ def test_without_slack_alerts_are_taken_and_health_says_so(clinic: Clinic) -> No
     clinic.write(slack={"base_url": nobody})
 
     async def live() -> None:
-        environ = {"SLACK_BOT_TOKEN": "xoxb-demo", "SLACK_APP_TOKEN": "xapp-demo"}
-        async with App(assembly(clinic, **environ)) as app:
-            alert = json.dumps(webhook("firing", BEGIN, BEGIN, LABELS, {})).encode()
-            taken = await asyncio.to_thread(
-                ask, f"{app.address}/alerts/alertmanager", alert, Authorization=f"Bearer {SECRET}"
-            )
-            assert taken[0] == 200, taken
-            code, health = await asyncio.to_thread(ask, f"{app.address}/healthz")
-            assert code == 503
-            assert list(json.loads(health)["wrong"]) == ["slack"]
-            await asyncio.to_thread(wait_until, lambda: bool(app.store.incidents.newest()), "an incident")
+        app = App(assembly(clinic, SLACK_BOT_TOKEN="xoxb-demo", SLACK_APP_TOKEN="xapp-demo"))
+        starting = asyncio.create_task(app.start())
+        await asyncio.to_thread(wait_until, lambda: bool(app.address), "the web door", seconds=5)
+        alert = json.dumps(webhook("firing", BEGIN, BEGIN, LABELS, {})).encode()
+        taken = await asyncio.to_thread(
+            ask, f"{app.address}/alerts/alertmanager", alert, Authorization=f"Bearer {SECRET}"
+        )
+        assert taken[0] == 200, taken
+        assert not starting.done(), "an alert need not wait for Slack"
+        await asyncio.to_thread(wait_until, lambda: bool(app.store.incidents.newest()), "an incident")
+        await starting
+        code, health = await asyncio.to_thread(ask, f"{app.address}/healthz")
+        assert code == 503
+        assert list(json.loads(health)["wrong"]) == ["slack"]
+        await app.stop()
 
     alone(live)
 

@@ -8,7 +8,7 @@ import pytest
 from bot.run import RunState
 from bot.shipped import shipped
 from bot.store import Store
-from tests.parts.clinic import SECRET, Clinic, Talk
+from tests.parts.clinic import SECRET, Clinic
 from tests.parts.programs import wait_until
 
 ESCAPE = "\x1b"
@@ -35,17 +35,11 @@ def test_a_pipe_gets_plain_lines_that_are_never_cut(clinic: Clinic) -> None:
     assert "model=meta-llama/Llama-3.3-70B-Instruct" in line
     assert "port=8000" in line
     assert "lb-01" not in hosts.out
-    books = clinic.say("runbooks")
-    assert books.code == 0
+    books = clinic.say("runbooks", PYTHONIOENCODING="ascii")
+    assert books.code == 0, "what an encoding lacks is written another way"
     line = next(line for line in books.out.splitlines() if line.startswith("restart-container"))
-    assert "[drain_wait=…]" in line
+    assert "[drain_wait=\\u2026]" in line
     assert ESCAPE not in hosts.out + books.out
-
-
-def test_what_an_encoding_lacks_is_written_another_way(clinic: Clinic) -> None:
-    said = clinic.say("incidents", PYTHONIOENCODING="ascii")
-    assert (said.code, said.err) == (0, "")
-    assert "0 incidents" in said.out
 
 
 def test_a_healthy_host_ends_with_0_and_its_run_can_be_looked_up(clinic: Clinic) -> None:
@@ -114,11 +108,10 @@ def test_a_missing_configuration_lists_the_places_that_were_looked_at(clinic: Cl
 def test_a_token_in_the_file_is_refused_and_not_repeated(clinic: Clinic) -> None:
     token = "xoxb-1234567890-abcdefghij"
     clinic.write(slack={"channel": "oncall", "bot_token": token})
-    for command in ("serve", "doctor"):
-        said = clinic.say(command)
-        assert said.code != 0
-        assert token not in said.out + said.err
-        assert "SLACK_BOT_TOKEN" in said.out + said.err
+    said = clinic.say("serve")
+    assert said.code == 2
+    assert token not in said.out + said.err
+    assert "SLACK_BOT_TOKEN" in said.err
 
 
 # ── runbooks, without a configuration ──
@@ -158,14 +151,6 @@ def test_a_plan_is_decided_from_a_second_terminal_while_the_first_waits(clinic: 
     assert ESCAPE not in first.raw
 
 
-def test_a_plan_that_is_denied_ends_the_first_with_1(clinic: Clinic) -> None:
-    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
-        first.until("sickbay deny 1")
-        assert clinic.say("deny", "1", "--as", "bob").code == 0
-        assert first.end() == 1
-    assert "bob" in first.text
-
-
 def test_a_run_is_cancelled_from_a_second_terminal_while_its_command_goes(clinic: Clinic) -> None:
     with clinic.talk("run", "nap", "gpu-01") as first:
         wait_for(clinic, 1, RunState.RUNNING)
@@ -184,25 +169,14 @@ def test_a_decision_is_carried_out_though_nobody_waits_for_it(clinic: Clinic) ->
 
 
 # ── Ctrl-C ──
-def pressed_while_napping(clinic: Clinic, *words: str) -> Talk:
-    talk = clinic.talk(*words)
-    wait_for(clinic, 1, RunState.RUNNING)
-    talk.interrupt()
-    talk.until("Cancelling")
-    return talk
-
-
-def test_ctrl_c_cancels_and_waits_for_the_end(clinic: Clinic) -> None:
-    with pressed_while_napping(clinic, "run", "nap", "gpu-01") as talk:
-        assert talk.end() == 1
-    assert state(clinic, 1) is RunState.CANCELLED
-
-
-def test_ctrl_c_cancels_all_that_the_command_started(clinic: Clinic) -> None:
+def test_ctrl_c_cancels_all_that_was_started_and_waits_for_the_end(clinic: Clinic) -> None:
     clinic.write(check=["nap", "gpu-check", "nap"])
-    with pressed_while_napping(clinic, "check", "gpu-01") as talk:
+    with clinic.talk("check", "gpu-01") as talk:
+        wait_for(clinic, 1, RunState.RUNNING)
+        talk.interrupt()
+        talk.until("Cancelling")
         assert talk.end() == 1
-    assert state(clinic, 3) is RunState.CANCELLED
+    assert (state(clinic, 1), state(clinic, 3)) == (RunState.CANCELLED, RunState.CANCELLED)
 
 
 # ── beside a server ──
@@ -218,7 +192,6 @@ def test_a_running_server_does_the_work_and_the_terminal_shows_it(clinic: Clinic
             wait_for(clinic, 2, RunState.SUCCEEDED)
             talk.process.send_signal(signal.SIGCONT)
             assert talk.end() == 0
-        assert "another Sickbay" in clinic.say("serve").err
     assert "Started server process" not in server.text
     assert SECRET not in server.text
 

@@ -79,6 +79,14 @@ async def test_a_mistake_in_the_configuration_is_told_by_line(patient: Patient) 
     assert re.search(r"sickbay\.yaml:\d+: unknown key `hosst` \(did you mean `hosts`\?\)", found.what)
 
 
+async def test_a_token_in_the_file_is_told_and_not_repeated(patient: Patient) -> None:
+    patient.write(slack={"channel": "oncall", "bot_token": "xoxb-1234567890-abcdefghij"})
+    (found,) = await patient.wrong()
+    assert "a secret does not belong in this file" in found.what
+    assert "SLACK_BOT_TOKEN" in found.what
+    assert "xoxb" not in found.what + found.advice
+
+
 async def test_an_invalid_runbook_hides_nothing_else(patient: Patient) -> None:
     bad = patient.clinic.folder / "runbooks/bad.yaml"
     bad.write_text("version: 1\nname: bad\ndescription: Bad\nkind: observe\nstepps: []\n")
