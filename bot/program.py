@@ -10,7 +10,7 @@ Because the answer follows from the attempts alone, a process killed at any inst
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -334,9 +334,3 @@ def host_result(record: Record, host: str) -> HostResult:
 def ordered(book: Runbook) -> list[tuple[str, Step]]:
     """Return all steps with their sections, in the order they run."""
     return [(section, step) for section in SECTIONS for step in getattr(book, section)]
-
-
-def steps_seen(book: Runbook, record: Record, host: str) -> Mapping[str, Attempt]:
-    """Return a host's attempts by step id, in the runbook's order."""
-    found = ((step.id, record.last(step.id, host)) for _, step in ordered(book))
-    return {step_id: attempt for step_id, attempt in found if attempt is not None}

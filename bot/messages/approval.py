@@ -104,7 +104,7 @@ def _deeds(plan: Plan | None) -> list[Words]:
     """Name what would be changed, a command each where they are few."""
     if plan is None:
         return []
-    folded = [one for one in _folded(plan) if one[0].mutating and one[0].decision != "skip"]
+    folded = [one for one in _alike(plan.entries) if one[0].mutating and one[0].decision != "skip"]
     main = [one for one in folded if one[0].section in ("steps", "verify")]
     if not main:
         return [say("approval.no_change")]
@@ -157,7 +157,9 @@ def plan_text(plan: Plan) -> str:
             lines.append(f"  {section}")
             for entry, hosts in _alike(group):
                 lines += [f"    {part}" for part in _entry_lines(entry, hosts, batch)]
-    long = [(entry, hosts) for entry, hosts in _folded(plan) if entry.says and entry.decision != "skip"]
+    long = [
+        (entry, hosts) for entry, hosts in _alike(plan.entries) if entry.says and entry.decision != "skip"
+    ]
     if long:
         lines += ["", "the long commands, letter by letter"]
     for entry, hosts in long:
@@ -186,10 +188,6 @@ def _entry_lines(entry: Entry, hosts: list[str], batch: tuple[str, ...]) -> list
 def _command_lines(entry: Entry) -> list[str]:
     commands = [f"$ {command}" for command in entry.text.splitlines()]
     return commands + [f"  {name}={value!r}" for name, value in entry.env.items()]
-
-
-def _folded(plan: Plan) -> list[tuple[Entry, list[str]]]:
-    return _alike(plan.entries)
 
 
 def _alike(entries: Iterable[Entry]) -> list[tuple[Entry, list[str]]]:
