@@ -6,7 +6,8 @@ and with a command whose end nobody knows.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -108,8 +109,59 @@ class Lost:
 Outcome = Finished | Unreachable | TimedOut | Cancelled | Lost
 
 
+class Keep(Protocol):
+    """Whoever keeps one stream of a command, within bounds; called in the thread of the room that reads it."""
+
+    @property
+    def full(self) -> bool:
+        """Must no more come for now? The host is held back until it says no."""
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes; never waits."""
+
+    def skip(self, count: int) -> None:
+        """Count bytes that were left out before they came here."""
+
+    def restart(self) -> None:
+        """Forget everything: the stream comes again from its beginning."""
+
+    @property
+    def output(self) -> Output:
+        """What was kept so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A command on its way to a host: its outcome comes, whatever happens."""
+
+    outcome: Future[Outcome]
+    cancel: Callable[[], None]
+    """End it on the host; the outcome says whether that is known to have worked. Safe from any thread, and twice."""
+
+
 class Remote(Protocol):
     """Whoever runs commands on hosts: SSH in production, a script in `sickbay test`."""
+
+    def start(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        key: str,
+        first_sent: datetime | None,
+        stdout: Keep | None = None,
+        stderr: Keep | None = None,
+    ) -> Pending:
+        """Send `command` to `host` and return at once; thousands may be on their way.
+
+        `key` is unique by meaning (run/step/host/attempt). `first_sent` is None the first time, else when this same
+        key was first sent: then the host is asked what became of it before anything is started. What the command
+        writes goes to `stdout` and `stderr`, and without them is kept in memory.
+
+        Raises:
+            SickbayError: when the command cannot be written as shell text at all.
+
+        """
 
     def run(
         self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event

@@ -151,21 +151,23 @@ def test_a_kill_while_people_are_asked_waits_on_and_hears_what_was_said_meanwhil
 
 @pytest.mark.parametrize("seed", range(6))
 def test_kills_at_random_instants_lose_and_double_nothing(bodies: Bodies, watch: Watch, seed: int) -> None:
-    """Six kills a run, close to each other, so that what resumes is killed too; 36 in all."""
+    """Six kills a run, close to each other, so that what resumes is killed too; 36 in all.
+
+    The run is ten commands long. Six lives of a quarter of a second, and six deaths, end at most nine of half a second:
+    however fast or slow the machine is, no kill comes too late.
+    """
     chance = random.Random(seed)
-    kills = 0
     for _ in range(6):
-        process = bodies.start(watch.folder, failing=FAILING, seconds=0.05)
+        process = bodies.start(watch.folder, failing=FAILING, seconds=0.5)
         until = time.monotonic() + chance.uniform(0.05, 0.25)
-        while time.monotonic() < until and not watch.ended():
+        while time.monotonic() < until:
             watch.answer()
             process.join(0.005)
-        kills += not watch.ended()
+        assert not watch.ended(), "it ended before it was killed"
         process.kill()
         process.join()
     assert watch.follow(bodies.start(watch.folder, failing=FAILING))
     watch.check()
-    assert kills >= 5
 
 
 def test_a_kill_after_a_cancel_still_cleans_up(bodies: Bodies, tmp_path: Path) -> None:
