@@ -7,7 +7,7 @@ Why a room of its own: what can go wrong between two machines is decided here on
     plain.py, plain.sh       commands that only look: the bot's side and the host's
     once.py, once.sh         commands that change something, and mutate.py, which sends them and asks about them
     pool.py, login.py        warm connections; from an address to a login
-    identity.py              host keys and private keys, with known_hosts.py
+    identity.py              host keys and private keys, with known_hosts.py, certificate.py and public_key.py
     files.py                 Fabric's put and get over the same connections
     wire.py, session.py      Paramiko's transport and channel, tuned
     script.py, output.py, patience.py, settings.py

@@ -1,7 +1,7 @@
 """Who the host is and who we are: host keys judged in a person's words, private keys loaded once."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import assert_never
@@ -11,62 +11,94 @@ import paramiko
 from bot.effect import Unreachable
 from bot.inventory import Host
 from bot.ssh.known_hosts import (
-    ByAuthority,
     Changed,
+    Foreign,
     Judgement,
-    Key,
+    KnownHosts,
     Revoked,
     Trusted,
+    Uncertified,
+    Unfit,
     Unknown,
     Unreadable,
     spelled,
 )
 from bot.ssh.patience import Unreached
+from bot.ssh.public_key import CERTIFICATE, Key
 from bot.ssh.settings import SshSettings
+
+ON_CONSOLE = "ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub"
+"""What to type on the console of a host to see who it is."""
+
+
+def host_key_order(known_hosts: KnownHosts, host: Host, algorithms: Iterable[str]) -> tuple[str, ...]:
+    """Order what is asked of a host: keys we know, certificates where an authority of ours signs them, other keys.
+
+    Without such an authority no certificate is asked for: a host that has one shows its plain key then, as to OpenSSH.
+    """
+    kinds = known_hosts.kinds(host.address, host.port)
+    plain = list(algorithms)
+    known = [name for name in plain if ("ssh-rsa" if name.startswith("rsa-") else name) in kinds]
+    authority = known_hosts.authority(host.address, host.port)
+    certified = [name + CERTIFICATE for name in plain] if authority else []
+    return (*known, *certified, *(name for name in plain if name not in known))
 
 
 def refusal(judgement: Judgement, host: Host, key: Key, path: Path) -> Unreachable | None:
     """Say why this host key stops the login, or None when it is trusted."""
     name = spelled(host.address, host.port)
-    scan = f"ssh-keyscan -p {host.port} {host.address} >> {path}"
+    enroll = f"sickbay hosts enroll {host.name}"
     match judgement:
         case Trusted():
             return None
         case Unknown():
-            return Unreachable(
-                "host key",
-                f"{name} is not in {path}; it shows a {key.kind} key with fingerprint {key.fingerprint}",
-                f"compare the fingerprint with the one on the host (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then: {scan}",
-            )
+            why = f"{name} is not in {path}; it shows a {key.kind} key with fingerprint {key.fingerprint}"
+            advice = f"compare the fingerprint with the one on the host ({ON_CONSOLE}), then: {enroll}"
         case Changed(lines):
-            numbers = ", ".join(f"{path}:{line.number}" for line in lines)
-            return Unreachable(
-                "host key",
+            numbers = ", ".join(line.where for line in lines)
+            why = (
                 f"the key of {name} has changed: it shows {key.kind} {key.fingerprint}, but {numbers} says "
-                + ", ".join(sorted(f"{line.key.kind} {line.key.fingerprint}" for line in lines)),
+                + ", ".join(sorted(f"{line.key.kind} {line.key.fingerprint}" for line in lines))
+            )
+            advice = (
                 "either the machine was installed again, or somebody stands between you and it; nothing was sent to it. "
-                "If it was re-imaged, read the fingerprint on its console (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub); "
-                f"only if it is the one shown here: ssh-keygen -R '{name}' -f {path} && {scan}",
+                f"If it was re-imaged, read the fingerprint on its console ({ON_CONSOLE}); "
+                f"only if it is the one shown here: {enroll}"
             )
         case Revoked(line):
-            return Unreachable(
-                "host key",
-                f"the key of {name} ({key.fingerprint}) is revoked at {path}:{line.number}",
-                "do not use this machine before it has a new host key and you know why the old one was revoked",
+            why = f"the key of {name} ({line.key.fingerprint}) is revoked at {line.where}"
+            if key.certified:
+                why = (
+                    f"the certificate of {name} rests on a key ({line.key.fingerprint}) "
+                    f"that is revoked at {line.where}"
+                )
+            advice = "do not use this machine before it has a new host key and you know why the old one was revoked"
+        case Uncertified(line):
+            why = (
+                f"{line.where} trusts a certificate authority for {name}, "
+                f"but the host shows a plain {key.kind} key ({key.fingerprint}) and no certificate"
             )
-        case ByAuthority(line):
-            return Unreachable(
-                "host key",
-                f"{path}:{line.number} trusts a certificate authority for {name}: "
-                "host certificates are not supported yet",
-                f"compare the fingerprint {key.fingerprint} with the one on the host, then add its own key: {scan}",
+            advice = (
+                "sign its key with that authority and name the result in its sshd_config (HostCertificate); "
+                "without one it is not known"
             )
-        case Unreadable(where, why):
-            return Unreachable(
-                "host key", f"{where}: {why}", "mend or remove that line; no host is trusted until then"
+        case Foreign(line, certificate):
+            why = (
+                f"the {certificate.title} of {name} is signed by {certificate.authority.fingerprint}, "
+                f"but {line.where} trusts {line.key.fingerprint}"
             )
+            advice = (
+                "either the host has a certificate of another authority, or somebody stands between you and it; "
+                "nothing was sent to it. Give it a certificate of the authority that is trusted"
+            )
+        case Unfit(fault, at):
+            why = f"{name}: {fault.why}" + (f"; {at.where} trusts who signed it" if at else "")
+            advice = fault.advice
+        case Unreadable(where, said):
+            why, advice = f"{where}: {said}", "mend or remove that line; no host is trusted until then"
         case _:
             assert_never(judgement)
+    return Unreachable("host key", why, advice)
 
 
 class Identities:
