@@ -17,9 +17,10 @@ import paramiko
 
 from bot.effect import Layer, Unreachable
 from bot.inventory import Host
-from bot.ssh.identity import Identities, refusal
-from bot.ssh.known_hosts import Key, KnownHosts
+from bot.ssh.identity import Identities, host_key_order, refusal
+from bot.ssh.known_hosts import KnownHosts
 from bot.ssh.patience import Late, Patience, Unreached
+from bot.ssh.public_key import Key
 from bot.ssh.settings import SshSettings
 from bot.ssh.wire import HOST_KEYS, Link
 
@@ -155,11 +156,7 @@ def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
 def _exchange_keys(
     link: Link, host: Host, known_hosts: KnownHosts, patience: Patience, settings: SshSettings
 ) -> None:
-    kinds = known_hosts.kinds(host.address, host.port)
-    known_first = sorted(
-        HOST_KEYS, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in kinds
-    )
-    link.host_key_order = tuple(known_first)
+    link.host_key_order = host_key_order(known_hosts, host, HOST_KEYS)
     done = threading.Event()
     link.start_client(event=done)
     try:
@@ -168,12 +165,11 @@ def _exchange_keys(
         raise Unreached(_stalled(link, settings)) from None
     if not link.initial_kex_done or not link.is_active():
         raise Unreached(_broken_handshake(link))
-    shown = link.host_key
-    if shown is None:
+    if not link.shown:
         raise Unreached(
             Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
         )
-    key = Key(shown.get_name(), shown.asbytes())
+    key = Key.of(link.shown)
     refused = refusal(known_hosts.judge(host.address, host.port, key), host, key, known_hosts.path)
     if refused:
         raise Unreached(refused)

@@ -168,6 +168,8 @@ class Link(paramiko.Transport):
         self.set_log_channel(_LOG)
         sock.settimeout(keepalive)
         self.host_key_order: tuple[str, ...] = HOST_KEYS
+        self.shown = b""
+        """The host key, or the certificate about it, that signed the key exchange; empty before that."""
         self.farewell = ""
         """What the server said when it hung up."""
         self.idle: Callable[[], bool] = lambda: False
@@ -201,7 +203,7 @@ class Link(paramiko.Transport):
 
     @property
     def preferred_keys(self) -> Sequence[str]:
-        """Plain host keys, those we know first; host certificates are not supported yet."""
+        """Host keys and certificates, as whoever judges them asks for."""
         return self.host_key_order
 
     def open(self, stdout: Sink, stderr: Sink, patience: Patience) -> Session | None:
@@ -301,6 +303,10 @@ class Link(paramiko.Transport):
             self._after_keys.append(data)  # this thread makes the new keys: it must not wait for them
         else:
             super()._send_user_message(data)  # type: ignore[misc]
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)  # type: ignore[misc]
+        self.shown = host_key
 
     def _parse_newkeys(self, m: Any) -> None:
         super()._parse_newkeys(m)  # type: ignore[misc]
