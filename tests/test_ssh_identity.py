@@ -138,31 +138,6 @@ def test_a_private_key_that_cannot_be_used_is_named(
     assert words in outcome.reason
 
 
-def test_keys_of_the_agent_are_used_only_when_asked_for(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    socket = tmp_path / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
-    try:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        for _ in range(100):
-            if (
-                subprocess.run(["ssh-add", "-q", sshd.identity], check=False, capture_output=True).returncode
-                == 0
-            ):
-                break
-        refused(ask(sshd, identity_files=()), "login")
-        assert isinstance(ask(sshd, identity_files=(), allow_agent=True), Finished)
-    finally:
-        agent.terminate()
-        agent.wait()
-
-
-def test_a_jump_host_is_refused_and_not_ignored(sshd: Sshd) -> None:
-    with pytest.raises(ValueError, match="jump hosts are not supported yet"):
-        sshd.settings(proxy_jump="bastion")
-
-
 KIND, BLOB = "ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIA" + "A" * 42
 OTHER = BLOB[:-1] + "E"
 
