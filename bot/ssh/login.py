@@ -17,6 +17,7 @@ import paramiko
 
 from bot.effect import Layer, Unreachable
 from bot.inventory import Host
+from bot.ssh.account import Account
 from bot.ssh.identity import Identities, host_key_order, refusal
 from bot.ssh.known_hosts import KnownHosts
 from bot.ssh.patience import Late, Patience, Unreached
@@ -35,6 +36,7 @@ _REFUSED = {
 
 def connect(
     host: Host,
+    account: Account,
     settings: SshSettings,
     known_hosts: KnownHosts,
     identities: Identities,
@@ -62,7 +64,7 @@ def connect(
     try:
         patience = Patience.of(settings.login_timeout, cancel)
         _exchange_keys(link, host, known_hosts, patience, settings)
-        _log_in(link, host, settings, identities, patience)
+        _log_in(link, host, account, settings, identities, patience)
     except BaseException:
         link.end()
         raise
@@ -70,8 +72,9 @@ def connect(
 
 
 def _dial(host: Host, settings: SshSettings, cancel: threading.Event) -> socket.socket:
-    addresses = _resolve(host, Patience.of(settings.connect_timeout, cancel))
-    deadline = time.monotonic() + settings.connect_timeout
+    timeout = host.access.connect_timeout or settings.connect_timeout
+    addresses = _resolve(host, Patience.of(timeout, cancel))
+    deadline = time.monotonic() + timeout
     problem = errno.ETIMEDOUT
     for number, (family, address) in enumerate(addresses):
         share = (deadline - time.monotonic()) / (len(addresses) - number)
@@ -87,7 +90,7 @@ def _dial(host: Host, settings: SshSettings, cancel: threading.Event) -> socket.
     where = f"{host.address} port {host.port}"
     what, advice = _REFUSED.get(problem, (os.strerror(problem), "check the address and the network"))
     if problem == errno.ETIMEDOUT:
-        what = f"{what} within {settings.connect_timeout:g} s"
+        what = f"{what} within {timeout:g} s"
     raise Unreached(Unreachable("tcp", f"{where}: {what}", advice))
 
 
@@ -170,7 +173,7 @@ def _exchange_keys(
             Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
         )
     key = Key.of(link.shown)
-    refused = refusal(known_hosts.judge(host.address, host.port, key), host, key, known_hosts.path)
+    refused = refusal(known_hosts.judge(*host.known_as, key), host, key, known_hosts.path)
     if refused:
         raise Unreached(refused)
 
@@ -202,14 +205,19 @@ def _broken_handshake(link: Link) -> Unreachable:
 
 
 def _log_in(
-    link: Link, host: Host, settings: SshSettings, identities: Identities, patience: Patience
+    link: Link,
+    host: Host,
+    account: Account,
+    settings: SshSettings,
+    identities: Identities,
+    patience: Patience,
 ) -> None:
-    user = host.user or settings.user
-    with identities.keys() as keys:
+    user = account.user
+    with identities.keys(account) as offers:
         tried = []
-        for name, key in keys:
+        for name, key in offers:
             tried.append(name)
-            if _offer(link, user, key, patience, settings):
+            if key is not None and _offer(link, user, key, patience, settings):
                 return
             if not link.is_active():
                 break
@@ -218,7 +226,7 @@ def _log_in(
         Unreachable(
             "login",
             f"{host.address} does not let {user} in with {', '.join(tried)}{said}",
-            f"put the public key into ~{user}/.ssh/authorized_keys there, or correct ssh.user and ssh.identity_files",
+            f"put the public key into ~{user}/.ssh/authorized_keys there, or correct {account.setting} and its user",
         )
     )
 

@@ -1,4 +1,4 @@
-"""Warm connections: one per host, shared by many commands, closed when idle, replaced when broken.
+"""Warm connections: one per host and account, shared by many commands, closed when idle, replaced when broken.
 
 Who comes while somebody connects waits for that attempt and shares its end: a host that does not answer is asked
 once, not once per command.
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bot.effect import Unreachable
-from bot.inventory import Host
-from bot.ssh.identity import Identities
-from bot.ssh.known_hosts import KnownHosts
+from bot.inventory import Hop, Host
+from bot.ssh.account import Account, Purpose, account
+from bot.ssh.identity import Identities, Trust
 from bot.ssh.login import connect
 from bot.ssh.patience import Patience, Unreached
 from bot.ssh.settings import SshSettings
@@ -33,7 +33,7 @@ class Lease:
 
 @dataclass(slots=True)
 class _Place:
-    """What is kept for one host."""
+    """What is kept for one account on one host."""
 
     change: threading.Condition = field(default_factory=threading.Condition)
     link: Link | None = None
@@ -47,16 +47,16 @@ class Pool:
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
-        self._known_hosts = KnownHosts(settings.known_hosts)
-        self._identities = Identities(settings)
+        self._trust = Trust(settings)
+        self._identities = Identities()
         self._connecting = threading.BoundedSemaphore(settings.max_connecting)
         self._lock = threading.Lock()
-        self._places: dict[tuple[str, int, str], _Place] = {}
+        self._places: dict[tuple[str, int, tuple[Hop, ...], Account], _Place] = {}
         self._discarded: list[Link] = []
         self._closed = False
 
     @contextmanager
-    def lease(self, host: Host, patience: Patience) -> Iterator[Lease]:
+    def lease(self, host: Host, patience: Patience, purpose: Purpose) -> Iterator[Lease]:
         """Lend a connection to `host`; at most `max_channels` are lent at once.
 
         Raises:
@@ -64,20 +64,20 @@ class Pool:
             Late, Interrupted: when the waiting ended first.
 
         """
-        place = self._place(host)
+        place = self._place(host, purpose)
         with place.change:
             patience.until(lambda seconds: self._enter(place, seconds))
         try:
-            yield self._get(place, host, patience)
+            yield self._get(place, host, patience, purpose)
         finally:
             with place.change:
                 place.busy -= 1
                 place.used = time.monotonic()
                 place.change.notify()
 
-    def discard(self, host: Host, link: Link, *, keep_sessions: bool = False) -> None:
+    def discard(self, host: Host, link: Link, purpose: Purpose, *, keep_sessions: bool = False) -> None:
         """Lend a connection no more; it ends now, or when the sessions that it still has are over."""
-        place = self._place(host)
+        place = self._place(host, purpose)
         with place.change:
             if place.link is link:
                 place.link = None
@@ -110,9 +110,9 @@ class Pool:
         with self._lock:
             return sum(1 for place in self._places.values() if place.link and place.link.is_active())
 
-    def _place(self, host: Host) -> _Place:
+    def _place(self, host: Host, purpose: Purpose) -> _Place:
         with self._lock:
-            key = (host.address, host.port, host.user or self._settings.user)
+            key = (host.address, host.port, host.jump, account(host, self._settings, purpose))
             return self._places.setdefault(key, _Place())
 
     def _enter(self, place: _Place, seconds: float) -> bool:
@@ -123,7 +123,7 @@ class Pool:
         place.busy += 1
         return True
 
-    def _get(self, place: _Place, host: Host, patience: Patience) -> Lease:
+    def _get(self, place: _Place, host: Host, patience: Patience, purpose: Purpose) -> Lease:
         while True:
             with place.change:
                 if place.link and place.link.is_active():
@@ -133,7 +133,7 @@ class Pool:
                 if attempt is None:
                     attempt = place.attempt = Future()
             if mine:
-                return self._connect(place, attempt, host, patience)
+                return self._connect(place, attempt, host, patience, purpose)
             patience.until(lambda seconds, attempt=attempt: _over(attempt, seconds))  # type: ignore[misc]
             outcome = attempt.result()
             if isinstance(outcome, Link):
@@ -143,14 +143,20 @@ class Pool:
             # who tried was called away: it is our turn
 
     def _connect(
-        self, place: _Place, attempt: "Future[Link | Unreachable | None]", host: Host, patience: Patience
+        self,
+        place: _Place,
+        attempt: "Future[Link | Unreachable | None]",
+        host: Host,
+        patience: Patience,
+        purpose: Purpose,
     ) -> Lease:
         outcome: Link | Unreachable | None = None
         try:
             patience.until(lambda seconds: self._connecting.acquire(timeout=seconds))
             try:
                 self._refuse_when_closed()
-                link = connect(host, self._settings, self._known_hosts, self._identities, patience.cancel)
+                who, known_hosts = account(host, self._settings, purpose), self._trust.of(host)
+                link = connect(host, who, self._settings, known_hosts, self._identities, patience.cancel)
             finally:
                 self._connecting.release()
             link.idle = lambda: self._retire(place, link)

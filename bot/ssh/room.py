@@ -9,6 +9,7 @@ from typing import Any
 from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
+from bot.ssh.account import Purpose, account
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
 from bot.ssh.patience import Interrupted, Late, Patience, Unreached
@@ -39,13 +40,14 @@ class Ssh:
 
         """
         if not command.mutating:
-            return self._look(host, command, cancel)
+            return self._look(host, command, cancel, "look")
         errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, cancel)
         return errand.run()
 
-    def probe(self, host: Host) -> Finished | Unreachable:
+    def probe(self, host: Host, purpose: Purpose = "look") -> Finished | Unreachable:
         """Log in and run `true`: says which layer is at fault when a host cannot be used."""
-        outcome = self._look(host, Command("true", timeout=self._settings.login_timeout), threading.Event())
+        command = Command("true", timeout=self._settings.login_timeout)
+        outcome = self._look(host, command, threading.Event(), purpose)
         if isinstance(outcome, Finished | Unreachable):
             return outcome
         return Unreachable(
@@ -55,7 +57,7 @@ class Ssh:
         )
 
     @contextmanager
-    def connection(self, host: Host) -> Iterator[Any]:
+    def connection(self, host: Host, purpose: Purpose = "look") -> Iterator[Any]:
         """Lend a `fabric.Connection` for files (`put`, `get`), over the same checked login as everything else.
 
         Raises:
@@ -71,8 +73,8 @@ class Ssh:
             self._settings.connect_timeout + self._settings.login_timeout, threading.Event()
         )
         try:
-            with self._pool.lease(host, patience) as lease:
-                files = fabric_connection(lease.link, host, host.user or self._settings.user)
+            with self._pool.lease(host, patience, purpose) as lease:
+                files = fabric_connection(lease.link, host, account(host, self._settings, purpose).user)
                 try:
                     yield files
                 finally:
@@ -90,7 +92,7 @@ class Ssh:
         """End all connections."""
         self._pool.close()
 
-    def _look(self, host: Host, command: Command, cancel: threading.Event) -> Outcome:
+    def _look(self, host: Host, command: Command, cancel: threading.Event, purpose: Purpose) -> Outcome:
         # a command waits for its turn as long as it may run: its own time begins when it is sent
         patience = Patience.of(
             command.timeout + self._settings.connect_timeout + self._settings.login_timeout, cancel
@@ -98,11 +100,11 @@ class Ssh:
         for last in (False, True):
             try:
                 patience.check()
-                with self._pool.lease(host, patience) as lease:
+                with self._pool.lease(host, patience, purpose) as lease:
                     outcome = run_plain(lease.link, command, self._settings, cancel)
                     if not isinstance(outcome, Broken):
                         return outcome
-                    self._pool.discard(host, lease.link, keep_sessions=outcome.full)
+                    self._pool.discard(host, lease.link, purpose, keep_sessions=outcome.full)
                     if lease.fresh or last:
                         return outcome.outcome
             except Unreached as refused:
