@@ -49,6 +49,9 @@ def connect(
         Interrupted: when somebody cancelled.
 
     """
+    if host.jump:  # never past a jump host that was asked for
+        way = " → ".join(hop.name for hop in host.jump)
+        raise Unreached(Unreachable("tcp", f"jump hosts are not used yet: {way}", "reach it directly"))
     sock = _dial(host, settings, cancel)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

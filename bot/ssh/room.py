@@ -9,7 +9,7 @@ from typing import Any
 from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
-from bot.ssh.account import Purpose, account
+from bot.ssh.account import Purpose, account, apart
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
 from bot.ssh.patience import Interrupted, Late, Patience, Unreached
@@ -55,6 +55,10 @@ class Ssh:
             f"logged in, but `true` did not end within {self._settings.login_timeout:g} s",
             "can a person log in there and get a prompt? a hung disk or home directory looks like this",
         )
+
+    def purposes(self, host: Host) -> tuple[Purpose, ...]:
+        """Return what there are accounts for: to look, and also to act where that is another one."""
+        return ("look", "act") if apart(host, self._settings) else ("look",)
 
     @contextmanager
     def connection(self, host: Host, purpose: Purpose = "look") -> Iterator[Any]:
