@@ -33,11 +33,14 @@ def settings(tmp_path: Path) -> SshSettings:
     )
 
 
-def ask(settings: SshSettings, host: Host, cancel: threading.Event | None = None) -> tuple[Outcome, float]:
+def ask(settings: SshSettings, host: Host, *, cancel_after: float | None = None) -> tuple[Outcome, float]:
     with nothing_left():
         ssh = Ssh(settings)
         began = time.monotonic()
-        outcome = ssh.run(host, Command("true"), key="k", first_sent=None, cancel=cancel or threading.Event())
+        pending = ssh.start(host, Command("true"), key="k", first_sent=None)
+        if cancel_after is not None:
+            threading.Timer(cancel_after, pending.cancel).start()
+        outcome = pending.outcome.result(30)
         took = time.monotonic() - began
         ssh.close()
     return outcome, took
@@ -191,10 +194,8 @@ def test_names_are_looked_up(sshd: Sshd) -> None:
 
 
 def test_cancelling_stops_a_connection_attempt(settings: SshSettings) -> None:
-    cancel = threading.Event()
-    threading.Timer(0.2, cancel.set).start()
     with server(silent) as host:
-        outcome, took = ask(settings.model_copy(update={"login_timeout": 20.0}), host, cancel)
+        outcome, took = ask(settings.model_copy(update={"login_timeout": 20.0}), host, cancel_after=0.2)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     assert took < 0.8
@@ -228,9 +229,7 @@ def run_through(proxy: Proxy, sshd: Sshd, meanwhile: Callable[[], None]) -> tupl
     with nothing_left():
         ssh = sshd.ssh(keepalive=0.2)
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(
-                ssh.run, proxy.host(), Command("sleep 64"), key="k", first_sent=None, cancel=threading.Event()
-            )
+            future = pool.submit(ssh.run, proxy.host(), Command("sleep 64"), key="k", first_sent=None)
             wait_until(lambda: bool(sshd.processes("sleep")), "the command")
             began = time.monotonic()
             meanwhile()
@@ -264,7 +263,7 @@ def test_a_session_that_is_killed_on_the_host_is_a_broken_link(proxy: Proxy, ssh
 
 def test_silence_is_no_death_while_the_host_answers(sshd: Sshd) -> None:
     ssh = sshd.ssh(keepalive=0.1)
-    outcome = ssh.run(sshd.host(), Command("sleep 1"), key="k", first_sent=None, cancel=threading.Event())
+    outcome = ssh.run(sshd.host(), Command("sleep 1"), key="k", first_sent=None)
     ssh.close()
     assert isinstance(outcome, Finished)
 
@@ -308,7 +307,7 @@ def test_a_stall_in_the_middle_of_the_output_cuts_nothing_off(
     command = Command("head -c 3000000 /dev/zero; exit 4", mutating=mutating)
     with ThreadPoolExecutor(1) as pool:
         stalling = pool.submit(stall)
-        outcome = ssh.run(proxy.host(), command, key="k", first_sent=None, cancel=threading.Event())
+        outcome = ssh.run(proxy.host(), command, key="k", first_sent=None)
         stalling.result()
     ssh.close()
     assert isinstance(outcome, Finished), outcome
@@ -319,7 +318,7 @@ def test_an_exit_code_whose_output_was_cut_off_is_no_result(proxy: Proxy, sshd: 
     ssh = sshd.ssh()
     proxy.cut_down = 2_000_000
     command = Command("head -c 3000000 /dev/zero; exit 4")
-    outcome = ssh.run(proxy.host(), command, key="k", first_sent=None, cancel=threading.Event())
+    outcome = ssh.run(proxy.host(), command, key="k", first_sent=None)
     ssh.close()
     refused(outcome, "link")
 
@@ -331,7 +330,7 @@ def test_new_keys_asked_for_by_us_change_nothing(sshd: Sshd, monkeypatch: pytest
 
         def one(_: int) -> Outcome:
             command = Command("head -c 4000000 /dev/zero; echo end")
-            return ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+            return ssh.run(sshd.host(), command, key="k", first_sent=None)
 
         with ThreadPoolExecutor(3) as pool:
             outcomes = list(pool.map(one, range(6)))

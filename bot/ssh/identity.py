@@ -21,8 +21,8 @@ from bot.ssh.known_hosts import (
     Unreadable,
     spelled,
 )
-from bot.ssh.patience import Unreached
 from bot.ssh.settings import SshSettings
+from bot.ssh.unreached import Unreached
 
 
 def refusal(judgement: Judgement, host: Host, key: Key, path: Path) -> Unreachable | None:

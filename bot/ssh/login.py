@@ -4,12 +4,12 @@ Each phase has its own layer in the outcome, so that a person knows where to loo
 anything about us is sent. A failed phase leaves no socket and no thread.
 """
 
+import asyncio
 import errno
 import os
-import select
 import socket
-import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,10 +17,13 @@ import paramiko
 
 from bot.effect import Layer, Unreachable
 from bot.inventory import Host
+from bot.ssh.carrier import Carrier, Tcp
 from bot.ssh.identity import Identities, refusal
 from bot.ssh.known_hosts import Key, KnownHosts
-from bot.ssh.patience import Late, Patience, Unreached
+from bot.ssh.loop import aside
 from bot.ssh.settings import SshSettings
+from bot.ssh.slots import Slots
+from bot.ssh.unreached import Unreached
 from bot.ssh.wire import HOST_KEYS, Link
 
 _REFUSED = {
@@ -32,56 +35,74 @@ _REFUSED = {
 }
 
 
-def connect(
-    host: Host,
-    settings: SshSettings,
-    known_hosts: KnownHosts,
-    identities: Identities,
-    cancel: threading.Event,
+async def connect(
+    host: Host, settings: SshSettings, known_hosts: KnownHosts, identities: Identities, turns: Slots
 ) -> Link:
     """Connect and log in.
 
     Raises:
         Unreached: with the layer that failed.
-        Interrupted: when somebody cancelled.
 
     """
-    sock = _dial(host, settings, cancel)
+    sock = await _dial(host, settings)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     for name, value in {**options, "TCP_USER_TIMEOUT": int(settings.dead_after * 1000)}.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    carrier = Tcp(sock)
     try:
-        link = Link(sock, keepalive=settings.keepalive, dead_after=settings.dead_after)
+        async with turns.turn():
+            return await log_in(carrier, host, settings, known_hosts, identities)
     except BaseException:
-        sock.close()
+        carrier.close()
         raise
+
+
+async def log_in(
+    carrier: Carrier, host: Host, settings: SshSettings, known_hosts: KnownHosts, identities: Identities
+) -> Link:
+    """Make a connection over a carrier, and log in.
+
+    Raises:
+        Unreached: with the layer that failed.
+
+    """
+    link = Link(carrier, keepalive=settings.keepalive, dead_after=settings.dead_after)
+    deadline = asyncio.get_running_loop().time() + settings.login_timeout
     try:
-        patience = Patience.of(settings.login_timeout, cancel)
-        _exchange_keys(link, host, known_hosts, patience, settings)
-        _log_in(link, host, settings, identities, patience)
+        await _exchange_keys(link, host, known_hosts, deadline, settings)
+        await _prove_who_we_are(link, host, settings, identities, deadline)
     except BaseException:
         link.end()
         raise
     return link
 
 
-def _dial(host: Host, settings: SshSettings, cancel: threading.Event) -> socket.socket:
-    addresses = _resolve(host, Patience.of(settings.connect_timeout, cancel))
+async def _dial(host: Host, settings: SshSettings) -> socket.socket:
+    addresses = await _resolve(host, settings)
     deadline = time.monotonic() + settings.connect_timeout
     problem = errno.ETIMEDOUT
     for number, (family, address) in enumerate(addresses):
         share = (deadline - time.monotonic()) / (len(addresses) - number)
-        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            problem = _connect(sock, address, Patience.of(share, cancel))
-            if problem == 0:
-                return sock
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            problem = error.errno or errno.EIO
+            break
+        try:
+            async with asyncio.timeout(share):
+                await asyncio.get_running_loop().sock_connect(sock, address)
+        except TimeoutError as late:
+            problem = late.errno or errno.ETIMEDOUT
+        except OSError as error:
+            problem = error.errno or errno.EIO
         except BaseException:
             sock.close()
             raise
+        else:
+            return sock
         sock.close()
     where = f"{host.address} port {host.port}"
     what, advice = _REFUSED.get(problem, (os.strerror(problem), "check the address and the network"))
@@ -90,50 +111,19 @@ def _dial(host: Host, settings: SshSettings, cancel: threading.Event) -> socket.
     raise Unreached(Unreachable("tcp", f"{where}: {what}", advice))
 
 
-def _connect(sock: socket.socket, address: Any, patience: Patience) -> int:
-    """Return 0 or the errno."""
-    sock.setblocking(False)
+async def _resolve(host: Host, settings: SshSettings) -> list[tuple[int, Any]]:
+    """Look the address up; the system's resolver cannot be stopped, so it works aside."""
+
+    def look_up(flags: int = 0) -> list[tuple[int, Any]]:
+        found = socket.getaddrinfo(host.address, host.port, type=socket.SOCK_STREAM, flags=flags)
+        return [(family, address) for family, _, _, _, address in found]
+
+    with suppress(OSError, UnicodeError):
+        return look_up(socket.AI_NUMERICHOST)
     try:
-        problem = sock.connect_ex(address)
-        if problem == errno.EINPROGRESS:
-            poll = select.poll()
-            poll.register(sock, select.POLLOUT)
-            patience.until(lambda seconds: bool(poll.poll(seconds * 1000)))
-            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    except Late:
-        return errno.ETIMEDOUT
-    except OSError as error:
-        return error.errno or errno.EIO
-    sock.setblocking(True)
-    return problem
-
-
-def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
-    """Look the address up; the system's resolver cannot be stopped, so it works in a thread of its own."""
-    answer: list[tuple[int, Any]] = []
-    problem: list[Exception] = []
-
-    def look_up(flags: int = 0) -> None:
-        try:
-            found = socket.getaddrinfo(host.address, host.port, type=socket.SOCK_STREAM, flags=flags)
-            answer.extend((family, address) for family, _, _, _, address in found)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name at all, such as `a..b`
-            problem.append(error)
-
-    look_up(socket.AI_NUMERICHOST)
-    if answer:
-        return answer
-    problem.clear()
-    thread = threading.Thread(target=look_up, name=f"resolve {host.address}", daemon=True)
-    thread.start()
-
-    def resolved(seconds: float) -> bool:
-        thread.join(seconds)
-        return not thread.is_alive()
-
-    try:
-        patience.until(resolved)
-    except Late:
+        async with asyncio.timeout(settings.connect_timeout):
+            return await aside(look_up)
+    except TimeoutError:
         raise Unreached(
             Unreachable(
                 "dns",
@@ -141,30 +131,30 @@ def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
                 "is the name server of this machine reachable?",
             )
         ) from None
-    if problem:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name at all, such as `a..b`
         raise Unreached(
             Unreachable(
                 "dns",
-                f"the name {host.address} cannot be resolved: {getattr(problem[0], 'strerror', None) or problem[0]}",
+                f"the name {host.address} cannot be resolved: {getattr(error, 'strerror', None) or error}",
                 "check the address in the inventory and the name server",
             )
-        )
-    return answer
+        ) from None
 
 
-def _exchange_keys(
-    link: Link, host: Host, known_hosts: KnownHosts, patience: Patience, settings: SshSettings
+async def _exchange_keys(
+    link: Link, host: Host, known_hosts: KnownHosts, deadline: float, settings: SshSettings
 ) -> None:
     kinds = known_hosts.kinds(host.address, host.port)
     known_first = sorted(
         HOST_KEYS, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in kinds
     )
     link.host_key_order = tuple(known_first)
-    done = threading.Event()
-    link.start_client(event=done)
+    done = asyncio.Event()
+    link.start_client(event=done)  # type: ignore[arg-type]
     try:
-        patience.until(done.wait)
-    except Late:
+        async with asyncio.timeout_at(deadline):
+            await done.wait()
+    except TimeoutError:
         raise Unreached(_stalled(link, settings)) from None
     if not link.initial_kex_done or not link.is_active():
         raise Unreached(_broken_handshake(link))
@@ -205,15 +195,15 @@ def _broken_handshake(link: Link) -> Unreachable:
     return Unreachable("key exchange", said, "see the log of sshd on the host")
 
 
-def _log_in(
-    link: Link, host: Host, settings: SshSettings, identities: Identities, patience: Patience
+async def _prove_who_we_are(
+    link: Link, host: Host, settings: SshSettings, identities: Identities, deadline: float
 ) -> None:
     user = host.user or settings.user
     with identities.keys() as keys:
         tried = []
         for name, key in keys:
             tried.append(name)
-            if _offer(link, user, key, patience, settings):
+            if await _offer(link, user, key, deadline, settings):
                 return
             if not link.is_active():
                 break
@@ -227,13 +217,15 @@ def _log_in(
     )
 
 
-def _offer(link: Link, user: str, key: paramiko.PKey, patience: Patience, settings: SshSettings) -> bool:
-    answered = threading.Event()
+async def _offer(link: Link, user: str, key: paramiko.PKey, deadline: float, settings: SshSettings) -> bool:
+    answered = asyncio.Event()
+    offered = _SignedAside(key, link) if isinstance(key, paramiko.AgentKey) else key
     with suppress(EOFError, OSError, paramiko.SSHException):
-        link.auth_publickey(user, key, answered)
         try:
-            patience.until(lambda seconds: answered.wait(seconds) or not link.is_active())
-        except Late:
+            async with asyncio.timeout_at(deadline):
+                link.auth_publickey(user, offered, answered)  # type: ignore[arg-type]
+                await answered.wait()
+        except TimeoutError:
             raise Unreached(
                 Unreachable(
                     "login",
@@ -242,3 +234,18 @@ def _offer(link: Link, user: str, key: paramiko.PKey, patience: Patience, settin
                 )
             ) from None
     return bool(link.is_authenticated())
+
+
+class _SignedAside:
+    """A key of the agent, which may ask a person before it signs: nobody else waits for that."""
+
+    def __init__(self, key: paramiko.AgentKey, link: Link) -> None:
+        self._key = key
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._key, name)
+
+    def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> Any:
+        sign: Callable[[], Any] = lambda: self._key.sign_ssh_data(data, algorithm)  # noqa: E731
+        return self._link.wait_aside(sign)

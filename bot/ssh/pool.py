@@ -1,15 +1,14 @@
 """Warm connections: one per host, shared by many commands, closed when idle, replaced when broken.
 
 Who comes while somebody connects waits for that attempt and shares its end: a host that does not answer is asked
-once, not once per command.
+once, not once per command. All of it lives in the loop's thread.
 """
 
-import threading
+import asyncio
+import resource
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from bot.effect import Unreachable
@@ -17,9 +16,15 @@ from bot.inventory import Host
 from bot.ssh.identity import Identities
 from bot.ssh.known_hosts import KnownHosts
 from bot.ssh.login import connect
-from bot.ssh.patience import Patience, Unreached
 from bot.ssh.settings import SshSettings
+from bot.ssh.slots import Slots
+from bot.ssh.unreached import Unreached
 from bot.ssh.wire import Link
+
+STALLED = 2.0
+"""Seconds after which a login or a command that is still going lets others have its turn."""
+BUSY = Unreachable("channel", "all sessions to this host were busy", "ask again later")
+CLOSED = Unreachable("link", "the bot is shutting down", "ask again when it runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,13 @@ class Lease:
 class _Place:
     """What is kept for one host."""
 
-    change: threading.Condition = field(default_factory=threading.Condition)
+    turns: asyncio.Semaphore
     link: Link | None = None
-    attempt: "Future[Link | Unreachable | None] | None" = None
+    attempt: asyncio.Task[Link] | None = None
+    waiting: int = 0
+    """How many wait for the attempt; when the last has gone, it is given up."""
     busy: int = 0
-    used: float = 0.0
+    used: float = field(default_factory=time.monotonic)
 
 
 class Pool:
@@ -49,145 +56,117 @@ class Pool:
         self._settings = settings
         self._known_hosts = KnownHosts(settings.known_hosts)
         self._identities = Identities(settings)
-        self._connecting = threading.BoundedSemaphore(settings.max_connecting)
-        self._lock = threading.Lock()
+        self._connecting = Slots(settings.max_connecting, STALLED)
         self._places: dict[tuple[str, int, str], _Place] = {}
-        self._discarded: list[Link] = []
-        self._closed = False
+        self._links: set[Link] = set()
+        """Every link that has not ended, those that are lent no more too."""
+        self.closed = False
+        """Is no connection lent any more?"""
+        _lift_the_limit_of_descriptors()
 
-    @contextmanager
-    def lease(self, host: Host, patience: Patience) -> Iterator[Lease]:
-        """Lend a connection to `host`; at most `max_channels` are lent at once.
+    @asynccontextmanager
+    async def lease(self, host: Host, deadline: float) -> AsyncIterator[Lease]:
+        """Lend a connection to `host`, waiting for one until `deadline` at the latest; at most `max_channels` at once.
 
         Raises:
             Unreached: when there is none to be had.
-            Late, Interrupted: when the waiting ended first.
+            TimeoutError: when all were busy for too long.
 
         """
         place = self._place(host)
-        with place.change:
-            patience.until(lambda seconds: self._enter(place, seconds))
+        async with asyncio.timeout_at(deadline):
+            await place.turns.acquire()
+        place.busy += 1
         try:
-            yield self._get(place, host, patience)
+            yield await self._get(place, host, deadline)
         finally:
-            with place.change:
-                place.busy -= 1
-                place.used = time.monotonic()
-                place.change.notify()
+            place.busy -= 1
+            place.used = time.monotonic()
+            place.turns.release()
 
     def discard(self, host: Host, link: Link, *, keep_sessions: bool = False) -> None:
         """Lend a connection no more; it ends now, or when the sessions that it still has are over."""
         place = self._place(host)
-        with place.change:
-            if place.link is link:
-                place.link = None
+        if place.link is link:
+            place.link = None
         if keep_sessions:
-            with self._lock:
-                self._discarded = [one for one in self._discarded if one.is_active()] + [link]
+            link.idle = lambda: link.quiet
         else:
             link.end()
 
-    @property
-    def closed(self) -> bool:
-        """Is no connection lent any more?"""
-        return self._closed
-
     def close(self) -> None:
         """End all connections; whoever still uses one sees its link end."""
-        with self._lock:
-            self._closed = True
-            places = list(self._places.values())
-        for place in places:
-            with place.change:
-                link, place.link = place.link, None
-            if link:
-                link.end()
-        for link in self._discarded:
+        self.closed = True
+        for place in self._places.values():
+            if place.attempt:
+                place.attempt.cancel()
+        for link in list(self._links):
+            link.farewell = link.farewell or CLOSED.reason
             link.end()
-
-    def __len__(self) -> int:
-        """Count the living connections."""
-        with self._lock:
-            return sum(1 for place in self._places.values() if place.link and place.link.is_active())
 
     def _place(self, host: Host) -> _Place:
-        with self._lock:
-            key = (host.address, host.port, host.user or self._settings.user)
-            return self._places.setdefault(key, _Place())
+        key = (host.address, host.port, host.user or self._settings.user)
+        if key not in self._places:
+            self._places[key] = _Place(asyncio.Semaphore(self._settings.max_channels))
+        return self._places[key]
 
-    def _enter(self, place: _Place, seconds: float) -> bool:
-        if place.busy >= self._settings.max_channels and not place.change.wait(seconds):
-            return False
-        if place.busy >= self._settings.max_channels:
-            return False
-        place.busy += 1
-        return True
-
-    def _get(self, place: _Place, host: Host, patience: Patience) -> Lease:
-        while True:
-            with place.change:
-                if place.link and place.link.is_active():
-                    return Lease(place.link, fresh=False)
-                place.link = None
-                attempt, mine = place.attempt, place.attempt is None
-                if attempt is None:
-                    attempt = place.attempt = Future()
-            if mine:
-                return self._connect(place, attempt, host, patience)
-            patience.until(lambda seconds, attempt=attempt: _over(attempt, seconds))  # type: ignore[misc]
-            outcome = attempt.result()
-            if isinstance(outcome, Link):
-                return Lease(outcome, fresh=True)
-            if isinstance(outcome, Unreachable):
-                raise Unreached(outcome)
-            # who tried was called away: it is our turn
-
-    def _connect(
-        self, place: _Place, attempt: "Future[Link | Unreachable | None]", host: Host, patience: Patience
-    ) -> Lease:
-        outcome: Link | Unreachable | None = None
+    async def _get(self, place: _Place, host: Host, deadline: float) -> Lease:
+        if place.link and place.link.is_active():
+            return Lease(place.link, fresh=False)
+        if self.closed:
+            raise Unreached(CLOSED)
+        if place.attempt is None:
+            place.attempt = asyncio.create_task(self._connect(place, host))
+            place.attempt.add_done_callback(lambda task: task.cancelled() or task.exception())
+        attempt = place.attempt
+        place.waiting += 1
         try:
-            patience.until(lambda seconds: self._connecting.acquire(timeout=seconds))
-            try:
-                self._refuse_when_closed()
-                link = connect(host, self._settings, self._known_hosts, self._identities, patience.cancel)
-            finally:
-                self._connecting.release()
-            link.idle = lambda: self._retire(place, link)
-            outcome = link
-        except Unreached as refused:
-            outcome = refused.outcome
+            async with asyncio.timeout_at(deadline):
+                return Lease(await asyncio.shield(attempt), fresh=True)
+        except asyncio.CancelledError:
+            if attempt.cancelled():
+                raise Unreached(CLOSED) from None
             raise
         finally:
-            with place.change:
+            place.waiting -= 1
+            if not place.waiting:
                 place.attempt = None
-                if isinstance(outcome, Link):
-                    place.link = outcome
-                    place.used = time.monotonic()
-            attempt.set_result(outcome)
-        if self._closed:
-            link.end()
-            self._refuse_when_closed()
-        return Lease(link, fresh=True)
+                attempt.cancel()
 
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise Unreached(Unreachable("link", "the bot is shutting down", "ask again when it runs"))
+    async def _connect(self, place: _Place, host: Host) -> Link:
+        self._make_room()
+        link = await connect(host, self._settings, self._known_hosts, self._identities, self._connecting)
+        place.link, place.used = link, time.monotonic()
+        link.idle = lambda: self._retire(place, link)
+        link.gone = lambda: self._links.discard(link)
+        self._links.add(link)
+        return link
+
+    def _make_room(self) -> None:
+        """End the connection that has been idle for longest when there are too many."""
+        if len(self._links) < self._settings.max_connections:
+            return
+        idle = [
+            place for place in self._places.values() if place.link and not place.busy and place.link.quiet
+        ]
+        if idle:
+            oldest = min(idle, key=lambda place: place.used)
+            link, oldest.link = oldest.link, None
+            if link:
+                link.end()
 
     def _retire(self, place: _Place, link: Link) -> bool:
         """Say whether a quiet connection has been idle for too long, and forget it if so."""
-        with place.change:
-            if place.link is not link:
-                return link.quiet
-            if place.busy or time.monotonic() - place.used < self._settings.idle_close:
-                return False
+        if place.busy or time.monotonic() - place.used < self._settings.idle_close:
+            return False
+        if place.link is link:
             place.link = None
-            return True
+        return True
 
 
-def _over(attempt: "Future[Link | Unreachable | None]", seconds: float) -> bool:
-    try:
-        attempt.result(seconds)
-    except NotYet:
-        return False
-    return True
+def _lift_the_limit_of_descriptors() -> None:
+    """A thousand connections are a thousand descriptors; many systems give a process 1,024 until it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,28 +1,36 @@
 """Paramiko's transport, tuned; the private names of it that are used here are held by `tests/test_ssh_wire.py`.
 
 What is changed, and why:
-- reads of up to 64 kB with TCP_QUICKACK, TCP_NODELAY on: a warm command costs 5 ms instead of 48;
-- no timers and no polling: whoever waits has an absolute deadline and shuts the socket when it passes, which also
-  ends the thread (paramiko leaves both behind);
-- keepalives that want an answer, and a clock of when the host was last heard: a dead link is noticed;
-- sessions of our own kind (`session.py`), and no algorithm that is slow or broken.
+- no thread: Paramiko's own `run` goes on in a greenlet, which gives way when it has read all that came. A thousand
+  connections share the room's one thread, and nothing wakes up that has nothing to do;
+- no timers and no polling: whoever waits has an absolute deadline, and ends the link when it passes, which leaves
+  nothing behind (paramiko leaves thread and socket);
+- what is written goes out in one piece when the loop comes round, and never waits: a host that does not read holds up
+  nobody else;
+- keepalives that want an answer while a command is going, and a clock of when the host was last heard: a dead link is
+  noticed. With no command going the system's own TCP keepalive does that for nothing;
+- sessions of our own kind (`session.py`), one opened in advance so that a command takes one round trip; and no
+  algorithm that is slow or broken.
 """
 
+import asyncio
 import logging
-import socket
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import paramiko
+from greenlet import getcurrent, greenlet
 from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_GLOBAL_REQUEST
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
 
-from bot.ssh.patience import Interrupted, Late, Patience
+from bot.ssh.carrier import Carrier, Tunnel
+from bot.ssh.loop import aside
 from bot.ssh.session import Session, Sink
+
+T = TypeVar("T")
 
 KEX = (
     "mlkem768x25519-sha256",
@@ -53,37 +61,60 @@ HOST_KEYS = (
     "rsa-sha2-256",
 )
 LONGEST_PACKET = 256 * 1024
-WINDOW = 2 * 1024 * 1024
+WINDOW = 256 * 1024
+"""Bytes that a host may send ahead on one channel: what bounds the memory that a thousand of them can take."""
 
 # Whatever happens to a connection becomes an outcome; paramiko's own tracebacks would only say it twice.
 _LOG = "bot.ssh.paramiko"
 logging.getLogger(_LOG).addHandler(logging.NullHandler())
 logging.getLogger(_LOG).propagate = False
+logging.getLogger(_LOG).setLevel(logging.CRITICAL)
 
 
 class Wire(Packetizer):
-    """Packets over a socket, with its own buffer and a clock of the last byte heard."""
+    """Packets over a carrier: what came and was not read yet, what was written and has not gone yet."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self._socket = sock
+    def __init__(self, carrier: Carrier) -> None:
+        super().__init__(carrier)  # type: ignore[arg-type]
+        self._carrier = carrier
         self._held = bytearray()
+        self._unsent: deque[bytes] = deque()
+        self._flushing = False
+        self._loop = asyncio.get_running_loop()
         self.heard = time.monotonic()
-        self.silent: Callable[[], None] = lambda: None
-        """Called in the reading thread each time a read timed out; raises EOFError to end the link."""
-        self.stuck_after = 15.0
-        """Seconds without a byte accepted after which a write is given up."""
+        """When the last byte came, on the monotonic clock."""
+        self.blocked_since: float | None = None
+        """Since when has the host taken nothing of what was written?"""
+        self.over = False
+        """Comes nothing any more?"""
+        self.give_way: Callable[[], None]
+        """Called by a reader that needs more than came; returns when something happened."""
+        self.broken: Callable[[], None]
+        """Called when what was written cannot go."""
+        self.wake: Callable[[], None]
+        """Called to let the reader look up."""
+        self._rekey_asked = False
 
     def start_handshake(self, timeout: float) -> None:
         """Start no timer thread: the handshake has an absolute deadline from outside."""
+
+    def feed(self, data: bytes) -> None:
+        """Take what came; nothing means that nothing more will."""
+        self.heard = time.monotonic()
+        self._held += data
+        self.over = self.over or not data
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         """Return exactly `n` bytes."""
         if n > LONGEST_PACKET:
             raise paramiko.SSHException(f"the server announced a packet of {n} bytes")
         while len(self._held) < n:
-            if not self._read() and check_rekey and not self._held and self.need_rekey():
-                raise NeedRekeyException
+            if self.over:
+                raise EOFError
+            if check_rekey and not self._held and self._rekey_asked:
+                self._rekey_asked = False
+                raise NeedRekeyException  # the reader begins the exchange, and comes back here
+            self.give_way()
         out = bytes(self._held[:n])
         del self._held[:n]
         return out
@@ -93,53 +124,45 @@ class Wire(Packetizer):
         while (end := self._held.find(b"\n")) < 0:
             if len(self._held) > 8192:
                 raise paramiko.SSHException("a line of the banner is longer than 8 kB")
-            self._read()
+            if self.over:
+                raise EOFError
+            self.give_way()
         line = bytes(self._held[:end])
         del self._held[: end + 1]
         return line.rstrip(b"\r").decode("utf-8", "backslashreplace")
 
-    def _read(self) -> bool:
-        """Take what is there; false when nothing came for a while."""
-        if hasattr(socket, "TCP_QUICKACK"):
-            with suppress(OSError):
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        try:
-            chunk = self._socket.recv(65536)
-        except TimeoutError:
-            if self.closed:
-                raise EOFError from None
-            self.silent()
-            return False
-        except OSError:
-            if self.closed:
-                raise EOFError from None
-            raise
-        if not chunk:
-            raise EOFError
-        self.heard = time.monotonic()
-        self._held += chunk
-        return True
-
     def write_all(self, out: Any) -> None:
-        """Send all of it, or end the link: half a packet can never be mended."""
-        rest = memoryview(out)
-        stuck = time.monotonic() + self.stuck_after
-        while rest:
-            try:
-                sent = self._socket.send(rest)
-            except TimeoutError:
-                if self.closed or time.monotonic() >= stuck:
-                    self._shut()
-                    raise EOFError from None
-                continue
-            except OSError:
-                raise EOFError from None
-            rest = rest[sent:]
-            stuck = time.monotonic() + self.stuck_after
+        """Have it sent when the loop comes round; from any thread."""
+        self._unsent.append(bytes(out))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon_threadsafe(self.flush)
 
-    def _shut(self) -> None:
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+    def flush(self) -> None:
+        """Send what has room."""
+        self._flushing = False
+        while self._unsent and not self.closed:
+            out = self._unsent.popleft() if len(self._unsent) == 1 else self._gather()
+            try:
+                sent = self._carrier.send(out)
+            except OSError:
+                self.broken()
+                return
+            if sent < len(out):
+                self._unsent.appendleft(out[sent:])
+                if sent or self.blocked_since is None:
+                    self.blocked_since = time.monotonic()
+                return
+            self.blocked_since = None
+
+    def _trigger_rekey(self) -> None:
+        super()._trigger_rekey()  # type: ignore[misc]
+        self._rekey_asked = True
+        self._loop.call_soon_threadsafe(self.wake)
+
+    def _gather(self) -> bytes:
+        pieces = [self._unsent.popleft() for _ in range(len(self._unsent))]
+        return b"".join(pieces)
 
 
 def _by_name(name: str) -> Callable[[Any, Message], None]:
@@ -161,28 +184,36 @@ class Link(paramiko.Transport):
     _send_message: Callable[[Message], None]
     _channels: Any
     _kex_info: dict[str, Any]
+    active: bool
     packetizer: Wire
 
-    def __init__(self, sock: socket.socket, *, keepalive: float, dead_after: float) -> None:
-        super().__init__(sock, default_window_size=WINDOW, packetizer_class=Wire)
+    def __init__(self, carrier: Carrier, *, keepalive: float, dead_after: float) -> None:
+        super().__init__(carrier, packetizer_class=Wire)  # type: ignore[arg-type]
         self.set_log_channel(_LOG)
-        sock.settimeout(keepalive)
         self.host_key_order: tuple[str, ...] = HOST_KEYS
         self.farewell = ""
-        """What the server said when it hung up."""
+        """What the server said when it hung up, or why we did."""
         self.idle: Callable[[], bool] = lambda: False
         """Asked in quiet moments; true ends the link."""
+        self.gone: Callable[[], object] = lambda: None
+        """Called when it has ended."""
         self.needs_setsid = False
         """Does this server start commands without a session of their own?"""
         self.answered = 0
         """How many of our questions for a sign of life were answered."""
         self._asked = 0
-        self._unwanted: dict[int, Session] = {}
+        self._spare: Session | None = None
         self._after_keys: list[Message] = []
         self._keepalive = keepalive
         self._dead_after = dead_after
-        self.packetizer.silent = self._silence
-        self.packetizer.stuck_after = dead_after
+        self._loop = asyncio.get_running_loop()
+        self._reader = greenlet(self.run)
+        self._glancing: asyncio.TimerHandle | None = None
+        self.packetizer.give_way = self._give_way
+        self.packetizer.broken = self.end
+        self.packetizer.wake = self._resume
+        carrier.came = self._came
+        carrier.room = self.packetizer.flush
 
     @property
     def preferred_kex(self) -> Sequence[str]:
@@ -204,70 +235,135 @@ class Link(paramiko.Transport):
         """Plain host keys, those we know first; host certificates are not supported yet."""
         return self.host_key_order
 
-    def open(self, stdout: Sink, stderr: Sink, patience: Patience) -> Session | None:
-        """Open a session, or return None when the server refused it or the link died.
+    def start(self) -> None:
+        """Begin to speak; Paramiko would start a thread here."""
+        self._resume()
+        self._glance()
 
-        Raises:
-            Late: when the deadline passed first.
-            Interrupted: when somebody cancelled first.
+    def _came(self, data: bytes) -> None:
+        self.packetizer.feed(data)
+        self._resume()
 
-        """
-        with self.lock:
-            number = self._next_channel()
-            session = Session(number, stdout, stderr, self)
-            self._channels.put(number, session)
-            self.channel_events[number] = session.news
-            self.channels_seen[number] = True
-            session._set_transport(self)  # type: ignore[attr-defined]  # noqa: SLF001
-            session._set_window(WINDOW, self.default_max_packet_size)  # type: ignore[attr-defined]  # noqa: SLF001
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_OPEN)
-        message.add_string("session")
-        message.add_int(number)
-        message.add_int(WINDOW)
-        message.add_int(self.default_max_packet_size)
+    def _resume(self) -> None:
+        """Let the reader go on until it needs more than came."""
+        if not self._reader.dead:
+            self._reader.parent = (
+                getcurrent()
+            )  # a link inside a tunnel is resumed by the reader of the outer one
+            self._reader.switch()
+            if self._reader.dead:
+                self.gone()
+                if self._glancing is not None:
+                    self._glancing.cancel()
+
+    def wait_aside(self, function: Callable[[], T]) -> T:
+        """Do what may block in a thread of its own while this link's reader waits for it; for handlers in the reader."""
+        task = self._loop.create_task(aside(function))
+        task.add_done_callback(lambda _: self._resume())
+        while not task.done():
+            if self.packetizer.over:
+                task.cancel()
+                raise EOFError
+            self.packetizer.give_way()
+        return task.result()
+
+    def _give_way(self) -> None:
+        self._reader.parent.switch()
+
+    def end(self) -> None:
+        """End the connection; safe to call twice, in the loop's thread."""
+        self.packetizer.over = True
+        if getcurrent() is not self._reader:
+            self._resume()
+
+    def close(self) -> None:
+        """Do the same as `end`, from any thread (Paramiko's own parts call this)."""
+        self._loop.call_soon_threadsafe(self.end)
+
+    async def open(self, stdout: Sink, stderr: Sink) -> Session | None:
+        """Open a session, or return None when the server refused it or the link died."""
+        session, self._spare = self._spare, None
+        if session is None or session.closed:
+            session = Session(self)
+            self._open(session, "session")
+        self.packetizer.heard = max(self.packetizer.heard, time.monotonic() - self._keepalive)
+        session.stdout, session.stderr = stdout, stderr
         try:
-            self._send_user_message(message)
-            session.wait(patience, lambda: session.active or session.closed or self._refused(number))
-        except (EOFError, OSError, paramiko.SSHException):
-            return None
-        except (Late, Interrupted):
-            self._unwanted[number] = session  # the server may still open it: then it is closed at once
+            await session.until(lambda: session.active or session.closed or self._refused(session))
+        except BaseException:
+            session.unwanted = True  # the server may still open it: then it is closed at once
             raise
         return session if session.active and not session.closed else None
 
-    def _refused(self, number: int) -> bool:
-        return not self.is_active() or self._channels.get(number) is None
+    async def through(self, address: str, port: int) -> Tunnel | None:
+        """Open a way through this host to a port behind it, or return None when it refuses or the link died."""
+        tunnel = Tunnel()
+        with_address = Message()
+        with_address.add_string(address)
+        with_address.add_int(port)
+        with_address.add_string("127.0.0.1")
+        with_address.add_int(0)
+        self._open(tunnel, "direct-tcpip", with_address.asbytes())
+        while not (tunnel.active or tunnel.closed or self._refused(tunnel)):
+            tunnel.news.clear()
+            await tunnel.news.wait()
+        return tunnel if tunnel.active and not tunnel.closed else None
+
+    def prepare(self) -> None:
+        """Ask for the next session, so that it is there when the next command comes."""
+        if self._spare is None and self.is_active() and not self.packetizer.over:
+            self._spare = Session(self)
+            self._open(self._spare, "session")
+
+    def _open(self, channel: "Session | Tunnel", kind: str, more: bytes = b"") -> None:
+        with self.lock:
+            number = channel.chanid = self._next_channel()
+            self._channels.put(number, channel)
+            self.channel_events[number] = channel.news  # type: ignore[assignment]
+            self.channels_seen[number] = True
+            channel._set_transport(self)  # type: ignore[union-attr]  # noqa: SLF001
+            channel._set_window(WINDOW, self.default_max_packet_size)  # type: ignore[union-attr]  # noqa: SLF001
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_OPEN)
+        message.add_string(kind)
+        message.add_int(number)
+        message.add_int(WINDOW)
+        message.add_int(self.default_max_packet_size)
+        message.add_bytes(more)
+        self._send_user_message(message)
+
+    def _refused(self, channel: "Session | Tunnel") -> bool:
+        return not self.is_active() or self._channels.get(channel.chanid) is None
 
     @property
     def quiet(self) -> bool:
-        """Is no session open?"""
-        return not self._channels.values()
+        """Is no session open, but for the one opened in advance?"""
+        return all(channel is self._spare for channel in self._channels.values())
 
-    def end(self) -> None:
-        """End the connection and its thread; safe to call twice and from anywhere."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-        if self.ident is None:
-            self.sock.close()
-        elif threading.current_thread() is not self:
-            self.join(5.0)
-
-    def close(self) -> None:
-        """Do the same as `end`."""
-        self.end()
-
-    def _silence(self) -> None:
-        if not self.is_authenticated():
-            return  # until then the login has its own deadline
-        quiet = time.monotonic() - self.packetizer.heard
-        if quiet >= self._dead_after:
-            self.farewell = f"no sign of life for {quiet:.0f} s"
-            raise EOFError
-        if self.idle():
-            raise EOFError
-        if quiet >= self._keepalive * 0.9 and self.clear_to_send.is_set():
-            self.ping()
+    def _glance(self) -> None:
+        """Look after the link, again and again while it lives."""
+        if self._reader.dead:
+            return None
+        now = time.monotonic()
+        quiet = self.quiet
+        rest = self._keepalive
+        blocked = self.packetizer.blocked_since
+        silent = now - self.packetizer.heard
+        if blocked is not None and now - blocked >= self._dead_after:
+            self.farewell = f"the host took nothing for {now - blocked:.0f} s"
+            return self.end()
+        if self.is_authenticated():  # until then the login has its own deadline
+            if self.idle():
+                return self.end()
+            if quiet:
+                rest = max(self._keepalive, min(30.0, self._dead_after * 2))
+            elif silent >= self._dead_after:
+                self.farewell = f"no sign of life for {silent:.0f} s"
+                return self.end()
+            elif silent >= self._keepalive * 0.9 and self.clear_to_send.is_set():
+                self.ping()
+        self._glancing = self._loop.call_later(rest, self._glance)
+        return None
 
     def ping(self) -> int:
         """Ask the host for a sign of life; it answers after all that it sent before."""
@@ -275,12 +371,9 @@ class Link(paramiko.Transport):
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
-        with self.lock:
-            self._asked += 1
-            number = self._asked
-        with suppress(EOFError, OSError, paramiko.SSHException):  # a dead link ends by itself
-            self._send_user_message(message)
-        return number
+        self._asked += 1
+        self._send_user_message(message)
+        return self._asked
 
     def _parse_request_success(self, m: Any) -> None:
         super()._parse_request_success(m)  # type: ignore[misc]
@@ -297,23 +390,26 @@ class Link(paramiko.Transport):
                 channel.news.set()
 
     def _send_user_message(self, data: Message) -> None:
-        if threading.current_thread() is self and not self.clear_to_send.is_set():
-            self._after_keys.append(data)  # this thread makes the new keys: it must not wait for them
-        else:
-            super()._send_user_message(data)  # type: ignore[misc]
+        with self.clear_to_send_lock:
+            if not self.active:
+                return  # whoever waits for an answer sees the link's end
+            if self.clear_to_send.is_set():
+                self._send_message(data)
+            else:
+                self._after_keys.append(data)
 
     def _parse_newkeys(self, m: Any) -> None:
         super()._parse_newkeys(m)  # type: ignore[misc]
-        held, self._after_keys = self._after_keys, []
-        for message in held:
-            self._send_message(message)
+        with self.clear_to_send_lock:
+            held, self._after_keys = self._after_keys, []
+            for message in held:
+                self._send_message(message)
 
     def _parse_channel_open_success(self, m: Any) -> None:
         super()._parse_channel_open_success(m)  # type: ignore[misc]
-        for number, session in list(self._unwanted.items()):
-            if session.active:
-                del self._unwanted[number]
-                session.close()
+        for channel in self._channels.values():
+            if isinstance(channel, Session) and channel.unwanted and channel.active:
+                channel.close()
 
     def _parse_disconnect(self, m: Any) -> None:
         m.get_int()
