@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -339,3 +339,25 @@ def test_new_keys_asked_for_by_us_change_nothing(sshd: Sshd, monkeypatch: pytest
         assert isinstance(outcome, Finished), outcome
         assert outcome.stdout.total == 4_000_004
     assert sshd.logins == 1
+
+
+def test_who_waits_for_a_turn_to_log_in_misses_nothing_that_was_said_meanwhile(sshd: Sshd) -> None:
+    with ExitStack() as stack:
+        ways = [stack.enter_context(Proxy(sshd.host())) for _ in range(6)]
+        sshd.known_hosts.write_text("".join(way.known_hosts_line(sshd.known_hosts_line()) for way in ways))
+        ssh = sshd.ssh(max_connecting=1)
+        sent = [ssh.start(way.host(), Command("echo here"), key="k", first_sent=None) for way in ways]
+        outcomes = [one.outcome.result(20) for one in sent]
+        ssh.close()
+    assert all(isinstance(outcome, Finished) for outcome in outcomes), outcomes
+
+
+def test_logins_that_stall_do_not_keep_others_from_their_turn(sshd: Sshd) -> None:
+    with server(silent) as stalled, nothing_left(seconds=10):
+        ssh = sshd.ssh(max_connecting=1)
+        hanging = ssh.start(stalled, Command("true"), key="k", first_sent=None)
+        outcome = ssh.start(sshd.host(), Command("true"), key="k", first_sent=None).outcome.result(10)
+        assert isinstance(outcome, Finished)
+        assert not hanging.outcome.done()
+        ssh.close()
+        assert isinstance(hanging.outcome.result(1), Unreachable)

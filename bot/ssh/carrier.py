@@ -25,6 +25,9 @@ class Carrier(Protocol):
     room: Callable[[], None]
     """Called when there is room again for bytes that were not taken."""
 
+    def begin(self) -> None:
+        """Begin to hand on what comes."""
+
     def send(self, data: bytes) -> int:
         """Take bytes; return how many were taken.
 
@@ -49,7 +52,10 @@ class Tcp:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._waiting = False
-        self._loop.add_reader(sock, self._readable)
+
+    def begin(self) -> None:
+        """Begin to hand on what comes."""
+        self._loop.add_reader(self._sock, self._readable)
 
     def send(self, data: bytes) -> int:
         """Take bytes; return how many were taken."""
@@ -103,10 +109,17 @@ class Tunnel(paramiko.Channel):
         self.came: Callable[[bytes], None] = lambda _: None
         self.room: Callable[[], None] = lambda: None
         self.news = asyncio.Event()
+        self._early: list[bytes] | None = []
         self._over = False
 
     def __del__(self) -> None:
         """Say nothing: paramiko would send messages from the garbage collector."""
+
+    def begin(self) -> None:
+        """Begin to hand on what comes, and what came already."""
+        early, self._early = self._early or [], None
+        for data in early:
+            self._hand_on(data)
 
     def send(self, data: bytes | bytearray) -> int:
         """Take as many bytes as the jump host has room for."""
@@ -128,6 +141,12 @@ class Tunnel(paramiko.Channel):
 
     def _feed(self, m: Any) -> None:
         data = m.get_binary()
+        if self._early is None:
+            self._hand_on(data)
+        else:
+            self._early.append(data)
+
+    def _hand_on(self, data: bytes) -> None:
         self.came(data)
         room = self._check_add_window(len(data))
         if room > 0:

@@ -20,11 +20,11 @@ from bot.inventory import Host
 from bot.ssh.carrier import Carrier, Tcp
 from bot.ssh.identity import Identities, refusal
 from bot.ssh.known_hosts import Key, KnownHosts
+from bot.ssh.link import HOST_KEYS, Link
 from bot.ssh.loop import aside
 from bot.ssh.settings import SshSettings
 from bot.ssh.slots import Slots
 from bot.ssh.unreached import Unreached
-from bot.ssh.wire import HOST_KEYS, Link
 
 _REFUSED = {
     errno.ECONNREFUSED: ("nothing listens there", "is sshd running, and is the port right?"),

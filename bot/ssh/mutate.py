@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from bot.effect import Cancelled, Command, Finished, Keep, Lost, Outcome, Output, TimedOut, Unreachable
 from bot.inventory import Host
+from bot.ssh.link import Link
 from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
 from bot.ssh.plain import BACKLOG, HELD, Broken, no_shell, open_session
@@ -23,7 +24,6 @@ from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
 from bot.ssh.session import Session
 from bot.ssh.settings import SshSettings
 from bot.ssh.unreached import Unreached
-from bot.ssh.wire import Link
 
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)
 """Seconds between two tries to reach a host again; the last one repeats."""

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bot.effect import Cancelled, Command, Finished, Keep, TimedOut, Unreachable
+from bot.ssh.link import Link
 from bot.ssh.output import Marked
 from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN, script, text_of
 from bot.ssh.session import Session, Sink
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import Link
 
 HELD = 1.0
 """Seconds without a byte after which output is given up, when the command has ended and something else holds it open."""

@@ -15,11 +15,11 @@ from bot.effect import Unreachable
 from bot.inventory import Host
 from bot.ssh.identity import Identities
 from bot.ssh.known_hosts import KnownHosts
+from bot.ssh.link import Link
 from bot.ssh.login import connect
 from bot.ssh.settings import SshSettings
 from bot.ssh.slots import Slots
 from bot.ssh.unreached import Unreached
-from bot.ssh.wire import Link
 
 STALLED = 2.0
 """Seconds after which a login or a command that is still going lets others have its turn."""

@@ -10,6 +10,7 @@ from typing import Any
 from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
+from bot.ssh.link import Link
 from bot.ssh.loop import Loop
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
@@ -18,7 +19,6 @@ from bot.ssh.plain import Broken, Glimpse
 from bot.ssh.pool import BUSY, CLOSED, Pool
 from bot.ssh.settings import SshSettings
 from bot.ssh.unreached import Unreached
-from bot.ssh.wire import Link
 
 
 class Ssh:
