@@ -29,6 +29,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
         (paramiko.Transport, "_send_user_message"),
         (paramiko.Transport, "_parse_disconnect"),
         (paramiko.Transport, "_parse_newkeys"),
+        (paramiko.Transport, "_verify_key"),
         (paramiko.Transport, "_parse_request_success"),
         (paramiko.Transport, "_parse_request_failure"),
         (paramiko.Transport, "_parse_channel_open_success"),

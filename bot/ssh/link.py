@@ -93,6 +93,8 @@ class Link(paramiko.Transport):
         super().__init__(carrier, packetizer_class=Wire)  # type: ignore[arg-type]
         self.set_log_channel(_LOG)
         self.host_key_order: tuple[str, ...] = HOST_KEYS
+        self.shown = b""
+        """The host key, or the certificate about it, that signed the key exchange; empty before that."""
         self.farewell = ""
         """What the server said when it hung up, or why we did."""
         self.idle: Callable[[], bool] = lambda: False
@@ -136,7 +138,7 @@ class Link(paramiko.Transport):
 
     @property
     def preferred_keys(self) -> Sequence[str]:
-        """Plain host keys, those we know first; host certificates are not supported yet."""
+        """Host keys and certificates, as whoever judges them asks for."""
         return self.host_key_order
 
     def start(self) -> None:
@@ -318,6 +320,12 @@ class Link(paramiko.Transport):
                 self._send_message(data)
             else:
                 self._after_keys.append(data)
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)  # type: ignore[misc]
+        if self.shown and host_key != self.shown:
+            raise paramiko.SSHException("the host showed another key when new keys were made")
+        self.shown = host_key
 
     def _parse_newkeys(self, m: Any) -> None:
         super()._parse_newkeys(m)  # type: ignore[misc]

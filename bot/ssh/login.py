@@ -10,20 +10,22 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import paramiko
 
 from bot.effect import Layer, Unreachable
 from bot.inventory import Host
+from bot.ssh.account import Account
 from bot.ssh.carrier import Carrier, Tcp
-from bot.ssh.identity import Identities, refusal
-from bot.ssh.known_hosts import Key, KnownHosts
+from bot.ssh.identity import Identities, Offer, host_key_order, refusal
+from bot.ssh.known_hosts import KnownHosts
 from bot.ssh.link import HOST_KEYS, Link
 from bot.ssh.loop import aside
+from bot.ssh.public_key import Key
 from bot.ssh.settings import SshSettings
-from bot.ssh.slots import Slots
 from bot.ssh.unreached import Unreached
 
 _REFUSED = {
@@ -35,13 +37,110 @@ _REFUSED = {
 }
 
 
-async def connect(
-    host: Host, settings: SshSettings, known_hosts: KnownHosts, identities: Identities, turns: Slots
-) -> Link:
-    """Connect and log in.
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login on one host: who it should be, who we are, and how long it may take."""
+
+    host: Host
+    account: Account
+    settings: SshSettings
+    known_hosts: KnownHosts
+    identities: Identities
+
+    async def over(self, carrier: Carrier) -> Link:
+        """Make a connection over a carrier, and log in; what fails leaves nothing behind.
+
+        Raises:
+            Unreached: with the layer that failed.
+
+        """
+        settings = self.settings
+        link = Link(carrier, keepalive=settings.keepalive, dead_after=settings.dead_after)
+        deadline = asyncio.get_running_loop().time() + settings.login_timeout
+        try:
+            await self._exchange_keys(link, deadline)
+            await self._prove_who_we_are(link, deadline)
+        except BaseException:
+            link.end()
+            raise
+        return link
+
+    async def _exchange_keys(self, link: Link, deadline: float) -> None:
+        link.host_key_order = host_key_order(self.known_hosts, self.host, HOST_KEYS)
+        done = asyncio.Event()
+        link.start_client(event=done)  # type: ignore[arg-type]
+        try:
+            async with asyncio.timeout_at(deadline):
+                await done.wait()
+        except TimeoutError:
+            raise Unreached(_stalled(link, self.settings)) from None
+        if not link.initial_kex_done or not link.is_active():
+            raise Unreached(_broken_handshake(link))
+        if not link.shown:
+            raise Unreached(
+                Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
+            )
+        key = Key.of(link.shown)
+        judgement = self.known_hosts.judge(*self.host.known_as, key)
+        if refused := refusal(judgement, self.host, key, self.known_hosts.path):
+            raise Unreached(refused)
+
+    async def _prove_who_we_are(self, link: Link, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                tried = await self._try_keys(link)
+        except TimeoutError:
+            raise Unreached(
+                Unreachable(
+                    "login",
+                    f"the login did not end within {self.settings.login_timeout:g} s",
+                    "sshd answers but cannot log anybody in: PAM, a directory server, or a hung disk?",
+                )
+            ) from None
+        if not tried:
+            return
+        said = f" ({link.farewell})" if link.farewell else ""
+        user = self.account.user
+        raise Unreached(
+            Unreachable(
+                "login",
+                f"{self.host.address} does not let {user} in with {', '.join(tried)}{said}",
+                f"put the public key into ~{user}/.ssh/authorized_keys there, "
+                f"or correct {self.account.setting} and its user",
+            )
+        )
+
+    async def _try_keys(self, link: Link) -> list[str]:
+        """Return what was tried in vain; nothing when we are in."""
+        tried = []
+        with ExitStack() as stack:
+            for name, key in await self._offers(stack):
+                tried.append(name)
+                if key is not None and await self._offer(link, key):
+                    return []
+                if not link.is_active():
+                    break
+        return tried
+
+    async def _offers(self, stack: ExitStack) -> list[Offer]:
+        enter = lambda: stack.enter_context(self.identities.keys(self.account))  # noqa: E731
+        # an agent may take its time; files are read once
+        return enter() if self.account.agent is None else await aside(enter)
+
+    async def _offer(self, link: Link, key: paramiko.PKey) -> bool:
+        answered = asyncio.Event()
+        offered = _SignedAside(key, link) if isinstance(key, paramiko.AgentKey) else key
+        with suppress(EOFError, OSError, paramiko.SSHException):
+            link.auth_publickey(self.account.user, offered, answered)  # type: ignore[arg-type]
+            await answered.wait()
+        return bool(link.is_authenticated())
+
+
+async def dial(host: Host, settings: SshSettings) -> Tcp:
+    """Connect to a host's port.
 
     Raises:
-        Unreached: with the layer that failed.
+        Unreached: when nothing answers there.
 
     """
     sock = await _dial(host, settings)
@@ -51,38 +150,13 @@ async def connect(
     for name, value in {**options, "TCP_USER_TIMEOUT": int(settings.dead_after * 1000)}.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    carrier = Tcp(sock)
-    try:
-        async with turns.turn():
-            return await log_in(carrier, host, settings, known_hosts, identities)
-    except BaseException:
-        carrier.close()
-        raise
-
-
-async def log_in(
-    carrier: Carrier, host: Host, settings: SshSettings, known_hosts: KnownHosts, identities: Identities
-) -> Link:
-    """Make a connection over a carrier, and log in.
-
-    Raises:
-        Unreached: with the layer that failed.
-
-    """
-    link = Link(carrier, keepalive=settings.keepalive, dead_after=settings.dead_after)
-    deadline = asyncio.get_running_loop().time() + settings.login_timeout
-    try:
-        await _exchange_keys(link, host, known_hosts, deadline, settings)
-        await _prove_who_we_are(link, host, settings, identities, deadline)
-    except BaseException:
-        link.end()
-        raise
-    return link
+    return Tcp(sock)
 
 
 async def _dial(host: Host, settings: SshSettings) -> socket.socket:
-    addresses = await _resolve(host, settings)
-    deadline = time.monotonic() + settings.connect_timeout
+    timeout = host.access.connect_timeout or settings.connect_timeout
+    addresses = await _resolve(host, timeout)
+    deadline = time.monotonic() + timeout
     problem = errno.ETIMEDOUT
     for number, (family, address) in enumerate(addresses):
         share = (deadline - time.monotonic()) / (len(addresses) - number)
@@ -107,11 +181,11 @@ async def _dial(host: Host, settings: SshSettings) -> socket.socket:
     where = f"{host.address} port {host.port}"
     what, advice = _REFUSED.get(problem, (os.strerror(problem), "check the address and the network"))
     if problem == errno.ETIMEDOUT:
-        what = f"{what} within {settings.connect_timeout:g} s"
+        what = f"{what} within {timeout:g} s"
     raise Unreached(Unreachable("tcp", f"{where}: {what}", advice))
 
 
-async def _resolve(host: Host, settings: SshSettings) -> list[tuple[int, Any]]:
+async def _resolve(host: Host, within: float) -> list[tuple[int, Any]]:
     """Look the address up; the system's resolver cannot be stopped, so it works aside."""
 
     def look_up(flags: int = 0) -> list[tuple[int, Any]]:
@@ -121,7 +195,7 @@ async def _resolve(host: Host, settings: SshSettings) -> list[tuple[int, Any]]:
     with suppress(OSError, UnicodeError):
         return look_up(socket.AI_NUMERICHOST)
     try:
-        async with asyncio.timeout(settings.connect_timeout):
+        async with asyncio.timeout(within):
             return await aside(look_up)
     except TimeoutError:
         raise Unreached(
@@ -139,34 +213,6 @@ async def _resolve(host: Host, settings: SshSettings) -> list[tuple[int, Any]]:
                 "check the address in the inventory and the name server",
             )
         ) from None
-
-
-async def _exchange_keys(
-    link: Link, host: Host, known_hosts: KnownHosts, deadline: float, settings: SshSettings
-) -> None:
-    kinds = known_hosts.kinds(host.address, host.port)
-    known_first = sorted(
-        HOST_KEYS, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in kinds
-    )
-    link.host_key_order = tuple(known_first)
-    done = asyncio.Event()
-    link.start_client(event=done)  # type: ignore[arg-type]
-    try:
-        async with asyncio.timeout_at(deadline):
-            await done.wait()
-    except TimeoutError:
-        raise Unreached(_stalled(link, settings)) from None
-    if not link.initial_kex_done or not link.is_active():
-        raise Unreached(_broken_handshake(link))
-    shown = link.host_key
-    if shown is None:
-        raise Unreached(
-            Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
-        )
-    key = Key(shown.get_name(), shown.asbytes())
-    refused = refusal(known_hosts.judge(host.address, host.port, key), host, key, known_hosts.path)
-    if refused:
-        raise Unreached(refused)
 
 
 def _stalled(link: Link, settings: SshSettings) -> Unreachable:
@@ -193,47 +239,6 @@ def _broken_handshake(link: Link) -> Unreachable:
         return Unreachable("banner", f"this is not an SSH server: {error}", "check the port")
     said = link.farewell or str(error or "") or "the server closed the connection"
     return Unreachable("key exchange", said, "see the log of sshd on the host")
-
-
-async def _prove_who_we_are(
-    link: Link, host: Host, settings: SshSettings, identities: Identities, deadline: float
-) -> None:
-    user = host.user or settings.user
-    with identities.keys() as keys:
-        tried = []
-        for name, key in keys:
-            tried.append(name)
-            if await _offer(link, user, key, deadline, settings):
-                return
-            if not link.is_active():
-                break
-    said = f" ({link.farewell})" if link.farewell else ""
-    raise Unreached(
-        Unreachable(
-            "login",
-            f"{host.address} does not let {user} in with {', '.join(tried)}{said}",
-            f"put the public key into ~{user}/.ssh/authorized_keys there, or correct ssh.user and ssh.identity_files",
-        )
-    )
-
-
-async def _offer(link: Link, user: str, key: paramiko.PKey, deadline: float, settings: SshSettings) -> bool:
-    answered = asyncio.Event()
-    offered = _SignedAside(key, link) if isinstance(key, paramiko.AgentKey) else key
-    with suppress(EOFError, OSError, paramiko.SSHException):
-        try:
-            async with asyncio.timeout_at(deadline):
-                link.auth_publickey(user, offered, answered)  # type: ignore[arg-type]
-                await answered.wait()
-        except TimeoutError:
-            raise Unreached(
-                Unreachable(
-                    "login",
-                    f"the login did not end within {settings.login_timeout:g} s",
-                    "sshd answers but cannot log anybody in: PAM, a directory server, or a hung disk?",
-                )
-            ) from None
-    return bool(link.is_authenticated())
 
 
 class _SignedAside:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from bot.effect import Cancelled, Command, Finished, Keep, Lost, Outcome, Output, TimedOut, Unreachable
 from bot.inventory import Host
+from bot.ssh.account import account
 from bot.ssh.link import Link
 from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
@@ -95,6 +96,10 @@ class Errand:
             tries += 1
 
     @property
+    def _user(self) -> str:
+        return account(self.host, self.settings, "act").user
+
+    @property
     def _may_have_started(self) -> bool:
         return self.sent is not None or self.first_sent is not None
 
@@ -114,7 +119,7 @@ class Errand:
             mode=mode,
             key=self.key,
             command=self.command,
-            user=self.host.user or self.settings.user,
+            user=self._user,
             age=self._age,
             grace=self.settings.kill_grace,
             places=self.places,
@@ -128,10 +133,10 @@ class Errand:
 
         """
         try:
-            async with self.pool.lease(self.host, deadline) as lease:
+            async with self.pool.lease(self.host, deadline, "act") as lease:
                 result = await self._ask(lease.link, mode, deadline)
                 if isinstance(result, Broken):
-                    self.pool.discard(self.host, lease.link, keep_sessions=result.full)
+                    self.pool.discard(self.host, lease.link, "act", keep_sessions=result.full)
                     if not self._may_have_started and (lease.fresh or self._replaced):
                         return result.outcome
                     self._replaced = True
@@ -249,9 +254,7 @@ class Errand:
         why, advice = {
             "NOSTATE": (
                 "no directory on the host can hold the command's state: "
-                + ", ".join(
-                    f"{place}/.sickbay-{self.host.user or self.settings.user}" for place in self.places.state
-                ),
+                + ", ".join(f"{place}/.sickbay-{self._user}" for place in self.places.state),
                 "one of them must be the login user's own, a real directory, mode 700, on a disk with room",
             ),
             "NOPROC": (

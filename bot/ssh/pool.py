@@ -1,7 +1,8 @@
-"""Warm connections: one per host, shared by many commands, closed when idle, replaced when broken.
+"""Warm connections: one per host and account, shared by many commands, closed when idle, replaced when broken.
 
 Who comes while somebody connects waits for that attempt and shares its end: a host that does not answer is asked
-once, not once per command. All of it lives in the loop's thread.
+once, not once per command. What lies behind a jump host rides on the one connection to that. All of it lives in the
+loop's thread.
 """
 
 import asyncio
@@ -9,14 +10,15 @@ import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bot.effect import Unreachable
-from bot.inventory import Host
-from bot.ssh.identity import Identities
-from bot.ssh.known_hosts import KnownHosts
+from bot.inventory import Hop, Host
+from bot.ssh.account import Account, Purpose, account
+from bot.ssh.carrier import Carrier
+from bot.ssh.identity import Identities, Trust
 from bot.ssh.link import Link
-from bot.ssh.login import connect
+from bot.ssh.login import Login, dial
 from bot.ssh.settings import SshSettings
 from bot.ssh.slots import Slots
 from bot.ssh.unreached import Unreached
@@ -24,6 +26,8 @@ from bot.ssh.unreached import Unreached
 STALLED = 2.0
 """Seconds after which a login or a command that is still going lets others have its turn."""
 BUSY = Unreachable("channel", "all sessions to this host were busy", "ask again later")
+THROUGH = 5
+"""Logins at once through one jump host, from whose one address the hosts behind it see all of them come."""
 CLOSED = Unreachable("link", "the bot is shutting down", "ask again when it runs")
 
 
@@ -38,9 +42,11 @@ class Lease:
 
 @dataclass(slots=True)
 class _Place:
-    """What is kept for one host."""
+    """What is kept for one account on one host."""
 
     turns: asyncio.Semaphore
+    half_open: asyncio.Semaphore
+    """For a jump host: logins through it that have not ended."""
     link: Link | None = None
     attempt: asyncio.Task[Link] | None = None
     waiting: int = 0
@@ -54,10 +60,10 @@ class Pool:
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
-        self._known_hosts = KnownHosts(settings.known_hosts)
-        self._identities = Identities(settings)
+        self._trust = Trust(settings)
+        self._identities = Identities()
         self._connecting = Slots(settings.max_connecting, STALLED)
-        self._places: dict[tuple[str, int, str], _Place] = {}
+        self._places: dict[tuple[str, int, tuple[Hop, ...], Account], _Place] = {}
         self._links: set[Link] = set()
         """Every link that has not ended, those that are lent no more too."""
         self.closed = False
@@ -65,7 +71,7 @@ class Pool:
         _lift_the_limit_of_descriptors()
 
     @asynccontextmanager
-    async def lease(self, host: Host, deadline: float) -> AsyncIterator[Lease]:
+    async def lease(self, host: Host, deadline: float, purpose: Purpose) -> AsyncIterator[Lease]:
         """Lend a connection to `host`, waiting for one until `deadline` at the latest; at most `max_channels` at once.
 
         Raises:
@@ -73,20 +79,20 @@ class Pool:
             TimeoutError: when all were busy for too long.
 
         """
-        place = self._place(host)
+        place = self._place(host, purpose)
         async with asyncio.timeout_at(deadline):
             await place.turns.acquire()
         place.busy += 1
         try:
-            yield await self._get(place, host, deadline)
+            yield await self._get(place, host, deadline, purpose)
         finally:
             place.busy -= 1
             place.used = time.monotonic()
             place.turns.release()
 
-    def discard(self, host: Host, link: Link, *, keep_sessions: bool = False) -> None:
+    def discard(self, host: Host, link: Link, purpose: Purpose, *, keep_sessions: bool = False) -> None:
         """Lend a connection no more; it ends now, or when the sessions that it still has are over."""
-        place = self._place(host)
+        place = self._place(host, purpose)
         if place.link is link:
             place.link = None
         if keep_sessions:
@@ -104,19 +110,20 @@ class Pool:
             link.farewell = link.farewell or CLOSED.reason
             link.end()
 
-    def _place(self, host: Host) -> _Place:
-        key = (host.address, host.port, host.user or self._settings.user)
+    def _place(self, host: Host, purpose: Purpose) -> _Place:
+        key = (host.address, host.port, host.jump, account(host, self._settings, purpose))
         if key not in self._places:
-            self._places[key] = _Place(asyncio.Semaphore(self._settings.max_channels))
+            turns = asyncio.Semaphore(self._settings.max_channels)
+            self._places[key] = _Place(turns, asyncio.Semaphore(THROUGH))
         return self._places[key]
 
-    async def _get(self, place: _Place, host: Host, deadline: float) -> Lease:
+    async def _get(self, place: _Place, host: Host, deadline: float, purpose: Purpose) -> Lease:
         if place.link and place.link.is_active():
             return Lease(place.link, fresh=False)
         if self.closed:
             raise Unreached(CLOSED)
         if place.attempt is None:
-            place.attempt = asyncio.create_task(self._connect(place, host))
+            place.attempt = asyncio.create_task(self._connect(place, host, purpose))
             place.attempt.add_done_callback(lambda task: task.cancelled() or task.exception())
         attempt = place.attempt
         place.waiting += 1
@@ -133,14 +140,50 @@ class Pool:
                 place.attempt = None
                 attempt.cancel()
 
-    async def _connect(self, place: _Place, host: Host) -> Link:
+    async def _connect(self, place: _Place, host: Host, purpose: Purpose) -> Link:
         self._make_room()
-        link = await connect(host, self._settings, self._known_hosts, self._identities, self._connecting)
+        who, known_hosts = account(host, self._settings, purpose), self._trust.of(host)
+        login = Login(host, who, self._settings, known_hosts, self._identities)
+        if host.jump:
+            link = await self._through(login, host)
+        else:
+            link = await self._in_turn(login, await dial(host, self._settings))
         place.link, place.used = link, time.monotonic()
         link.idle = lambda: self._retire(place, link)
         link.gone = lambda: self._links.discard(link)
         self._links.add(link)
         return link
+
+    async def _in_turn(self, login: Login, carrier: Carrier) -> Link:
+        try:
+            async with self._connecting.turn():
+                return await login.over(carrier)
+        except BaseException:
+            carrier.close()
+            raise
+
+    async def _through(self, login: Login, host: Host) -> Link:
+        """Log in by way of the last of the jump hosts, which is reached by way of those before it."""
+        *before, last = host.jump
+        jump = replace(last.host, jump=tuple(before))
+        connect_timeout = host.access.connect_timeout or self._settings.connect_timeout
+        place = f"{host.address} port {host.port}"
+        deadline = asyncio.get_running_loop().time() + self._settings.login_timeout + connect_timeout
+        try:
+            async with self.lease(jump, deadline, "look") as lease, self._place(jump, "look").half_open:
+                async with asyncio.timeout(connect_timeout):
+                    tunnel = await lease.link.through(host.address, host.port)
+                if tunnel is None:
+                    why = lease.link.farewell or "it does not lead there"
+                    advice = f"is {host.name} up, and may {last.name} connect there (AllowTcpForwarding)?"
+                    raise Unreached(Unreachable("tcp", f"{place}: {why}", advice))
+                return await self._in_turn(login, tunnel)
+        except Unreached as refused:
+            reason = f"by way of the jump host {last.name}: {refused.outcome.reason}"
+            raise Unreached(replace(refused.outcome, reason=reason)) from None
+        except TimeoutError:
+            why = f"no answer within {connect_timeout:g} s by way of the jump host {last.name}"
+            raise Unreached(Unreachable("tcp", f"{place}: {why}", "is the host up?")) from None
 
     def _make_room(self) -> None:
         """End the connection that has been idle for longest when there are too many."""

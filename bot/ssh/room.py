@@ -10,6 +10,7 @@ from typing import Any
 from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
+from bot.ssh.account import Purpose, account, apart
 from bot.ssh.link import Link
 from bot.ssh.loop import Loop
 from bot.ssh.mutate import Errand
@@ -55,16 +56,17 @@ class Ssh:
             errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, *keeps)
             return self._loop.pending(errand.run(), CLOSED)
         glimpse = Glimpse(command, self._settings, *keeps)
-        return self._loop.pending(self._look(host, command, glimpse), CLOSED)
+        return self._loop.pending(self._look(host, command, glimpse, "look"), CLOSED)
 
     def run(self, host: Host, command: Command, *, key: str, first_sent: datetime | None) -> Outcome:
         """Do the same and wait for the outcome."""
         return self.start(host, command, key=key, first_sent=first_sent).outcome.result()
 
-    def probe(self, host: Host) -> Finished | Unreachable:
+    def probe(self, host: Host, purpose: Purpose = "look") -> Finished | Unreachable:
         """Log in and run `true`: says which layer is at fault when a host cannot be used."""
         command = Command("true", timeout=self._settings.login_timeout)
-        outcome = self.run(host, command, key="probe", first_sent=None)
+        glimpse = Glimpse(command, self._settings, Keeper(), Keeper())
+        outcome = self._loop.pending(self._look(host, command, glimpse, purpose), CLOSED).outcome.result()
         if isinstance(outcome, Finished | Unreachable):
             return outcome
         return Unreachable(
@@ -73,8 +75,12 @@ class Ssh:
             "can a person log in there and get a prompt? a hung disk or home directory looks like this",
         )
 
+    def purposes(self, host: Host) -> tuple[Purpose, ...]:
+        """Return what there are accounts for: to look, and also to act where that is another one."""
+        return ("look", "act") if apart(host, self._settings) else ("look",)
+
     @contextmanager
-    def connection(self, host: Host) -> Iterator[Any]:
+    def connection(self, host: Host, purpose: Purpose = "look") -> Iterator[Any]:
         """Lend a `fabric.Connection` for files (`put`, `get`), over the same checked login as everything else.
 
         Raises:
@@ -91,8 +97,9 @@ class Ssh:
 
         async def lend() -> None:
             within = self._settings.connect_timeout + self._settings.login_timeout
+            deadline = asyncio.get_running_loop().time() + within
             try:
-                async with self._pool.lease(host, asyncio.get_running_loop().time() + within) as lease:
+                async with self._pool.lease(host, deadline, purpose) as lease:
                     lent.set_result(lease.link)
                     await over.wait()
             except Unreached as refused:
@@ -102,7 +109,7 @@ class Ssh:
 
         if not self._loop.call(lambda: self._loop.begin(lend())):
             raise _error(host, CLOSED)
-        files = fabric_connection(lent.result(), host, host.user or self._settings.user)
+        files = fabric_connection(lent.result(), host, account(host, self._settings, purpose).user)
         try:
             yield files
         finally:
@@ -113,18 +120,18 @@ class Ssh:
         """End all connections."""
         self._loop.close(self._pool.close)
 
-    async def _look(self, host: Host, command: Command, glimpse: Glimpse) -> Outcome:
+    async def _look(self, host: Host, command: Command, glimpse: Glimpse, purpose: Purpose) -> Outcome:
         # a command waits for its turn as long as it may run: its own time begins when it is sent
         settings = self._settings
         within = command.timeout + settings.connect_timeout + settings.login_timeout
         deadline = asyncio.get_running_loop().time() + within
         try:
             for last in (False, True):
-                async with self._pool.lease(host, deadline) as lease:
+                async with self._pool.lease(host, deadline, purpose) as lease:
                     outcome = await glimpse.run(lease.link)
                     if not isinstance(outcome, Broken):
                         return outcome
-                    self._pool.discard(host, lease.link, keep_sessions=outcome.full)
+                    self._pool.discard(host, lease.link, purpose, keep_sessions=outcome.full)
                     if lease.fresh or last:
                         return outcome.outcome
         except Unreached as refused:
