@@ -123,9 +123,11 @@ class Login:
         return tried
 
     async def _offers(self, stack: ExitStack) -> list[Offer]:
-        enter = lambda: stack.enter_context(self.identities.keys(self.account))  # noqa: E731
+        def take() -> list[Offer]:
+            return stack.enter_context(self.identities.keys(self.account))
+
         # an agent may take its time; files are read once
-        return enter() if self.account.agent is None else await aside(enter)
+        return take() if self.account.agent is None else await aside(take)
 
     async def _offer(self, link: Link, key: paramiko.PKey) -> bool:
         answered = asyncio.Event()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from bot.effect import Unreachable
 from bot.inventory import Hop, Host
 from bot.ssh.account import Account, Purpose, account
-from bot.ssh.carrier import Carrier
+from bot.ssh.carrier import Carrier, Tunnel
 from bot.ssh.identity import Identities, Trust
 from bot.ssh.link import Link
 from bot.ssh.login import Login, dial
@@ -167,23 +167,19 @@ class Pool:
         *before, last = host.jump
         jump = replace(last.host, jump=tuple(before))
         connect_timeout = host.access.connect_timeout or self._settings.connect_timeout
-        place = f"{host.address} port {host.port}"
         deadline = asyncio.get_running_loop().time() + self._settings.login_timeout + connect_timeout
         try:
             async with self.lease(jump, deadline, "look") as lease, self._place(jump, "look").half_open:
                 async with asyncio.timeout(connect_timeout):
-                    tunnel = await lease.link.through(host.address, host.port)
-                if tunnel is None:
-                    why = lease.link.farewell or "it does not lead there"
-                    advice = f"is {host.name} up, and may {last.name} connect there (AllowTcpForwarding)?"
-                    raise Unreached(Unreachable("tcp", f"{place}: {why}", advice))
+                    tunnel = await _tunnel(lease.link, host, last)
                 return await self._in_turn(login, tunnel)
         except Unreached as refused:
             reason = f"by way of the jump host {last.name}: {refused.outcome.reason}"
             raise Unreached(replace(refused.outcome, reason=reason)) from None
         except TimeoutError:
+            where = f"{host.address} port {host.port}"
             why = f"no answer within {connect_timeout:g} s by way of the jump host {last.name}"
-            raise Unreached(Unreachable("tcp", f"{place}: {why}", "is the host up?")) from None
+            raise Unreached(Unreachable("tcp", f"{where}: {why}", "is the host up?")) from None
 
     def _make_room(self) -> None:
         """End the connection that has been idle for longest when there are too many."""
@@ -213,3 +209,13 @@ def _lift_the_limit_of_descriptors() -> None:
     if soft != hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _tunnel(jump: Link, host: Host, hop: Hop) -> Tunnel:
+    tunnel = await jump.through(host.address, host.port)
+    if tunnel is None:
+        where = f"{host.address} port {host.port}"
+        why = jump.farewell or "nothing answers there, or the jump host leads nobody on"
+        advice = f"is {host.name} up, and may {hop.name} connect there (AllowTcpForwarding)?"
+        raise Unreached(Unreachable("tcp", f"{where}: {why}", advice))
+    return tunnel
