@@ -1,6 +1,8 @@
 """A network that misbehaves in every way seen so far: each has its layer, its deadline, and leaves nothing behind."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from paramiko.packet import Packetizer
 
-from bot.effect import Cancelled, Command, Finished, Outcome, Unreachable
+from bot.effect import Cancelled, Command, Finished, Outcome, TimedOut, Unreachable
 from bot.inventory import Host
 from bot.ssh import Ssh, SshSettings
 from tests.parts.leaks import nothing_left
@@ -361,3 +363,74 @@ def test_logins_that_stall_do_not_keep_others_from_their_turn(sshd: Sshd) -> Non
         assert not hanging.outcome.done()
         ssh.close()
         assert isinstance(hanging.outcome.result(1), Unreachable)
+
+
+def test_a_trickle_of_output_does_not_put_off_the_deadline(sshd: Sshd) -> None:
+    with nothing_left():
+        ssh = sshd.ssh()
+        command = Command("while :; do echo tick; sleep 0.05; done", timeout=0.6)
+        outcome = ssh.run(sshd.host(), command, key="k", first_sent=None)
+        ssh.close()
+    assert isinstance(outcome, TimedOut), outcome
+    assert outcome.ended
+    assert outcome.stdout.data.startswith(b"tick\ntick\n")
+    assert outcome.after < 5.0
+
+
+LOOKING = """
+import sys
+from bot.effect import Command
+from bot.inventory import Host
+from bot.ssh import Ssh, SshSettings
+address, port, user, known_hosts, identity = sys.argv[1:]
+ssh = Ssh(SshSettings(user=user, known_hosts=known_hosts, identity_files=(identity,)))
+ssh.run(Host("h", address, int(port)), Command("sleep 74"), key="k", first_sent=None)
+"""
+
+
+def test_a_bot_that_is_killed_leaves_no_command_that_looks_behind(sshd: Sshd) -> None:
+    host = sshd.host()
+    words = [host.address, str(host.port), str(host.user), str(sshd.known_hosts), str(sshd.identity)]
+    bot = subprocess.Popen([sys.executable, "-c", LOOKING, *words])
+    wait_until(lambda: bool(sshd.processes("sleep 74")), "the command", seconds=20)
+    bot.kill()
+    bot.wait()
+    wait_until(lambda: not sshd.processes(), "the end of the whole group")
+
+
+def test_a_host_that_takes_nothing_is_given_up_and_holds_up_nobody(proxy: Proxy, sshd: Sshd) -> None:
+    with sshd.known_hosts.open("a") as file:
+        file.write(sshd.known_hosts_line())
+    with nothing_left():
+        ssh = sshd.ssh(keepalive=0.5)
+        assert isinstance(ssh.probe(proxy.host()), Finished)
+        proxy.frozen = True
+        big = Command('printf %s "$big" | wc -c', env={"big": "x" * 900_000}, timeout=60)
+        stuck = ssh.start(proxy.host(), big, key="k", first_sent=None)
+        others = [ssh.start(sshd.host(), Command("true"), key="k", first_sent=None) for _ in range(20)]
+        assert all(isinstance(one.outcome.result(20), Finished) for one in others)
+        outcome = stuck.outcome.result(20)
+        ssh.close()
+        proxy.frozen = False
+        proxy.cut()
+    assert isinstance(outcome, Unreachable | Finished), outcome
+    if isinstance(outcome, Finished):
+        assert outcome.stdout.data.strip() == b"900000"
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_hosts_that_hang_do_not_delay_the_rest(sshd: Sshd, mutating: bool) -> None:
+    with nothing_left(seconds=10), ExitStack() as stack:
+        hanging = [stack.enter_context(server(silent)) for _ in range(40)]
+        ssh = sshd.ssh()
+        sent = [
+            ssh.start(host, Command("true", mutating=mutating), key=f"k/{number}", first_sent=None)
+            for number, host in enumerate(hanging)
+        ]
+        outcome = ssh.start(sshd.host(), Command("true"), key="k", first_sent=None).outcome.result(10)
+        assert isinstance(outcome, Finished)
+        assert not any(one.outcome.done() for one in sent)
+        for one in sent:
+            one.cancel()
+        assert all(isinstance(one.outcome.result(10), Cancelled) for one in sent)
+        ssh.close()
