@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,7 +186,7 @@ def test_paramiko_still_has_what_the_agent_leans_on() -> None:
 # ── looking and acting ──
 def run(ssh: Ssh, host: Host, *, mutating: bool, key: str = "k") -> Outcome:
     command = Command("true", mutating=mutating)
-    return ssh.run(host, command, key=key, first_sent=None, cancel=threading.Event())
+    return ssh.run(host, command, key=key, first_sent=None)
 
 
 def test_looking_and_acting_log_in_with_keys_of_their_own_over_connections_of_their_own(sshd: Sshd) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import subprocess
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,9 +54,7 @@ class Ward:
             sshd.known_hosts.write_text(lines or self.trust())
             with nothing_left():
                 ssh = Ssh(sshd.settings())
-                outcome = ssh.run(
-                    sshd.host(), Command("true"), key="k", first_sent=None, cancel=threading.Event()
-                )
+                outcome = ssh.run(sshd.host(), Command("true"), key="k", first_sent=None)
                 ssh.close()
             if isinstance(outcome, Unreachable):
                 assert "authenticating user" not in sshd.log, "nothing about us was sent"

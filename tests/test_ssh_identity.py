@@ -1,7 +1,6 @@
 """Who the host is and who we are: on a real sshd, with keys and files made by OpenSSH's own tools."""
 
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tests.parts.sshd import Sshd, new_key
 def ask(sshd: Sshd, **settings: object) -> Outcome:
     with nothing_left():
         ssh = Ssh(sshd.settings(**settings))
-        outcome = ssh.run(sshd.host(), Command("true"), key="k", first_sent=None, cancel=threading.Event())
+        outcome = ssh.run(sshd.host(), Command("true"), key="k", first_sent=None)
         ssh.close()
     return outcome
 

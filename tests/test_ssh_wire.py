@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from paramiko.packet import Packetizer
 
 from bot.effect import KEEP, Command
+from bot.ssh.link import CIPHERS, HOST_KEYS, KEX, MACS, Link
 from bot.ssh.once import Answer, Places, Request
 from bot.ssh.output import Keeper
-from bot.ssh.wire import CIPHERS, HOST_KEYS, KEX, MACS, Link
 
 NONCE = "0123456789abcdef0123456789abcdef"
 

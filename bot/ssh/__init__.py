@@ -6,12 +6,14 @@ Why a room of its own: what can go wrong between two machines is decided here on
     room.py                  Ssh: run, probe, connection, close
     plain.py, plain.sh       commands that only look: the bot's side and the host's
     once.py, once.sh         commands that change something, and mutate.py, which sends them and asks about them
-    pool.py, login.py        warm connections; from an address to a login
+    loop.py                  the one thread that carries everything
+    pool.py, login.py        warm connections; from an address to a login; slots.py says whose turn it is
     identity.py              host keys and private keys, with known_hosts.py, certificate.py and public_key.py
     account.py, agent.py     which account looks and which one acts; keys of the ssh agent
     files.py                 Fabric's put and get over the same connections
-    wire.py, session.py      Paramiko's transport and channel, tuned
-    script.py, output.py, patience.py, settings.py
+    link.py, session.py      Paramiko's transport and channel, tuned
+    wire.py, carrier.py      packets, and what carries their bytes: a socket, or a channel through a jump host
+    script.py, output.py, unreached.py, settings.py
 """
 
 from bot.ssh.account import Purpose

@@ -29,9 +29,9 @@ from bot.ssh.known_hosts import (
     Unreadable,
     spelled,
 )
-from bot.ssh.patience import Unreached
 from bot.ssh.public_key import CERTIFICATE, Key, Malformed
 from bot.ssh.settings import SshSettings
+from bot.ssh.unreached import Unreached
 
 ON_CONSOLE = "ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub"
 """What to type on the console of a host to see who it is."""

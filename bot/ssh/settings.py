@@ -52,6 +52,8 @@ class SshSettings(BaseModel):
     """Seconds a connection is kept with nothing to do."""
     max_connecting: int = Field(default=32, ge=1)
     """Logins at once, over all hosts."""
+    max_connections: int = Field(default=2000, ge=1)
+    """Connections kept at once; when there are more, the one that has been idle for longest is ended."""
     max_channels: int = Field(default=8, ge=1)
     """Commands at once on one host; sshd's own default limit is 10."""
     kill_grace: float = Field(default=5.0, ge=0)
