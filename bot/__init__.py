@@ -6,6 +6,7 @@ The map, from the front door down; imports go down only.
     demo · sim              the whole with a pretend Slack and a pretend GPU fleet
     desk · follow           what people say there, and what was started, followed to its end
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
+    enroll                  a host's key compared by a person, and known from then on
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
     terminal · assembly     cards in the terminal; the parts put together

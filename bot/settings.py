@@ -187,14 +187,18 @@ class Config(Noun):
                 own[name] = section.proxy_jump
         found = {name: told(host, section, answers.get(name)) for name, (_, section, host) in entries.items()}
         ways = Ways(found, own, self.ssh.proxy_jump, stranger)
-        hosts = []
+        hosts: dict[tuple[str, int, tuple[Hop, ...]], Host] = {}
         for name, host in found.items():
             try:
-                hosts.append(replace(host, jump=ways.to(name)))
+                jump = ways.to(name)
             except SickbayError as error:
                 at = ("hosts", entries[name][0], "proxy_jump") if name in own else ("ssh", "proxy_jump")
                 raise Misplaced(at, error.what, error.advice) from error
-        return Inventory(hosts)
+            first = hosts.setdefault((host.address, host.port, jump), replace(host, jump=jump))
+            if first.name != name:
+                what = f"{name} is {first.name} by another name: {host.address}:{host.port}"
+                raise Misplaced(("hosts", entries[name][0]), what, "one machine is one host")
+        return Inventory(hosts.values())
 
     @cached_property
     def persons(self) -> dict[str, Person]:

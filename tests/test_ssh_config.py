@@ -166,3 +166,9 @@ def test_a_refusal_is_told_where_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as error:
         hosts(tmp_path, "ControlMaster auto\n", "hosts: {gpu-01: {}}")
     assert f"sickbay.yaml:1: {tmp_path / 'ssh_config'}, for gpu-01: not supported" in str(error.value)
+
+
+def test_two_names_of_one_machine_are_not_two_hosts(tmp_path: Path) -> None:
+    with pytest.raises(Invalid) as error:
+        hosts(tmp_path, "Host a b\n HostName 10.0.0.1\n", "hosts:\n  a: {}\n  b: {}")
+    assert "sickbay.yaml:4: b is a by another name: 10.0.0.1:22 (one machine is one host)" in str(error.value)
