@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 WHICH_PYTHON := import sys; print(sys.base_prefix, sys.version)
-PACKAGES := openssh-server haproxy socat netcat-openbsd curl prometheus-alertmanager docker.io busybox-static chromium \
+PACKAGES := openssh-server sudo haproxy socat netcat-openbsd curl prometheus-alertmanager docker.io busybox-static chromium \
   fonts-noto-color-emoji
 
 .PHONY: help demo test lint lock packages clean

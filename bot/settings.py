@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from bot.approval import Person
 from bot.errors import Misplaced, SickbayError
-from bot.inventory import Access, Hop, Host, Inventory, expand
+from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
 from bot.route import Channel, Route
@@ -106,6 +106,9 @@ class SshSection(Noun):
     identity_files: tuple[Path, ...] = Field((), description="private keys, tried in this order")
     allow_agent: bool = Field(False, description="offer the keys of the ssh agent after the files")
     act: ActSection = Field(ActSection(), description="who logs in for commands that change something")
+    sudo: Sudo = Field(
+        "never", description="commands under `sudo -n`: never, act (those that change something), always"
+    )
     config: Path | None = Field(None, description="an ssh_config that is asked about every host")
     proxy_jump: str = Field("", description="jump hosts on the way to every host, as ProxyJump has them")
     connect_timeout: Seconds = Field(5.0, description="seconds for name lookup and TCP, each")
@@ -122,6 +125,7 @@ class HostSection(Noun):
     user: str | None = Field(None, min_length=1)
     identity_files: tuple[Path, ...] | None = Field(None, description="instead of those under `ssh:`")
     act: ActSection = Field(ActSection(), description="instead of `ssh: {act: …}`")
+    sudo: Sudo | None = Field(None, description="instead of the one under `ssh:`")
     proxy_jump: str | None = Field(None, description="instead of the one under `ssh:`; none: straight")
     groups: tuple[GroupName, ...] = ()
     vars: dict[str, Any] = Field({}, description="read as host.vars.<name> in runbooks")
@@ -217,6 +221,7 @@ def told(host: Host, section: HostSection, answer: Answer | None) -> Host:
         else section.identity_files,
         act_user=host.access.act_user,
         act_identity_files=host.access.act_identity_files,
+        sudo=host.access.sudo,
     )
     port = host.port if "port" in section.model_fields_set else answer.port or host.port
     return replace(host, address=answer.address, port=port, user=host.user or answer.user, access=access)
@@ -324,6 +329,7 @@ def machines(name: str, section: HostSection) -> list[Host]:
                 identity_files=section.identity_files,
                 act_user=section.act.user,
                 act_identity_files=section.act.identity_files or None,
+                sudo=section.sudo,
             ),
         )
         for each, address in zip(names, addresses, strict=True)

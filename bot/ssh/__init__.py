@@ -9,6 +9,7 @@ Why a room of its own: what can go wrong between two machines is decided here on
     loop.py                  the one thread that carries everything
     pool.py, login.py        warm connections; from an address to a login; slots.py says whose turn it is
     identity.py              host keys and private keys, with known_hosts.py, certificate.py and public_key.py
+    become.py                commands as root: sudo.sh on the login user's side, root.sh on root's
     enrolment.py             known_hosts changed for one host
     account.py, agent.py     which account looks and which one acts; keys of the ssh agent
     files.py                 Fabric's put and get over the same connections

@@ -12,6 +12,7 @@ from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.ssh.account import Purpose, account, apart
+from bot.ssh.become import as_root, becomes_root
 from bot.ssh.enrolment import Shown, by_authority, enroll, shown
 from bot.ssh.known_hosts import spelled
 from bot.ssh.link import HOST_KEYS, Link
@@ -56,6 +57,8 @@ class Ssh:
 
         """
         keeps = stdout or Keeper(), stderr or Keeper()
+        if becomes_root(host, self._settings, mutating=command.mutating):
+            command = as_root(command, self._settings)
         if command.mutating:
             errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, *keeps)
             return self._loop.pending(errand.run(), CLOSED)
@@ -69,6 +72,8 @@ class Ssh:
     def probe(self, host: Host, purpose: Purpose = "look") -> Finished | Unreachable:
         """Log in and run `true`: says which layer is at fault when a host cannot be used."""
         command = Command("true", timeout=self._settings.login_timeout)
+        if becomes_root(host, self._settings, mutating=purpose == "act"):
+            command = as_root(command, self._settings)
         glimpse = Glimpse(command, self._settings, Keeper(), Keeper())
         outcome = self._loop.pending(self._look(host, command, glimpse, purpose), CLOSED).outcome.result()
         if isinstance(outcome, Finished | Unreachable):
@@ -80,8 +85,9 @@ class Ssh:
         )
 
     def purposes(self, host: Host) -> tuple[Purpose, ...]:
-        """Return what there are accounts for: to look, and also to act where that is another one."""
-        return ("look", "act") if apart(host, self._settings) else ("look",)
+        """Return what there are accounts for: to look, and also to act where that is another one, or root."""
+        look, act = (becomes_root(host, self._settings, mutating=mutating) for mutating in (False, True))
+        return ("look", "act") if look != act or apart(host, self._settings) else ("look",)
 
     @contextmanager
     def connection(self, host: Host, purpose: Purpose = "look") -> Iterator[Any]:
