@@ -1,0 +1,4 @@
+"""x"""
+from bench.ssh.farm import Farm
+def compare(farm: Farm) -> None:
+    """x"""
