@@ -23,30 +23,45 @@ def main() -> None:
     parser.add_argument("--output", default="20,20000", help="bytes that each host answers (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds over all clients (%(default)s)")
     parser.add_argument("--only", default="", help=f"some of {names}")
-    parser.add_argument("--passes", type=int, default=5, help="warm passes in a round (%(default)s); 0 for none")
-    parser.add_argument("--idle", type=float, default=30, help="seconds to rest with all connections (%(default)g)")
-    parser.add_argument("--lost", type=int, default=0, metavar="N", help="count lost hosts in N cold runs instead")
-    parser.add_argument("--wrapper", action="store_true", help="measure our wrappers around a command instead")
+    parser.add_argument(
+        "--passes", type=int, default=5, help="warm passes in a round (%(default)s); 0 for none"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=30, help="seconds to rest with all connections (%(default)g)"
+    )
+    parser.add_argument(
+        "--lost", type=int, default=0, metavar="N", help="count lost hosts in N cold runs instead"
+    )
+    parser.add_argument(
+        "--wrapper", action="store_true", help="measure our wrappers around a command instead"
+    )
     options = parser.parse_args()
     sizes, outputs = _numbers(options.hosts), _numbers(options.output)
     if not sizes or max(sizes) > MOST:
         raise SystemExit(f"between 1 and {MOST} hosts, please")
     peers = [] if options.wrapper else chosen(options.only)
-    with tempfile.TemporaryDirectory(prefix="sb-farm-") as folder:
-        with Farm(Path(folder), 1 if options.wrapper else max(sizes)) as farm:
-            if options.wrapper:
-                wrapper.compare(farm)
-            elif options.lost:
-                _lose(peers, farm, max(sizes), outputs[-1], options.lost)
-            else:
-                for hosts in sizes:
-                    for size in outputs:
-                        last = hosts == max(sizes) and size == outputs[-1]
-                        idle = options.idle if last else 0.0
-                        rounds = _rounds(peers, farm, hosts, size, options.rounds, options.passes, idle)
-                        report.show(rounds, hosts, size, options.rounds)
-                report.aims(rounds, hosts)
+    count = 1 if options.wrapper else max(sizes)
+    with tempfile.TemporaryDirectory(prefix="sb-farm-") as folder, Farm(Path(folder), count) as farm:
+        if options.wrapper:
+            wrapper.compare(farm)
+        elif options.lost:
+            _lose(peers, farm, max(sizes), outputs[-1], options.lost)
+        else:
+            _compare(peers, farm, sizes, outputs, options)
     command()
+
+
+def _compare(
+    peers: list[Peer], farm: Farm, sizes: list[int], outputs: list[int], options: argparse.Namespace
+) -> None:
+    rounds: dict[str, list[Round]] = {}
+    for hosts in sizes:
+        for size in outputs:
+            last = (hosts, size) == (sizes[-1], outputs[-1])
+            idle = options.idle if last else 0.0
+            rounds = _rounds(peers, farm, hosts, size, options.rounds, options.passes, idle)
+            report.show(rounds, hosts, size, options.rounds)
+    report.aims(rounds, sizes[-1])
 
 
 def _rounds(

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,9 +33,10 @@ def processor(pid: int) -> float:
     return sum(map(int, words[11:15])) * _TICK if words else 0.0
 
 
-def resident(pid: int) -> float:
-    """Return MB of resident memory."""
-    return _kilobytes(_read(pid, "status"), b"VmRSS:") / 1000
+def processor_below() -> float:
+    """Return seconds of processor time of all that is, or was, below this process; of the living in hundredths."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime + sum(map(processor, below(os.getpid())))
 
 
 def peak(pid: int) -> float:
@@ -60,8 +62,8 @@ def threads(pid: int) -> int:
 
 def _children(pid: int) -> Iterator[int]:
     with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            yield from map(int, _read(pid, f"task/{thread}/children").split())
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            yield from map(int, _read(pid, f"task/{thread.name}/children").split())
 
 
 def _kilobytes(text: bytes, name: bytes) -> float:

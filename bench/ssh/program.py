@@ -26,7 +26,9 @@ class Program(Client):
         self.hosts = self.folder / "hosts"
         self.said = self.folder / "said"
         self.hosts.write_text("".join(f"{host}\n" for host in task.hosts), "ascii")
-        control = f"ControlMaster auto\nControlPath {self.folder}/%h\nControlPersist 600\n" if task.keep else ""
+        control = (
+            f"ControlMaster auto\nControlPath {self.folder}/%h\nControlPersist 600\n" if task.keep else ""
+        )
         self.config.write_text(
             f"Port {task.port}\nUser {task.user}\nIdentityFile {task.identity}\nIdentitiesOnly yes\n"
             f"UserKnownHostsFile {task.known_hosts}\nGlobalKnownHostsFile /dev/null\n"

@@ -54,7 +54,9 @@ NUMBERS = (COLD_WALL, COLD_PROCESSOR, COLD_MEMORY, WARM_WALL, WARM_PROCESSOR, WA
 
 def ratio(number: Number, rounds: Rounds, hosts: int, to: str, of: str = OURS) -> float | None:
     """Return how many times `to` the number of `of` is, as the median of the rounds that have both."""
-    pairs = zip(number.values(rounds.get(of, ()), hosts), number.values(rounds.get(to, ()), hosts), strict=False)
+    pairs = zip(
+        number.values(rounds.get(of, ()), hosts), number.values(rounds.get(to, ()), hosts), strict=False
+    )
     ratios = [one / other for one, other in pairs if one is not None and other]
     return statistics.median(ratios) if ratios else None
 

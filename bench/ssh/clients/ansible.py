@@ -20,8 +20,8 @@ class Ansible(Program):
             "ascii",
         )
         (self.folder / "ansible.cfg").write_text("")
-        self._words = ["ansible", "all", "-i", inventory, "-f", str(task.parallel), "-t", self._answers]
-        self._words += ["-m", "raw", "-a", task.command]
+        self._words = ["ansible", "all", "-i", str(inventory), "-f", str(task.parallel)]
+        self._words += ["-t", str(self._answers), "-m", "raw", "-a", task.command]
         kept = "auto -o ControlPersist=600" if task.keep else "no -o ControlPersist=no"
         self._environ = {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
@@ -29,6 +29,7 @@ class Ansible(Program):
             "ANSIBLE_LOCAL_TEMP": str(self.folder / "ansible/tmp"),
             "ANSIBLE_SSH_ARGS": f"-F {self.config} -o ControlMaster={kept}",
             "ANSIBLE_SSH_CONTROL_PATH": f"{self.folder}/%%h",
+            "ANSIBLE_SSH_USETTY": "false",  # a terminal would turn each end of line into two bytes
             "ANSIBLE_DEPRECATION_WARNINGS": "false",
         }
 

@@ -9,8 +9,8 @@ class Clush(Program):
 
     def fan_out(self) -> None:
         """Run the command on every host and take the answers."""
-        words = ["clush", "-q", "-f", str(self.task.parallel), "--hostfile", self.hosts]
-        self.run([*words, "-o", f"-F {self.config}", self.task.command])
+        words = ["clush", "-q", "-f", str(self.task.parallel), "--hostfile"]
+        self.run([*words, self.hosts, "-o", f"-F {self.config}", self.task.command])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ class OpenSsh(Program):
         self._answers.mkdir()
         self._script = self.folder / "one"
         self._script.write_text(
-            f"exec ssh -n -F {self.config} \"$1\" '{task.command}' >{self._answers}/\"$1\"\n", "utf-8"
+            f'exec ssh -n -F {self.config} "$1" \'{task.command}\' >{self._answers}/"$1"\n', "utf-8"
         )
 
     def fan_out(self) -> None:

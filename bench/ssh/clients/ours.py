@@ -12,14 +12,15 @@ from bot.inventory import Host
 from bot.ssh import Ssh, SshSettings
 
 
+def run(ssh: Ssh, host: Host, command: Command, key: str = "") -> Outcome:
+    """Run a command on one host and wait for it."""
+    return ssh.run(host, command, key=key, first_sent=None, cancel=threading.Event())
+
+
 def fan_out(ssh: Ssh, hosts: Iterable[Host], command: Command, parallel: int) -> list[Outcome]:
     """Run a command on all hosts."""
-
-    def run(host: Host) -> Outcome:
-        return ssh.run(host, command, key="", first_sent=None, cancel=threading.Event())
-
     with ThreadPoolExecutor(parallel) as pool:
-        return list(pool.map(run, hosts))
+        return list(pool.map(lambda host: run(ssh, host, command), hosts))
 
 
 class Ours(Client):
