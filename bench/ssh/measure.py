@@ -43,6 +43,8 @@ class Round:
 
 def measure(peer: Peer, farm: Farm, hosts: int, size: int, *, warm: int, idle: float = 0.0) -> Round:
     """Let a client do its passes, in one process or in two."""
+    if hosts > peer.most:
+        return Round(failed=f"not tried with more than {peer.most} hosts")
     try:
         if peer.keeps or not warm:
             report = _run(peer, farm, _task(farm, hosts, size, keep=peer.keeps, warm=warm, idle=idle))
@@ -108,7 +110,7 @@ def _watched(peer: Peer, task: Task, folder: Path) -> Report:
         child = subprocess.Popen(
             words, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said
         )
-    limit = 60 + task.idle + (1 + task.warm) * (5 + 0.5 * len(task.hosts))
+    limit = 60 + task.idle + (1 + task.warm) * (10 + 0.2 * len(task.hosts))
     try:
         samples = _sampled(child, to, limit)
         late = child.poll() is None

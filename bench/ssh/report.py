@@ -79,7 +79,7 @@ def show(rounds: Rounds, hosts: int, size: int, count: int) -> None:
     table(("client", *(number.title for number in NUMBERS), "threads", "lost", "idle % of a core"), rows)
     for name, turns in rounds.items():
         for reason in sorted({turn.failed for turn in turns if turn.failed}):
-            print(f"{name} failed: {reason}")
+            print(f"{name}: {reason}")
 
 
 def _row(name: str, rounds: Rounds, hosts: int) -> list[str]:
