@@ -1,9 +1,7 @@
 """Ours, as the bot uses it: a command that only looks, with the room's own settings."""
 
 import sys
-import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.ssh.task import Client, Task, drive
@@ -14,13 +12,13 @@ from bot.ssh import Ssh, SshSettings
 
 def run(ssh: Ssh, host: Host, command: Command, key: str = "") -> Outcome:
     """Run a command on one host and wait for it."""
-    return ssh.run(host, command, key=key, first_sent=None, cancel=threading.Event())
+    return ssh.run(host, command, key=key, first_sent=None)
 
 
-def fan_out(ssh: Ssh, hosts: Iterable[Host], command: Command, parallel: int) -> list[Outcome]:
-    """Run a command on all hosts."""
-    with ThreadPoolExecutor(parallel) as pool:
-        return list(pool.map(lambda host: run(ssh, host, command), hosts))
+def fan_out(ssh: Ssh, hosts: Iterable[Host], command: Command) -> list[Outcome]:
+    """Run a command on all hosts; how many at once is the room's own business."""
+    sent = [ssh.start(host, command, key="", first_sent=None) for host in hosts]
+    return [pending.outcome.result() for pending in sent]
 
 
 class Ours(Client):
@@ -38,7 +36,7 @@ class Ours(Client):
     def fan_out(self) -> None:
         """Run the command on every host and take the answers."""
         command = Command(self.task.command, timeout=600)
-        self._outcomes = fan_out(self._ssh, self._hosts, command, self.task.parallel)
+        self._outcomes = fan_out(self._ssh, self._hosts, command)
 
     def answers(self) -> Mapping[str, bytes]:
         """Return what each host wrote in the last pass."""
