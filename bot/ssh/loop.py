@@ -27,6 +27,7 @@ class Loop:
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: list[Callable[[], object]] = []
         self._closed = False
 
     def call(self, function: Callable[[], object]) -> bool:
@@ -37,7 +38,9 @@ class Loop:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._live, name="ssh", daemon=True)
                 self._thread.start()
-            self._loop.call_soon_threadsafe(function)
+            self._calls.append(function)
+            if len(self._calls) == 1:
+                self._loop.call_soon_threadsafe(self._answer_calls)
             return True
 
     def pending(self, work: Coroutine[Any, Any, Outcome], closed: Outcome) -> Pending:
@@ -95,6 +98,12 @@ class Loop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         thread.join()
         self._loop.close()
+
+    def _answer_calls(self) -> None:
+        with self._guard:
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
     def _live(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -168,7 +168,6 @@ class Errand:
                     )
         finally:
             session.close()
-            link.prepare()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
             link.needs_setsid = True
             return await self._ask(link, mode, deadline)
