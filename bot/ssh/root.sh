@@ -47,7 +47,11 @@ sb_job=$!
 sb_watch=$!
 wait "$sb_job"
 sb_code=$?
-kill -KILL "$sb_watch" 2>/dev/null
+# bash says of its own accord who was killed; nobody asked.
+{
+	kill -KILL "$sb_watch"
+	wait "$sb_watch"
+} 2>/dev/null
 if [ -n "$sb_stop" ]; then
 	(exec sleep "$sb_grace" >/dev/null 2>&1) &
 	sb_timer=$!
@@ -58,7 +62,10 @@ if [ -n "$sb_stop" ]; then
 		sb_signal=0
 		sb_living "$sb_timer" || sb_signal=KILL
 	done
-	kill -KILL "$sb_timer" 2>/dev/null
+	{
+		kill -KILL "$sb_timer"
+		wait "$sb_timer"
+	} 2>/dev/null
 	wait "$sb_job"
 	sb_now=$?
 	[ "$sb_now" = 127 ] || sb_code=$sb_now

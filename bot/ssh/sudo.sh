@@ -24,7 +24,10 @@ if sb_root_said=$(sudo -n -- /bin/sh -c "$sb_root_check" </dev/null 2>&1); then
 		[ -n "$sb_root_seen" ] || break
 	done
 	trap - TERM HUP INT
-	kill "$sb_root_lifeline" 2>/dev/null
+	{
+		kill "$sb_root_lifeline"
+		wait "$sb_root_lifeline"
+	} 2>/dev/null
 	(exit "$sb_root_code")
 else
 	printf '[sickbay: nothing was started: sudo refused: %s]\n[sickbay: put this line into /etc/sudoers.d/sickbay on this host: %s ALL=(root) NOPASSWD: /bin/sh]\n' \
