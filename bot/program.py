@@ -10,7 +10,7 @@ Because the answer follows from the attempts alone, a process killed at any inst
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -67,32 +67,44 @@ Mutates = frozenset[str]
 """Ids of the steps that change hosts."""
 
 
-class Record:
-    """The attempts of a run, by step and host; a later number replaces an earlier one."""
+Printed = Callable[[Attempt], tuple[str, str]]
+"""What an attempt's command wrote to stdout and stderr."""
 
-    def __init__(self, attempts: Iterable[Attempt] = ()) -> None:
-        self._latest: dict[tuple[str, str], Attempt] = {}
+
+def in_hand(attempt: Attempt) -> tuple[str, str]:
+    """Return what was printed from the attempt itself, where it is at hand."""
+    return attempt.stdout, attempt.stderr
+
+
+class Record:
+    """The attempts of a run, by host and step; a later number replaces an earlier one."""
+
+    def __init__(self, attempts: Iterable[Attempt] = (), printed: Printed = in_hand) -> None:
+        """`printed` fetches what an attempt printed: the outputs of all hosts are too much to be held."""
+        self.printed = printed
+        self._latest: dict[str, dict[str, Attempt]] = {}
         for attempt in attempts:
             self.add(attempt)
 
     def add(self, attempt: Attempt) -> None:
         """Take in a new or changed attempt."""
-        place = (attempt.step, attempt.host)
-        known = self._latest.get(place)
+        column = self._latest.setdefault(attempt.host, {})
+        known = column.get(attempt.step)
         if known is None or attempt.number >= known.number:
-            self._latest[place] = attempt
+            column[attempt.step] = attempt
 
     def last(self, step: str, host: str) -> Attempt | None:
         """Return the newest attempt of a step on a host."""
-        return self._latest.get((step, host))
+        column = self._latest.get(host)
+        return None if column is None else column.get(step)
 
     def of(self, host: str) -> list[Attempt]:
         """Return the newest attempt of each step on a host."""
-        return [attempt for (_, where), attempt in list(self._latest.items()) if where == host]
+        return list(self._latest.get(host, {}).values())
 
     def all(self) -> list[Attempt]:
         """Return the newest attempt of each step on each host."""
-        return list(self._latest.values())
+        return [attempt for column in self._latest.values() for attempt in column.values()]
 
 
 @dataclass(frozen=True, slots=True)
