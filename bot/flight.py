@@ -162,9 +162,8 @@ class Flight:
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._lock([one for one in made if isinstance(one, Ready)], over)
         begun = iter(self._begin([one for one in ready if one.resumed is None]))
-        for one in ready:
-            if stopped := self._send(one, one.resumed or next(begun)):
-                over.append(stopped)
+        stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
+        over += [attempt for attempt in stopped if attempt is not None]
         self._record_ends([(attempt, None) for attempt in over])
         self._end_cancelled()
         return len(fresh) > SLICE

@@ -2,10 +2,21 @@
 
 import re
 import threading
-from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
-from bot.effect import Command, Finished, Keep, Lost, Outcome, Output, Pending, TimedOut, Unreachable, handed
+from bot.effect import (
+    Command,
+    Finished,
+    Keep,
+    Lost,
+    Outcome,
+    Output,
+    Pending,
+    TimedOut,
+    Unreachable,
+    answered,
+    handed,
+)
 from bot.inventory import Host
 from bot.rehearsal.case import Reply
 
@@ -56,9 +67,7 @@ class ScriptedRemote:
         stderr: Keep | None = None,
     ) -> Pending:
         """Answer at once."""
-        answer: Future[Outcome] = Future()
-        answer.set_result(handed(self._outcome(host, command, key), stdout, stderr))
-        return Pending(answer, cancel=bool)
+        return answered(handed(self._outcome(host, command, key), stdout, stderr))
 
     def _outcome(self, host: Host, command: Command, key: str) -> Outcome:
         """Answer with the first reply that fits."""

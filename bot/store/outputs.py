@@ -203,7 +203,13 @@ def _write(tx: Connection, parts: Sequence[_Part]) -> None:
     if wiped := [part.place for part in parts if part.wipe]:
         tx.execute(_FORGET, wiped)
     rows = [
-        {**part.place, "stream": part.stream.name, "at": at, "size": len(data), "data": zlib.compress(data, 1)}
+        {
+            **part.place,
+            "stream": part.stream.name,
+            "at": at,
+            "size": len(data),
+            "data": zlib.compress(data, 1),
+        }
         for part in parts
         for at, data in part.pieces
     ]

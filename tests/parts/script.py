@@ -245,7 +245,7 @@ class World:
             self._at("answered")
             return done(f"{name} on {host.name}", exit_code=int(name in self._failing))
 
-        return Pending(self._answers.when(outcome, stdout, stderr), cancel=bool)
+        return Pending(self._answers.when(outcome, stdout, stderr), lambda: None)
 
     def close(self) -> None:
         """Answer nobody any more."""
