@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Literal
 
 from bot.approval import ApprovalState
+from bot.fleet import named
 from bot.plan import allowed_failures, partition
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
@@ -299,14 +300,14 @@ def _end(
     verdict = _verdict(run, record, run.hosts)
     lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
     if lost:
-        hosts = ", ".join(sorted(set(lost)))
-        return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {hosts}.", verdict)
+        where = named(lost, _LONG)
+        return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
     if halt is not None:
         return Finish(*halt, verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
-        reason = f"Failed on {', '.join(failed)}." + (
-            f" Not begun on {', '.join(untouched)}." if untouched else ""
+        reason = f"Failed on {named(failed, _LONG)}." + (
+            f" Not begun on {named(untouched, _LONG)}." if untouched else ""
         )
         return Finish(RunState.FAILED, reason, verdict)
     return Finish(RunState.SUCCEEDED, why, verdict)
@@ -328,6 +329,9 @@ def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:
     verdicts = [verdict for host in hosts if (verdict := host_verdict(run, record, host)) is not None]
     return worst(verdicts) if verdicts else None
 
+
+_LONG = 300
+"""Characters of a host set in a reason."""
 
 HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
 
