@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.effect import Output
@@ -21,6 +21,20 @@ _BEGIN = insert(attempts)
 _END = _BEGIN.on_conflict_do_update(
     index_elements=["run_id", "step", "host", "number"],
     set_={name: _BEGIN.excluded[name] for name in _RESULT},
+)
+_LATER = attempts.alias()
+_TALLY = (
+    select(attempts.c.step, attempts.c.status, attempts.c.verdict, func.count().label("hosts"))
+    .where(
+        attempts.c.run_id == bindparam("run"),
+        ~exists().where(
+            _LATER.c.run_id == attempts.c.run_id,
+            _LATER.c.step == attempts.c.step,
+            _LATER.c.host == attempts.c.host,
+            _LATER.c.number > attempts.c.number,
+        ),
+    )
+    .group_by(attempts.c.step, attempts.c.status, attempts.c.verdict)
 )
 
 
@@ -67,6 +81,14 @@ class Attempts:
         query = attempts.select().where(attempts.c.run_id == run_id).order_by(attempts.c.id)
         with self._db.read() as tx:
             return [_attempt(row) for row in tx.execute(query).mappings()]
+
+    def tally(self, run_id: int) -> list[tuple[str, Status, Verdict | None, int]]:
+        """Count hosts by step and by how its newest attempt stands there: (step, status, verdict, hosts)."""
+        with self._db.read() as tx:
+            return [
+                (row.step, Status(row.status), Verdict(row.verdict) if row.verdict else None, row.hosts)
+                for row in tx.execute(_TALLY, {"run": run_id})
+            ]
 
     def output(self, attempt: Attempt) -> tuple[Output, Output]:
         """Return what an attempt's command wrote to stdout and stderr, up to now when it goes on."""
