@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from paramiko.packet import Packetizer
 
 from bot.effect import KEEP, Command
+from bot.ssh.link import CIPHERS, HOST_KEYS, KEX, MACS, Link
 from bot.ssh.once import Answer, Places, Request
 from bot.ssh.output import Keeper
-from bot.ssh.wire import CIPHERS, HOST_KEYS, KEX, MACS, Link
 
 NONCE = "0123456789abcdef0123456789abcdef"
 
@@ -29,6 +29,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
         (paramiko.Transport, "_send_user_message"),
         (paramiko.Transport, "_parse_disconnect"),
         (paramiko.Transport, "_parse_newkeys"),
+        (paramiko.Transport, "_verify_key"),
         (paramiko.Transport, "_parse_request_success"),
         (paramiko.Transport, "_parse_request_failure"),
         (paramiko.Transport, "_parse_channel_open_success"),

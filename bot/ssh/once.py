@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.effect import Command, Output
+from bot.effect import Command, Keep, Output
 from bot.ssh.output import HEAD, Keeper
 from bot.ssh.script import quoted, script, text_of
 
@@ -72,7 +72,10 @@ class Request:
 class Answer:
     """What a host says about a command, read as it comes; a cut answer is never `complete`."""
 
-    def __init__(self, nonce: str) -> None:
+    full = False
+    """As a sink it always takes more: what it is told must not wait behind what the command wrote."""
+
+    def __init__(self, nonce: str, stdout: Keep | None = None, stderr: Keep | None = None) -> None:
         self.started = False
         """Did this exchange start the command?"""
         self.exit_code = ""
@@ -82,9 +85,9 @@ class Answer:
         self.lack = "whole"
         """`whole`, or why an output is not: `full` disk, `gone` after a day."""
         self.complete = False
-        self._stdout = Keeper()
-        self._stderr = Keeper()
-        self._into: Keeper | None = None
+        self._stdout = stdout or Keeper()
+        self._stderr = stderr or Keeper()
+        self._into: Keep | None = None
         self._mark = f"\n{nonce} ".encode()
         self._held = b""
 
