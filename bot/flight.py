@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
-from bot.effect import Finished, Pending, Remote
+from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
 from bot.judging import judged
 from bot.plan import Entry
@@ -267,6 +267,9 @@ class Flight:
         """Say what an outcome means; what was printed is read for that, and not held any longer."""
         del self._going[sent.place]
         outcome = sent.pending.outcome.result()
+        if isinstance(outcome, Finished | TimedOut | Cancelled):
+            sent.streams.stdout.add(outcome.stdout.data)  # a word about the output came beside it
+            sent.streams.stderr.add(outcome.stderr.data)
         if isinstance(outcome, Finished):
             stdout, stderr = self._store.outputs.whole(sent.streams)
             outcome = replace(outcome, stdout=stdout, stderr=stderr)
