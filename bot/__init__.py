@@ -9,13 +9,15 @@ The map, from the front door down; imports go down only.
     enroll                  a host's key compared by a person, and known from then on
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
+    gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
-    engine · judging        one effect, one transaction; what an outcome means
+    engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
+    preparing · judging     from a call to the command that leaves; what its outcome means
     planner                 a step and what is known → an effect, as data
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
@@ -25,6 +27,7 @@ The map, from the front door down; imports go down only.
     steps · facts           step kinds and parsers: pure
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
+    fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground
