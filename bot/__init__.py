@@ -18,6 +18,7 @@ The map, from the front door down; imports go down only.
     planner                 a step and what is known → an effect, as data
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
+    jump                    the jump hosts on the way to a machine
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure

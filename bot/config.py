@@ -15,7 +15,7 @@ from bot.library import Loaded
 from bot.route import Route
 from bot.runbook import MODES, Runbook
 from bot.schema import Document, Invalid, Mistake, attempt, validate
-from bot.settings import Config, HostSection, Secrets, SshSection, machines
+from bot.settings import ActSection, Config, HostSection, Secrets, SshSection, machines
 from bot.wording import near
 
 __all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load"]
@@ -57,7 +57,12 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
         raise Invalid([*mistakes, *error.mistakes]) from error
     if mistakes:
         raise Invalid(mistakes)
-    return _anchored(config, path.resolve().parent, _home(environ)), document
+    config = _anchored(config, path.resolve().parent, _home(environ))
+    try:
+        _ = config.inventory
+    except Misplaced as error:
+        raise Invalid([document.mistake(error.path, str(error), error.advice)]) from error
+    return config, document
 
 
 def _anchored(config: Config, folder: Path, home: Path) -> Config:
@@ -66,13 +71,27 @@ def _anchored(config: Config, folder: Path, home: Path) -> Config:
     def place(path: Path) -> Path:
         return home / path.relative_to("~") if path.parts[:1] == ("~",) else folder / path
 
-    files = tuple(place(file) for file in config.ssh.identity_files)
+    def files(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(map(place, paths))
+
+    def act(section: ActSection) -> ActSection:
+        return section.model_copy(update={"identity_files": files(section.identity_files)})
+
+    def host(section: HostSection) -> HostSection:
+        own = None if section.identity_files is None else files(section.identity_files)
+        return section.model_copy(update={"identity_files": own, "act": act(section.act)})
+
     ssh = config.ssh.model_copy(
-        update={"known_hosts": place(config.ssh.known_hosts), "identity_files": files}
+        update={
+            "known_hosts": place(config.ssh.known_hosts),
+            "identity_files": files(config.ssh.identity_files),
+            "act": act(config.ssh.act),
+        }
     )
+    hosts = {name: host(section) for name, section in config.hosts.items()}
     store = config.store.model_copy(update={"path": place(config.store.path)})
     return config.model_copy(
-        update={"store": store, "runbooks": tuple(map(place, config.runbooks)), "ssh": ssh}
+        update={"store": store, "runbooks": files(config.runbooks), "ssh": ssh, "hosts": hosts}
     )
 
 
@@ -112,7 +131,7 @@ def _cross(document: Document) -> list[Mistake]:
 
 def _hosts(document: Document, hosts: Any) -> Iterator[Mistake]:
     names: dict[str, int] = {}
-    addresses: dict[tuple[str, int], str] = {}
+    addresses: dict[tuple[str, int, str | None], str] = {}
     for key in hosts if isinstance(hosts, dict) else ():
         path = ("hosts", key)
         try:
@@ -131,7 +150,7 @@ def _hosts(document: Document, hosts: Any) -> Iterator[Mistake]:
                 )
                 break
             names[host.name] = document.line(path)
-            place = (host.address, host.port)
+            place = (host.address, host.port, section.proxy_jump)  # private networks repeat addresses
             if place in addresses:
                 what = f"{host.name} has the address of {addresses[place]}: {host.address}:{host.port}"
                 yield document.mistake((*path, "address"), what, "one machine is one host")

@@ -25,7 +25,7 @@ from bot.messages import Mask
 from bot.runbook import Runbook
 from bot.schema import Document
 from bot.slack.doctor import checks
-from bot.ssh import Ssh
+from bot.ssh import Purpose, Ssh
 from bot.store import Store
 from bot.terminal import OK, UNWELL, console
 
@@ -187,21 +187,24 @@ def _alert_secret(config: Config, secrets: Secrets) -> Finding:
 
 # ── hosts ──
 def _hosts(config: Config, mask: Mask) -> list[Finding]:
-    """Log in to every host, all at once."""
+    """Log in to every host with each of our accounts, all at once."""
     machines = list(config.inventory.hosts.values())
     if not machines:
         return [Finding("wrong", "there are no hosts", "list them under `hosts:` in sickbay.yaml")]
     remote = way(config)
     try:
         with ThreadPoolExecutor(32) as pool:
-            return list(pool.map(lambda host: _host(remote, host, mask), machines))
+            logins = [(host, purpose) for host in machines for purpose in remote.purposes(host)]
+            return list(pool.map(lambda login: _login(remote, login[0], login[1], mask), logins))
     finally:
         remote.close()
 
 
-def _host(remote: Ssh, host: Host, mask: Mask) -> Finding:
-    found = remote.probe(host)
+def _login(remote: Ssh, host: Host, purpose: Purpose, mask: Mask) -> Finding:
+    found = remote.probe(host, purpose)
     where = f"{host.name} ({host.address}:{host.port})"
+    if len(remote.purposes(host)) > 1:
+        where += f", to {purpose}"
     if isinstance(found, Unreachable):
         return Finding("wrong", mask.text(f"{where}: {found.layer}: {found.reason}"), found.advice)
     return Finding("well", f"{where} lets us in")

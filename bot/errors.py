@@ -24,6 +24,7 @@ class Misplaced(ValueError):
     A plain ValueError is shown where the model begins; this one where the reader has to look.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, advice: str = "") -> None:
         super().__init__(what)
         self.path = path
+        self.advice = advice

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException, NodeSetExternalError
 from ClusterShell.NodeUtils import GroupResolver, GroupResolverError, GroupSource, GroupSourceError
@@ -24,6 +25,45 @@ _REFUSED = (
 """What ClusterShell raises for what is no host set; the last three by accident."""
 
 
+Sudo = Literal["never", "act", "always"]
+"""Which commands run under `sudo -n`: none, those that change something, or all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is special about reaching one machine; None and empty mean: as the ssh settings say."""
+
+    identity_files: tuple[Path, ...] | None = None
+    certificate_files: tuple[Path, ...] = ()
+    """Certificates that do not lie beside their key."""
+    agent: str | None = None
+    """Socket of an ssh agent; empty: no agent is asked."""
+    known_hosts: tuple[Path, ...] = ()
+    alias: str = ""
+    """Its name in known_hosts and in certificates, instead of address and port."""
+    connect_timeout: float | None = None
+    act_user: str | None = None
+    act_identity_files: tuple[Path, ...] | None = None
+    sudo: Sudo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One jump host on the way to a machine."""
+
+    name: str
+    """For messages; its name in the inventory, if it is there."""
+    address: str
+    port: int = 22
+    user: str | None = None
+    access: Access = Access()
+
+    @property
+    def host(self) -> "Host":
+        """Return it as a host that is reached directly, or by way of the hops before it."""
+        return Host(self.name, self.address, self.port, self.user, access=self.access)
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """One machine that Sickbay may speak to."""
@@ -36,6 +76,14 @@ class Host:
     vars: Mapping[str, Any] = field(default_factory=dict)
     """Facts people wrote down, such as `gpus: 8`; read as `host.vars.gpus` in runbooks."""
     groups: tuple[str, ...] = ()
+    jump: tuple[Hop, ...] = ()
+    """The jump hosts on the way, the first one first."""
+    access: Access = Access()
+
+    @property
+    def known_as(self) -> tuple[str, int]:
+        """Return the address and port that it has in known_hosts."""
+        return (self.access.alias, 22) if self.access.alias else (self.address, self.port)
 
 
 class Inventory:

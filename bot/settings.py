@@ -5,7 +5,7 @@ Every limit has a safe default, so that a file needs hosts and little else.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +14,8 @@ from pydantic import Field, SecretStr, field_validator
 
 from bot.approval import Person
 from bot.errors import Misplaced, SickbayError
-from bot.inventory import Host, Inventory, expand
+from bot.inventory import Access, Host, Inventory, expand
+from bot.jump import Ways
 from bot.route import Channel, Route
 from bot.runbook import Name, Noun
 from bot.shipped import shipped
@@ -83,12 +84,24 @@ class StoreSection(Noun):
     path: Path = Path("sickbay.db")
 
 
+class ActSection(Noun):
+    """Another account for commands that change something."""
+
+    user: str | None = Field(None, min_length=1, description="login name; default: the one that looks")
+    identity_files: tuple[Path, ...] = Field(
+        (), description="private keys that only act; default: those that look"
+    )
+
+
 class SshSection(Noun):
     """How hosts are reached."""
 
     user: str = Field("root", min_length=1, description="login name where a host gives none")
     known_hosts: Path = Field(Path("~/.ssh/known_hosts"), description="the host keys that are trusted")
     identity_files: tuple[Path, ...] = Field((), description="private keys, tried in this order")
+    allow_agent: bool = Field(False, description="offer the keys of the ssh agent after the files")
+    act: ActSection = Field(ActSection(), description="who logs in for commands that change something")
+    proxy_jump: str = Field("", description="jump hosts on the way to every host, as ProxyJump has them")
     connect_timeout: Seconds = Field(5.0, description="seconds for name lookup and TCP, each")
     login_timeout: Seconds = Field(15.0, description="seconds for key exchange and login together")
     idle_close: Seconds = Field(600.0, description="seconds a connection is kept with nothing to do")
@@ -101,6 +114,9 @@ class HostSection(Noun):
     address: str = Field("", pattern=r"^\S*$", description="empty: the name")
     port: int = Field(22, ge=1, le=65_535)
     user: str | None = Field(None, min_length=1)
+    identity_files: tuple[Path, ...] | None = Field(None, description="instead of those under `ssh:`")
+    act: ActSection = Field(ActSection(), description="instead of `ssh: {act: …}`")
+    proxy_jump: str | None = Field(None, description="instead of the one under `ssh:`; none: straight")
     groups: tuple[GroupName, ...] = ()
     vars: dict[str, Any] = Field({}, description="read as host.vars.<name> in runbooks")
 
@@ -142,8 +158,31 @@ class Config(Noun):
 
     @cached_property
     def inventory(self) -> Inventory:
-        """All hosts, sets written out."""
-        return Inventory(host for name, section in self.hosts.items() for host in machines(name, section))
+        """All hosts, sets written out and jump hosts found.
+
+        Raises:
+            Misplaced: when the way to a host cannot be found.
+
+        """
+        entries = {
+            host.name: (entry, section, host)
+            for entry, section in self.hosts.items()
+            for host in machines(entry, section)
+        }
+        own = {
+            name: section.proxy_jump
+            for name, (_, section, _) in entries.items()
+            if section.proxy_jump is not None
+        }
+        ways = Ways({name: host for name, (_, _, host) in entries.items()}, own, self.ssh.proxy_jump)
+        hosts = []
+        for name, (entry, _, host) in entries.items():
+            try:
+                hosts.append(replace(host, jump=ways.to(name)))
+            except SickbayError as error:
+                at = ("hosts", entry, "proxy_jump") if name in own else ("ssh", "proxy_jump")
+                raise Misplaced(at, error.what, error.advice) from error
+        return Inventory(hosts)
 
     @cached_property
     def persons(self) -> dict[str, Person]:
@@ -212,7 +251,19 @@ def machines(name: str, section: HostSection) -> list[Host]:
     if len(addresses) != len(names):
         raise Misplaced(("address",), f"{len(names)} hosts, but {len(addresses)} addresses")
     return [
-        Host(each, address.strip("[]"), section.port, section.user, section.vars, section.groups)
+        Host(
+            each,
+            address.strip("[]"),
+            section.port,
+            section.user,
+            section.vars,
+            section.groups,
+            access=Access(
+                identity_files=section.identity_files,
+                act_user=section.act.user,
+                act_identity_files=section.act.identity_files or None,
+            ),
+        )
         for each, address in zip(names, addresses, strict=True)
     ]
 

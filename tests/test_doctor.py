@@ -250,3 +250,16 @@ async def test_a_key_that_the_hosts_do_not_know_is_told_for_each(patient: Patien
 async def test_a_set_up_without_hosts_is_told(patient: Patient) -> None:
     patient.write(hosts={})
     assert (await patient.one()).what == "there are no hosts"
+
+
+async def test_it_logs_in_with_the_account_that_looks_and_the_one_that_acts(patient: Patient) -> None:
+    key = patient.clinic.folder / "stranger"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(key))
+    usual = yaml.safe_load(patient.clinic.config.read_text())
+    patient.write(
+        ssh=usual["ssh"] | {"act": {"identity_files": [str(key)]}}, hosts={"gpu-01": usual["hosts"]["gpu-01"]}
+    )
+    found = await patient.one()
+    assert re.match(r"gpu-01 \(\S+\), to act: login: ", found.what)
+    assert "ssh.act.identity_files" in found.advice
+    assert any(re.match(r"gpu-01 \(\S+\), to look lets us in", one.what) for one in await patient.all())

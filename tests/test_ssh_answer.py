@@ -63,11 +63,11 @@ def test_a_cut_answer_is_never_whole_and_the_next_goes_on_where_it_ended(
 ) -> None:
     assume(MARK not in written(news, "out") + b"|" + written(news, "err"))
     data, stdout, stderr = answer_of(news), Keeper(), Keeper()
-    first = Answer(NONCE, stdout, stderr)  # type: ignore[arg-type]
+    first = Answer(NONCE, stdout, stderr)
     first.add(data[: min(kept, len(data) - 1)])
     assert not first.complete
     assert written(news, "out").startswith(first.stdout.data)
-    second = Answer(NONCE, stdout, stderr, seen_out=first.seen_out, seen_err=first.seen_err)  # type: ignore[arg-type]
+    second = Answer(NONCE, stdout, stderr, seen_out=first.seen_out, seen_err=first.seen_err)
     second.add(answer_of(news, out=first.seen_out, err=first.seen_err))
     assert second.complete
     assert (second.stdout.data, second.stderr.data) == (written(news, "out"), written(news, "err"))

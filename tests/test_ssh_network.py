@@ -1,18 +1,20 @@
 """A network that misbehaves in every way seen so far: each has its layer, its deadline, and leaves nothing behind."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paramiko.packet import Packetizer
 
-from bot.effect import Cancelled, Command, Finished, Outcome, Unreachable
+from bot.effect import Cancelled, Command, Finished, Outcome, TimedOut, Unreachable
 from bot.inventory import Host
 from bot.ssh import Ssh, SshSettings
 from tests.parts.leaks import nothing_left
@@ -33,11 +35,14 @@ def settings(tmp_path: Path) -> SshSettings:
     )
 
 
-def ask(settings: SshSettings, host: Host, cancel: threading.Event | None = None) -> tuple[Outcome, float]:
+def ask(settings: SshSettings, host: Host, *, cancel_after: float | None = None) -> tuple[Outcome, float]:
     with nothing_left():
         ssh = Ssh(settings)
         began = time.monotonic()
-        outcome = ssh.run(host, Command("true"), key="k", first_sent=None, cancel=cancel or threading.Event())
+        pending = ssh.start(host, Command("true"), key="k", first_sent=None)
+        if cancel_after is not None:
+            threading.Timer(cancel_after, pending.cancel).start()
+        outcome = pending.outcome.result(30)
         took = time.monotonic() - began
         ssh.close()
     return outcome, took
@@ -191,10 +196,8 @@ def test_names_are_looked_up(sshd: Sshd) -> None:
 
 
 def test_cancelling_stops_a_connection_attempt(settings: SshSettings) -> None:
-    cancel = threading.Event()
-    threading.Timer(0.2, cancel.set).start()
     with server(silent) as host:
-        outcome, took = ask(settings.model_copy(update={"login_timeout": 20.0}), host, cancel)
+        outcome, took = ask(settings.model_copy(update={"login_timeout": 20.0}), host, cancel_after=0.2)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     assert took < 0.8
@@ -228,9 +231,7 @@ def run_through(proxy: Proxy, sshd: Sshd, meanwhile: Callable[[], None]) -> tupl
     with nothing_left():
         ssh = sshd.ssh(keepalive=0.2)
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(
-                ssh.run, proxy.host(), Command("sleep 64"), key="k", first_sent=None, cancel=threading.Event()
-            )
+            future = pool.submit(ssh.run, proxy.host(), Command("sleep 64"), key="k", first_sent=None)
             wait_until(lambda: bool(sshd.processes("sleep")), "the command")
             began = time.monotonic()
             meanwhile()
@@ -264,7 +265,7 @@ def test_a_session_that_is_killed_on_the_host_is_a_broken_link(proxy: Proxy, ssh
 
 def test_silence_is_no_death_while_the_host_answers(sshd: Sshd) -> None:
     ssh = sshd.ssh(keepalive=0.1)
-    outcome = ssh.run(sshd.host(), Command("sleep 1"), key="k", first_sent=None, cancel=threading.Event())
+    outcome = ssh.run(sshd.host(), Command("sleep 1"), key="k", first_sent=None)
     ssh.close()
     assert isinstance(outcome, Finished)
 
@@ -308,7 +309,7 @@ def test_a_stall_in_the_middle_of_the_output_cuts_nothing_off(
     command = Command("head -c 3000000 /dev/zero; exit 4", mutating=mutating)
     with ThreadPoolExecutor(1) as pool:
         stalling = pool.submit(stall)
-        outcome = ssh.run(proxy.host(), command, key="k", first_sent=None, cancel=threading.Event())
+        outcome = ssh.run(proxy.host(), command, key="k", first_sent=None)
         stalling.result()
     ssh.close()
     assert isinstance(outcome, Finished), outcome
@@ -319,7 +320,7 @@ def test_an_exit_code_whose_output_was_cut_off_is_no_result(proxy: Proxy, sshd: 
     ssh = sshd.ssh()
     proxy.cut_down = 2_000_000
     command = Command("head -c 3000000 /dev/zero; exit 4")
-    outcome = ssh.run(proxy.host(), command, key="k", first_sent=None, cancel=threading.Event())
+    outcome = ssh.run(proxy.host(), command, key="k", first_sent=None)
     ssh.close()
     refused(outcome, "link")
 
@@ -331,7 +332,7 @@ def test_new_keys_asked_for_by_us_change_nothing(sshd: Sshd, monkeypatch: pytest
 
         def one(_: int) -> Outcome:
             command = Command("head -c 4000000 /dev/zero; echo end")
-            return ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+            return ssh.run(sshd.host(), command, key="k", first_sent=None)
 
         with ThreadPoolExecutor(3) as pool:
             outcomes = list(pool.map(one, range(6)))
@@ -340,3 +341,96 @@ def test_new_keys_asked_for_by_us_change_nothing(sshd: Sshd, monkeypatch: pytest
         assert isinstance(outcome, Finished), outcome
         assert outcome.stdout.total == 4_000_004
     assert sshd.logins == 1
+
+
+def test_who_waits_for_a_turn_to_log_in_misses_nothing_that_was_said_meanwhile(sshd: Sshd) -> None:
+    with ExitStack() as stack:
+        ways = [stack.enter_context(Proxy(sshd.host())) for _ in range(6)]
+        sshd.known_hosts.write_text("".join(way.known_hosts_line(sshd.known_hosts_line()) for way in ways))
+        ssh = sshd.ssh(max_connecting=1)
+        sent = [ssh.start(way.host(), Command("echo here"), key="k", first_sent=None) for way in ways]
+        outcomes = [one.outcome.result(20) for one in sent]
+        ssh.close()
+    assert all(isinstance(outcome, Finished) for outcome in outcomes), outcomes
+
+
+def test_logins_that_stall_do_not_keep_others_from_their_turn(sshd: Sshd) -> None:
+    with server(silent) as stalled, nothing_left(seconds=10):
+        ssh = sshd.ssh(max_connecting=1)
+        hanging = ssh.start(stalled, Command("true"), key="k", first_sent=None)
+        outcome = ssh.start(sshd.host(), Command("true"), key="k", first_sent=None).outcome.result(10)
+        assert isinstance(outcome, Finished)
+        assert not hanging.outcome.done()
+        ssh.close()
+        assert isinstance(hanging.outcome.result(1), Unreachable)
+
+
+def test_a_trickle_of_output_does_not_put_off_the_deadline(sshd: Sshd) -> None:
+    with nothing_left():
+        ssh = sshd.ssh()
+        command = Command("while :; do echo tick; sleep 0.05; done", timeout=0.6)
+        outcome = ssh.run(sshd.host(), command, key="k", first_sent=None)
+        ssh.close()
+    assert isinstance(outcome, TimedOut), outcome
+    assert outcome.ended
+    assert outcome.stdout.data.startswith(b"tick\ntick\n")
+    assert outcome.after < 5.0
+
+
+LOOKING = """
+import sys
+from bot.effect import Command
+from bot.inventory import Host
+from bot.ssh import Ssh, SshSettings
+address, port, user, known_hosts, identity = sys.argv[1:]
+ssh = Ssh(SshSettings(user=user, known_hosts=known_hosts, identity_files=(identity,)))
+ssh.run(Host("h", address, int(port)), Command("sleep 74"), key="k", first_sent=None)
+"""
+
+
+def test_a_bot_that_is_killed_leaves_no_command_that_looks_behind(sshd: Sshd) -> None:
+    host = sshd.host()
+    words = [host.address, str(host.port), str(host.user), str(sshd.known_hosts), str(sshd.identity)]
+    bot = subprocess.Popen([sys.executable, "-c", LOOKING, *words])
+    wait_until(lambda: bool(sshd.processes("sleep 74")), "the command", seconds=20)
+    bot.kill()
+    bot.wait()
+    wait_until(lambda: not sshd.processes(), "the end of the whole group")
+
+
+def test_a_host_that_takes_nothing_is_given_up_and_holds_up_nobody(proxy: Proxy, sshd: Sshd) -> None:
+    with sshd.known_hosts.open("a") as file:
+        file.write(sshd.known_hosts_line())
+    with nothing_left():
+        ssh = sshd.ssh(keepalive=0.5)
+        assert isinstance(ssh.probe(proxy.host()), Finished)
+        proxy.frozen = True
+        big = Command('printf %s "$big" | wc -c', env={"big": "x" * 900_000}, timeout=60)
+        stuck = ssh.start(proxy.host(), big, key="k", first_sent=None)
+        others = [ssh.start(sshd.host(), Command("true"), key="k", first_sent=None) for _ in range(20)]
+        assert all(isinstance(one.outcome.result(20), Finished) for one in others)
+        outcome = stuck.outcome.result(20)
+        ssh.close()
+        proxy.frozen = False
+        proxy.cut()
+    assert isinstance(outcome, Unreachable | Finished), outcome
+    if isinstance(outcome, Finished):
+        assert outcome.stdout.data.strip() == b"900000"
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_hosts_that_hang_do_not_delay_the_rest(sshd: Sshd, mutating: bool) -> None:
+    with nothing_left(seconds=10), ExitStack() as stack:
+        hanging = [stack.enter_context(server(silent)) for _ in range(40)]
+        ssh = sshd.ssh()
+        sent = [
+            ssh.start(host, Command("true", mutating=mutating), key=f"k/{number}", first_sent=None)
+            for number, host in enumerate(hanging)
+        ]
+        outcome = ssh.start(sshd.host(), Command("true"), key="k", first_sent=None).outcome.result(10)
+        assert isinstance(outcome, Finished)
+        assert not any(one.outcome.done() for one in sent)
+        for one in sent:
+            one.cancel()
+        assert all(isinstance(one.outcome.result(10), Cancelled) for one in sent)
+        ssh.close()

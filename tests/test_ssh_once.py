@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.effect import KEEP, Cancelled, Command, Finished, Lost, Outcome, TimedOut, Unreachable
+from bot.effect import KEEP, Cancelled, Command, Finished, Lost, Outcome, Pending, TimedOut, Unreachable
 from bot.inventory import Host
 from bot.ssh import Ssh
 from tests.parts.leaks import nothing_left
@@ -51,10 +51,14 @@ def act(
     key: str = "run/step/host/1",
     first_sent: datetime | None = None,
     timeout: float = 20.0,
-    cancel: threading.Event | None = None,
 ) -> Outcome:
     command = Command(text, timeout=timeout, mutating=True)
-    return ssh.run(host, command, key=key, first_sent=first_sent, cancel=cancel or threading.Event())
+    return ssh.run(host, command, key=key, first_sent=first_sent)
+
+
+def begin(ssh: Ssh, host: Host, text: str, *, first_sent: datetime | None = None) -> Pending:
+    command = Command(text, timeout=20.0, mutating=True)
+    return ssh.start(host, command, key="run/step/host/1", first_sent=first_sent)
 
 
 def done(outcome: Outcome) -> Finished:
@@ -140,7 +144,7 @@ address, port, user, known_hosts, identity, state, uptime, text = sys.argv[1:]
 settings = SshSettings(user=user, known_hosts=known_hosts, identity_files=(identity,))
 ssh = Ssh(settings, Places(state=(state,), uptime=uptime))
 command = Command(text, timeout=60, mutating=True)
-ssh.run(Host("h", address, int(port)), command, key="run/step/host/1", first_sent=None, cancel=threading.Event())
+ssh.run(Host("h", address, int(port)), command, key="run/step/host/1", first_sent=None)
 """
 
 
@@ -339,13 +343,11 @@ def test_what_ran_too_long_while_the_bot_was_away_is_ended(ssh: Ssh, sshd: Sshd,
 
 
 def test_cancelling_ends_it_at_once(ssh: Ssh, sshd: Sshd, held: Deed) -> None:
-    cancel = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(act, ssh, sshd.host(), held.text, cancel=cancel)
-        wait_until(lambda: held.starts == 1, "the command")
-        began = time.monotonic()
-        cancel.set()
-        outcome = future.result(20)
+    pending = begin(ssh, sshd.host(), held.text)
+    wait_until(lambda: held.starts == 1, "the command")
+    began = time.monotonic()
+    pending.cancel()
+    outcome = pending.outcome.result(20)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     assert time.monotonic() - began < 1.5
@@ -355,9 +357,9 @@ def test_cancelling_ends_it_at_once(ssh: Ssh, sshd: Sshd, held: Deed) -> None:
 def test_cancelling_what_may_be_on_its_way_sees_that_it_never_starts(
     ssh: Ssh, sshd: Sshd, deed: Deed
 ) -> None:
-    cancel = threading.Event()
-    cancel.set()
-    outcome = act(ssh, sshd.host(), deed.text, first_sent=datetime.now(UTC), cancel=cancel)
+    pending = begin(ssh, sshd.host(), deed.text, first_sent=datetime.now(UTC))
+    pending.cancel()
+    outcome = pending.outcome.result(20)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     late_first_copy = act(ssh, sshd.host(), deed.text)
@@ -502,7 +504,7 @@ def test_a_server_that_gives_no_process_group_is_helped_by_setsid(tmp_path: Path
         ssh = sshd.ssh()
         for _ in range(2):
             command = Command("echo out; sleep 67", timeout=0.5, mutating=mutating)
-            outcome = ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+            outcome = ssh.run(sshd.host(), command, key="k", first_sent=None)
             if mutating and isinstance(outcome, Finished):
                 break
             assert isinstance(outcome, TimedOut)

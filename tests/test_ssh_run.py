@@ -1,6 +1,5 @@
 """Commands that only look, on a real sshd: what comes back, and what is left behind."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +26,9 @@ def ssh(shared_sshd: Sshd) -> Iterator[Ssh]:
 
 @pytest.fixture
 def look(ssh: Ssh, shared_sshd: Sshd) -> Look:
-    def run(
-        text: str, *, timeout: float = 20.0, cancel: threading.Event | None = None, **env: str
-    ) -> Outcome:
+    def run(text: str, *, timeout: float = 20.0, **env: str) -> Outcome:
         command = Command(text, env=env, timeout=timeout)
-        return ssh.run(
-            shared_sshd.host(), command, key="k", first_sent=None, cancel=cancel or threading.Event()
-        )
+        return ssh.run(shared_sshd.host(), command, key="k", first_sent=None)
 
     return run
 
@@ -106,26 +101,42 @@ def test_who_ignores_term_is_killed(look: Look) -> None:
     assert outcome.ended
 
 
-def test_cancelling_works_at_once(look: Look, shared_sshd: Sshd) -> None:
-    cancel = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(look, "sleep 63", cancel=cancel)
-        wait_until(lambda: bool(shared_sshd.processes("sleep 63")), "the command")
-        began = time.monotonic()
-        cancel.set()
-        outcome = future.result(10)
+def test_cancelling_works_at_once(ssh: Ssh, shared_sshd: Sshd) -> None:
+    pending = ssh.start(shared_sshd.host(), Command("sleep 63"), key="k", first_sent=None)
+    wait_until(lambda: bool(shared_sshd.processes("sleep 63")), "the command")
+    began = time.monotonic()
+    pending.cancel()
+    pending.cancel()
+    outcome = pending.outcome.result(10)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     assert time.monotonic() - began < 1.0
     wait_until(lambda: not shared_sshd.processes("sleep 63"), "the end of the group")
 
 
-def test_what_is_cancelled_before_it_is_sent_never_starts(look: Look, shared_sshd: Sshd) -> None:
-    cancel = threading.Event()
-    cancel.set()
-    outcome = look(f"touch {shared_sshd.home}/cancelled", cancel=cancel)
+def test_what_is_cancelled_while_it_waits_for_its_turn_never_starts(shared_sshd: Sshd) -> None:
+    ssh = shared_sshd.ssh(max_channels=1)
+    first = ssh.start(shared_sshd.host(), Command("sleep 62"), key="k", first_sent=None)
+    wait_until(lambda: bool(shared_sshd.processes("sleep 62")), "the first command")
+    touch = Command(f"touch {shared_sshd.home}/cancelled")
+    second = ssh.start(shared_sshd.host(), touch, key="k", first_sent=None)
+    second.cancel()
+    outcome = second.outcome.result(10)
+    first.cancel()
+    assert isinstance(first.outcome.result(10), Cancelled)
+    ssh.close()
     assert isinstance(outcome, Cancelled)
+    assert outcome.ended
     assert not (shared_sshd.home / "cancelled").exists()
+
+
+def test_what_was_cancelled_before_anything_was_done_never_starts(sshd: Sshd) -> None:
+    ssh = sshd.ssh()
+    pending = ssh.start(sshd.host(), Command(f"touch {sshd.home}/cancelled"), key="k", first_sent=None)
+    pending.cancel()
+    assert isinstance(pending.outcome.result(10), Cancelled)
+    ssh.close()
+    assert not (sshd.home / "cancelled").exists()
 
 
 def test_a_login_shell_that_prints_is_not_part_of_the_output(look: Look, shared_sshd: Sshd) -> None:
@@ -168,9 +179,7 @@ def test_one_connection_serves_many_threads(sshd: Sshd) -> None:
         ssh = sshd.ssh(max_channels=3)
 
         def one(number: int) -> Outcome:
-            return ssh.run(
-                sshd.host(), Command(f"echo {number}"), key="k", first_sent=None, cancel=threading.Event()
-            )
+            return ssh.run(sshd.host(), Command(f"echo {number}"), key="k", first_sent=None)
 
         with ThreadPoolExecutor(12) as pool:
             outcomes = list(pool.map(one, range(24)))
@@ -183,9 +192,7 @@ def test_a_connection_that_broke_while_idle_is_replaced(sshd: Sshd) -> None:
     with nothing_left():
         ssh = sshd.ssh()
         for logins in (1, 2):
-            outcome = ssh.run(
-                sshd.host(), Command("echo up"), key="k", first_sent=None, cancel=threading.Event()
-            )
+            outcome = ssh.run(sshd.host(), Command("echo up"), key="k", first_sent=None)
             assert finished(outcome).stdout.data == b"up\n"
             assert sshd.logins == logins
             sshd.kill_sessions()
@@ -202,12 +209,9 @@ def test_a_server_that_gives_one_session_only_gets_a_second_connection(tmp_path:
                 Command("sleep 1; echo a"),
                 key="k",
                 first_sent=None,
-                cancel=threading.Event(),
             )
             wait_until(lambda: bool(sshd.processes("sleep")), "the first command")
-            second = ssh.run(
-                sshd.host(), Command("echo b"), key="k", first_sent=None, cancel=threading.Event()
-            )
+            second = ssh.run(sshd.host(), Command("echo b"), key="k", first_sent=None)
             assert finished(second).stdout.data == b"b\n"
             assert finished(first.result()).stdout.data == b"a\n"
         ssh.close()
@@ -217,7 +221,7 @@ def test_new_keys_in_the_middle_of_the_output_change_nothing(tmp_path: Path) -> 
     with Sshd(tmp_path, options="RekeyLimit 300K") as sshd, nothing_left():
         ssh = sshd.ssh()
         command = Command("head -c 20000000 /dev/zero; echo end", timeout=60)
-        outcome = ssh.run(sshd.host(), command, key="k", first_sent=None, cancel=threading.Event())
+        outcome = ssh.run(sshd.host(), command, key="k", first_sent=None)
         ssh.close()
         assert finished(outcome).stdout.total == 20_000_004
         assert finished(outcome).stdout.data.endswith(b"\0end\n")
@@ -225,10 +229,12 @@ def test_new_keys_in_the_middle_of_the_output_change_nothing(tmp_path: Path) -> 
 
 def test_an_idle_connection_is_closed(sshd: Sshd) -> None:
     with nothing_left():
-        ssh = sshd.ssh(keepalive=0.1, keepalive_misses=50, idle_close=0.3)
+        ssh = sshd.ssh(keepalive=0.1, keepalive_misses=2, idle_close=0.3)
         assert isinstance(ssh.probe(sshd.host()), Finished)
-    assert isinstance(ssh.probe(sshd.host()), Finished), "and made again when it is needed"
-    ssh.close()
+        wait_until(lambda: not sshd.sessions(), "its end")
+        assert isinstance(ssh.probe(sshd.host()), Finished), "and made again when it is needed"
+        ssh.close()
+    assert sshd.logins == 2
 
 
 def test_a_closed_room_connects_no_more(sshd: Sshd) -> None:

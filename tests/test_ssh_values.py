@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,7 +76,6 @@ def run(ssh: Ssh, host: Sshd, command: Command, key: str = "") -> Outcome:
         command,
         key=key or datetime.now(UTC).isoformat(),
         first_sent=None,
-        cancel=threading.Event(),
     )
 
 

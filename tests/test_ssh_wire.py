@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from paramiko.packet import Packetizer
 
 from bot.effect import KEEP
+from bot.ssh.link import CIPHERS, HOST_KEYS, KEX, MACS, Link
 from bot.ssh.output import Keeper
-from bot.ssh.wire import CIPHERS, HOST_KEYS, KEX, MACS, Link
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ from bot.ssh.wire import CIPHERS, HOST_KEYS, KEX, MACS, Link
         (paramiko.Transport, "_send_user_message"),
         (paramiko.Transport, "_parse_disconnect"),
         (paramiko.Transport, "_parse_newkeys"),
+        (paramiko.Transport, "_verify_key"),
         (paramiko.Transport, "_parse_request_success"),
         (paramiko.Transport, "_parse_request_failure"),
         (paramiko.Transport, "_parse_channel_open_success"),

@@ -1,19 +1,23 @@
 """The one door to hosts: Paramiko for connections, Fabric for files, and the once-only wrapper.
 
 Why a room of its own: what can go wrong between two machines is decided here once, and comes out as a type
-(`bot.effect.Outcome`), never as an exception and never as a guess. From outside, only `Ssh` and `SshSettings` are used.
+(`bot.effect.Outcome`), never as an exception and never as a guess. From outside, only `Ssh`, `SshSettings` and `Purpose` are used.
 
     room.py                  Ssh: run, probe, connection, close
     plain.py, plain.sh       commands that only look: the bot's side and the host's
     once.py, once.sh         commands that change something, and mutate.py, which sends them and asks about them
-    pool.py, login.py        warm connections; from an address to a login
-    identity.py              host keys and private keys, with known_hosts.py
+    loop.py                  the one thread that carries everything
+    pool.py, login.py        warm connections; from an address to a login; slots.py says whose turn it is
+    identity.py              host keys and private keys, with known_hosts.py, certificate.py and public_key.py
+    account.py, agent.py     which account looks and which one acts; keys of the ssh agent
     files.py                 Fabric's put and get over the same connections
-    wire.py, session.py      Paramiko's transport and channel, tuned
-    script.py, output.py, patience.py, settings.py
+    link.py, session.py      Paramiko's transport and channel, tuned
+    wire.py, carrier.py      packets, and what carries their bytes: a socket, or a channel through a jump host
+    script.py, output.py, unreached.py, settings.py
 """
 
+from bot.ssh.account import Purpose
 from bot.ssh.room import Ssh
 from bot.ssh.settings import SshSettings
 
-__all__ = ["Ssh", "SshSettings"]
+__all__ = ["Purpose", "Ssh", "SshSettings"]

@@ -7,7 +7,7 @@ given our connection and never makes its own. What it does well it does here: `p
 import fabric
 
 from bot.inventory import Host
-from bot.ssh.wire import Link
+from bot.ssh.link import Link
 
 
 def fabric_connection(link: Link, host: Host, user: str) -> fabric.Connection:

@@ -4,24 +4,29 @@ Each phase has its own layer in the outcome, so that a person knows where to loo
 anything about us is sent. A failed phase leaves no socket and no thread.
 """
 
+import asyncio
 import errno
 import os
-import select
 import socket
-import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import paramiko
 
 from bot.effect import Layer, Unreachable
 from bot.inventory import Host
-from bot.ssh.identity import Identities, refusal
-from bot.ssh.known_hosts import Key, KnownHosts
-from bot.ssh.patience import Late, Patience, Unreached
+from bot.ssh.account import Account
+from bot.ssh.carrier import Carrier, Tcp
+from bot.ssh.identity import Identities, Offer, host_key_order, refusal
+from bot.ssh.known_hosts import KnownHosts
+from bot.ssh.link import HOST_KEYS, Link
+from bot.ssh.loop import aside
+from bot.ssh.public_key import Key
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import HOST_KEYS, Link
+from bot.ssh.unreached import Unreached
 
 _REFUSED = {
     errno.ECONNREFUSED: ("nothing listens there", "is sshd running, and is the port right?"),
@@ -32,108 +37,169 @@ _REFUSED = {
 }
 
 
-def connect(
-    host: Host,
-    settings: SshSettings,
-    known_hosts: KnownHosts,
-    identities: Identities,
-    cancel: threading.Event,
-) -> Link:
-    """Connect and log in.
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login on one host: who it should be, who we are, and how long it may take."""
+
+    host: Host
+    account: Account
+    settings: SshSettings
+    known_hosts: KnownHosts
+    identities: Identities
+
+    async def over(self, carrier: Carrier) -> Link:
+        """Make a connection over a carrier, and log in; what fails leaves nothing behind.
+
+        Raises:
+            Unreached: with the layer that failed.
+
+        """
+        settings = self.settings
+        link = Link(carrier, keepalive=settings.keepalive, dead_after=settings.dead_after)
+        deadline = asyncio.get_running_loop().time() + settings.login_timeout
+        try:
+            await self._exchange_keys(link, deadline)
+            await self._prove_who_we_are(link, deadline)
+        except BaseException:
+            link.end()
+            raise
+        return link
+
+    async def _exchange_keys(self, link: Link, deadline: float) -> None:
+        link.host_key_order = host_key_order(self.known_hosts, self.host, HOST_KEYS)
+        done = asyncio.Event()
+        link.start_client(event=done)  # type: ignore[arg-type]
+        try:
+            async with asyncio.timeout_at(deadline):
+                await done.wait()
+        except TimeoutError:
+            raise Unreached(_stalled(link, self.settings)) from None
+        if not link.initial_kex_done or not link.is_active():
+            raise Unreached(_broken_handshake(link))
+        if not link.shown:
+            raise Unreached(
+                Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
+            )
+        key = Key.of(link.shown)
+        judgement = self.known_hosts.judge(*self.host.known_as, key)
+        if refused := refusal(judgement, self.host, key, self.known_hosts.path):
+            raise Unreached(refused)
+
+    async def _prove_who_we_are(self, link: Link, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                tried = await self._try_keys(link)
+        except TimeoutError:
+            raise Unreached(
+                Unreachable(
+                    "login",
+                    f"the login did not end within {self.settings.login_timeout:g} s",
+                    "sshd answers but cannot log anybody in: PAM, a directory server, or a hung disk?",
+                )
+            ) from None
+        if not tried:
+            return
+        said = f" ({link.farewell})" if link.farewell else ""
+        user = self.account.user
+        raise Unreached(
+            Unreachable(
+                "login",
+                f"{self.host.address} does not let {user} in with {', '.join(tried)}{said}",
+                f"put the public key into ~{user}/.ssh/authorized_keys there, "
+                f"or correct {self.account.setting} and its user",
+            )
+        )
+
+    async def _try_keys(self, link: Link) -> list[str]:
+        """Return what was tried in vain; nothing when we are in."""
+        tried = []
+        with ExitStack() as stack:
+            for name, key in await self._offers(stack):
+                tried.append(name)
+                if key is not None and await self._offer(link, key):
+                    return []
+                if not link.is_active():
+                    break
+        return tried
+
+    async def _offers(self, stack: ExitStack) -> list[Offer]:
+        def take() -> list[Offer]:
+            return stack.enter_context(self.identities.keys(self.account))
+
+        # an agent may take its time; files are read once
+        return take() if self.account.agent is None else await aside(take)
+
+    async def _offer(self, link: Link, key: paramiko.PKey) -> bool:
+        answered = asyncio.Event()
+        offered = _SignedAside(key, link) if isinstance(key, paramiko.AgentKey) else key
+        with suppress(EOFError, OSError, paramiko.SSHException):
+            link.auth_publickey(self.account.user, offered, answered)  # type: ignore[arg-type]
+            await answered.wait()
+        return bool(link.is_authenticated())
+
+
+async def dial(host: Host, settings: SshSettings) -> Tcp:
+    """Connect to a host's port.
 
     Raises:
-        Unreached: with the layer that failed.
-        Interrupted: when somebody cancelled.
+        Unreached: when nothing answers there.
 
     """
-    sock = _dial(host, settings, cancel)
+    sock = await _dial(host, settings)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     for name, value in {**options, "TCP_USER_TIMEOUT": int(settings.dead_after * 1000)}.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    try:
-        link = Link(sock, keepalive=settings.keepalive, dead_after=settings.dead_after)
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        patience = Patience.of(settings.login_timeout, cancel)
-        _exchange_keys(link, host, known_hosts, patience, settings)
-        _log_in(link, host, settings, identities, patience)
-    except BaseException:
-        link.end()
-        raise
-    return link
+    return Tcp(sock)
 
 
-def _dial(host: Host, settings: SshSettings, cancel: threading.Event) -> socket.socket:
-    addresses = _resolve(host, Patience.of(settings.connect_timeout, cancel))
-    deadline = time.monotonic() + settings.connect_timeout
+async def _dial(host: Host, settings: SshSettings) -> socket.socket:
+    timeout = host.access.connect_timeout or settings.connect_timeout
+    addresses = await _resolve(host, timeout)
+    deadline = time.monotonic() + timeout
     problem = errno.ETIMEDOUT
     for number, (family, address) in enumerate(addresses):
         share = (deadline - time.monotonic()) / (len(addresses) - number)
-        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            problem = _connect(sock, address, Patience.of(share, cancel))
-            if problem == 0:
-                return sock
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            problem = error.errno or errno.EIO
+            break
+        try:
+            async with asyncio.timeout(share):
+                await asyncio.get_running_loop().sock_connect(sock, address)
+        except TimeoutError as late:
+            problem = late.errno or errno.ETIMEDOUT
+        except OSError as error:
+            problem = error.errno or errno.EIO
         except BaseException:
             sock.close()
             raise
+        else:
+            return sock
         sock.close()
     where = f"{host.address} port {host.port}"
     what, advice = _REFUSED.get(problem, (os.strerror(problem), "check the address and the network"))
     if problem == errno.ETIMEDOUT:
-        what = f"{what} within {settings.connect_timeout:g} s"
+        what = f"{what} within {timeout:g} s"
     raise Unreached(Unreachable("tcp", f"{where}: {what}", advice))
 
 
-def _connect(sock: socket.socket, address: Any, patience: Patience) -> int:
-    """Return 0 or the errno."""
-    sock.setblocking(False)
+async def _resolve(host: Host, within: float) -> list[tuple[int, Any]]:
+    """Look the address up; the system's resolver cannot be stopped, so it works aside."""
+
+    def look_up(flags: int = 0) -> list[tuple[int, Any]]:
+        found = socket.getaddrinfo(host.address, host.port, type=socket.SOCK_STREAM, flags=flags)
+        return [(family, address) for family, _, _, _, address in found]
+
+    with suppress(OSError, UnicodeError):
+        return look_up(socket.AI_NUMERICHOST)
     try:
-        problem = sock.connect_ex(address)
-        if problem == errno.EINPROGRESS:
-            poll = select.poll()
-            poll.register(sock, select.POLLOUT)
-            patience.until(lambda seconds: bool(poll.poll(seconds * 1000)))
-            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    except Late:
-        return errno.ETIMEDOUT
-    except OSError as error:
-        return error.errno or errno.EIO
-    sock.setblocking(True)
-    return problem
-
-
-def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
-    """Look the address up; the system's resolver cannot be stopped, so it works in a thread of its own."""
-    answer: list[tuple[int, Any]] = []
-    problem: list[Exception] = []
-
-    def look_up(flags: int = 0) -> None:
-        try:
-            found = socket.getaddrinfo(host.address, host.port, type=socket.SOCK_STREAM, flags=flags)
-            answer.extend((family, address) for family, _, _, _, address in found)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name at all, such as `a..b`
-            problem.append(error)
-
-    look_up(socket.AI_NUMERICHOST)
-    if answer:
-        return answer
-    problem.clear()
-    thread = threading.Thread(target=look_up, name=f"resolve {host.address}", daemon=True)
-    thread.start()
-
-    def resolved(seconds: float) -> bool:
-        thread.join(seconds)
-        return not thread.is_alive()
-
-    try:
-        patience.until(resolved)
-    except Late:
+        async with asyncio.timeout(within):
+            return await aside(look_up)
+    except TimeoutError:
         raise Unreached(
             Unreachable(
                 "dns",
@@ -141,42 +207,14 @@ def _resolve(host: Host, patience: Patience) -> list[tuple[int, Any]]:
                 "is the name server of this machine reachable?",
             )
         ) from None
-    if problem:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name at all, such as `a..b`
         raise Unreached(
             Unreachable(
                 "dns",
-                f"the name {host.address} cannot be resolved: {getattr(problem[0], 'strerror', None) or problem[0]}",
+                f"the name {host.address} cannot be resolved: {getattr(error, 'strerror', None) or error}",
                 "check the address in the inventory and the name server",
             )
-        )
-    return answer
-
-
-def _exchange_keys(
-    link: Link, host: Host, known_hosts: KnownHosts, patience: Patience, settings: SshSettings
-) -> None:
-    kinds = known_hosts.kinds(host.address, host.port)
-    known_first = sorted(
-        HOST_KEYS, key=lambda name: ("ssh-rsa" if name.startswith("rsa-") else name) not in kinds
-    )
-    link.host_key_order = tuple(known_first)
-    done = threading.Event()
-    link.start_client(event=done)
-    try:
-        patience.until(done.wait)
-    except Late:
-        raise Unreached(_stalled(link, settings)) from None
-    if not link.initial_kex_done or not link.is_active():
-        raise Unreached(_broken_handshake(link))
-    shown = link.host_key
-    if shown is None:
-        raise Unreached(
-            Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
-        )
-    key = Key(shown.get_name(), shown.asbytes())
-    refused = refusal(known_hosts.judge(host.address, host.port, key), host, key, known_hosts.path)
-    if refused:
-        raise Unreached(refused)
+        ) from None
 
 
 def _stalled(link: Link, settings: SshSettings) -> Unreachable:
@@ -205,40 +243,16 @@ def _broken_handshake(link: Link) -> Unreachable:
     return Unreachable("key exchange", said, "see the log of sshd on the host")
 
 
-def _log_in(
-    link: Link, host: Host, settings: SshSettings, identities: Identities, patience: Patience
-) -> None:
-    user = host.user or settings.user
-    with identities.keys() as keys:
-        tried = []
-        for name, key in keys:
-            tried.append(name)
-            if _offer(link, user, key, patience, settings):
-                return
-            if not link.is_active():
-                break
-    said = f" ({link.farewell})" if link.farewell else ""
-    raise Unreached(
-        Unreachable(
-            "login",
-            f"{host.address} does not let {user} in with {', '.join(tried)}{said}",
-            f"put the public key into ~{user}/.ssh/authorized_keys there, or correct ssh.user and ssh.identity_files",
-        )
-    )
+class _SignedAside:
+    """A key of the agent, which may ask a person before it signs: nobody else waits for that."""
 
+    def __init__(self, key: paramiko.AgentKey, link: Link) -> None:
+        self._key = key
+        self._link = link
 
-def _offer(link: Link, user: str, key: paramiko.PKey, patience: Patience, settings: SshSettings) -> bool:
-    answered = threading.Event()
-    with suppress(EOFError, OSError, paramiko.SSHException):
-        link.auth_publickey(user, key, answered)
-        try:
-            patience.until(lambda seconds: answered.wait(seconds) or not link.is_active())
-        except Late:
-            raise Unreached(
-                Unreachable(
-                    "login",
-                    f"the login did not end within {settings.login_timeout:g} s",
-                    "sshd answers but cannot log anybody in: PAM, a directory server, or a hung disk?",
-                )
-            ) from None
-    return bool(link.is_authenticated())
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._key, name)
+
+    def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> Any:
+        sign: Callable[[], Any] = lambda: self._key.sign_ssh_data(data, algorithm)  # noqa: E731
+        return self._link.wait_aside(sign)

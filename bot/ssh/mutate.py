@@ -7,23 +7,24 @@ first exchange ── whole answer ───────────────
 deadline or cancel: connect if need be, end the process group, or take the claim so that it never starts
 """
 
-import threading
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bot.effect import Cancelled, Command, Finished, Lost, Outcome, Output, TimedOut, Unreachable
+from bot.effect import Cancelled, Command, Finished, Keep, Lost, Outcome, Output, TimedOut, Unreachable
 from bot.inventory import Host
+from bot.ssh.account import account
+from bot.ssh.link import Link
 from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
-from bot.ssh.patience import Interrupted, Late, Patience, Unreached
 from bot.ssh.plain import BACKLOG, HELD, Broken, no_shell, open_session
-from bot.ssh.pool import Pool
+from bot.ssh.pool import BUSY, Pool
 from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
 from bot.ssh.session import Session
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import Link
+from bot.ssh.unreached import Unreached
 
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)
 """Seconds between two tries to reach a host again; the last one repeats."""
@@ -43,7 +44,8 @@ class Errand:
     command: Command
     key: str
     first_sent: datetime | None
-    cancel: threading.Event
+    stdout: Keep
+    stderr: Keep
     began: float = field(default_factory=time.monotonic)
     sent: float | None = None
     """When this errand first sent it, on the monotonic clock."""
@@ -54,23 +56,29 @@ class Errand:
     _replaced: bool = False
     """Was a kept connection of no use, and replaced?"""
 
-    def run(self) -> Outcome:
+    def __post_init__(self) -> None:
+        """Refuse what cannot be written as shell text, before anything is sent."""
+        _ = self._request("run").script
+
+    async def run(self) -> Outcome:
         """Run it, or find out what became of it."""
-        patience = self._patience(self.settings.connect_timeout + self.settings.login_timeout)
+        try:
+            return await self._see_to_it()
+        except TimeoutError:
+            return await self._end(cancelled=False)
+        except asyncio.CancelledError:
+            return await self._end(cancelled=True)
+
+    async def _see_to_it(self) -> Outcome:
+        deadline = self._deadline(self.settings.connect_timeout + self.settings.login_timeout)
         tries = 0
         while True:
-            try:
-                patience.check()
-                result = self._exchange("resume" if self._may_have_started else "run", patience)
-            except Late:
-                return self._end(cancelled=False)
-            except Interrupted:
-                return self._end(cancelled=True)
+            result = await self._exchange("resume" if self._may_have_started else "run", deadline)
             if isinstance(result, Answer):
-                if (
-                    not result.complete
-                ):  # it ended, but something it left behind holds its output: ask for what there is
-                    continue
+                if not result.complete:
+                    continue  # it ended, but something it left behind holds its output: ask for what there is
+                if result.word == "RUNNING":
+                    raise TimeoutError
                 return self._outcome(result)
             if isinstance(result, Unreachable):
                 if not self._may_have_started:
@@ -82,10 +90,14 @@ class Errand:
             if self.pool.closed:
                 return Lost("the bot was closed while it went on", "it is asked for when the bot runs again")
             if self.sent is not None and tries == 0:
-                patience = self._patience(0)
-            if not self._pause(tries, patience):
-                return self._end(cancelled=self.cancel.is_set())
+                deadline = self._deadline(0)
+            async with asyncio.timeout_at(deadline):
+                await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
+
+    @property
+    def _user(self) -> str:
+        return account(self.host, self.settings, "act").user
 
     @property
     def _may_have_started(self) -> bool:
@@ -98,27 +110,33 @@ class Errand:
             return (datetime.now(UTC) - sent).total_seconds()
         return 0.0 if self.sent is None else time.monotonic() - self.sent
 
-    def _patience(self, more: float) -> Patience:
+    def _deadline(self, more: float) -> float:
         start = self.began if self.sent is None else self.sent
-        return Patience(start + self.command.timeout + more, self.cancel)
+        return start + self.command.timeout + more
 
-    def _pause(self, tries: int, patience: Patience) -> bool:
-        """Wait before the next try; false when there is no time left for one."""
-        self.cancel.wait(min(PAUSES[min(tries, len(PAUSES) - 1)], patience.left))
-        return patience.left > 0 and not self.cancel.is_set()
+    def _request(self, mode: Mode) -> Request:
+        return Request(
+            mode=mode,
+            key=self.key,
+            command=self.command,
+            user=self._user,
+            age=self._age,
+            grace=self.settings.kill_grace,
+            places=self.places,
+        )
 
-    def _exchange(self, mode: Mode, patience: Patience) -> Answer | Unreachable | Broken:
+    async def _exchange(self, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
         """Ask the host once.
 
         Raises:
-            Late, Interrupted: when the waiting ended before the answer did.
+            TimeoutError: when the deadline passed before the answer came.
 
         """
         try:
-            with self.pool.lease(self.host, patience) as lease:
-                result = self._ask(lease.link, mode, patience)
+            async with self.pool.lease(self.host, deadline, "act") as lease:
+                result = await self._ask(lease.link, mode, deadline)
                 if isinstance(result, Broken):
-                    self.pool.discard(self.host, lease.link, keep_sessions=result.full)
+                    self.pool.discard(self.host, lease.link, "act", keep_sessions=result.full)
                     if not self._may_have_started and (lease.fresh or self._replaced):
                         return result.outcome
                     self._replaced = True
@@ -126,40 +144,33 @@ class Errand:
         except Unreached as refused:
             return refused.outcome
 
-    def _ask(self, link: Link, mode: Mode, patience: Patience) -> Answer | Unreachable | Broken:
+    async def _ask(self, link: Link, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
         self._asked = mode
-        request = Request(
-            mode=mode,
-            key=self.key,
-            command=self.command,
-            user=self.host.user or self.settings.user,
-            age=self._age,
-            grace=self.settings.kill_grace,
-            places=self.places,
-        )
-        text = request.script
-        answer, complaints = Answer(request.nonce), Keeper()
-        session = open_session(link, answer, complaints, self.settings, patience.cancel)
-        if isinstance(session, Cancelled):
-            raise Interrupted
+        request = self._request(mode)
+        self.stdout.restart()
+        self.stderr.restart()
+        answer, complaints = Answer(request.nonce, self.stdout, self.stderr), Keeper()
+        session = await open_session(link, answer, complaints, self.settings)
         if not isinstance(session, Session):
             return session
         try:
             if mode == "run" and self.sent is None:
                 self.sent = time.monotonic()
-                patience = self._patience(0)
-            session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, text, patience)
-            session.wait(patience, lambda: answer.complete or bool(answer.exit_code) or _over(session))
-            with suppress(Late):
-                rest = Patience.of(REST, patience.cancel)
-                session.wait_while_it_flows(
-                    rest, lambda: answer.complete or session.closed, quiet=HELD, most=BACKLOG
-                )
+                deadline = self._deadline(0)
+            async with asyncio.timeout_at(deadline):
+                await session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, request.script)
+                await session.until(lambda: answer.complete or bool(answer.exit_code) or _over(session))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REST):
+                    await session.while_it_flows(
+                        lambda: answer.complete or session.closed, quiet=HELD, most=BACKLOG
+                    )
         finally:
             session.close()
+            link.prepare()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
             link.needs_setsid = True
-            return self._ask(link, mode, patience)
+            return await self._ask(link, mode, deadline)
         self._exit_code = answer.exit_code or self._exit_code
         if answer.complete or answer.exit_code:
             return answer
@@ -173,31 +184,30 @@ class Errand:
             return no_shell(session, answer.noise + complaints.output.data)
         return Broken(link.farewell or "the connection was cut")
 
-    def _end(self, *, cancelled: bool) -> Outcome:
+    async def _end(self, *, cancelled: bool) -> Outcome:
         """End the command on the host, or see that it never starts there."""
         if not self._may_have_started:
-            if cancelled:
-                return Cancelled(Output(), Output(), ended=True)
-            return Unreachable("channel", "all sessions to this host were busy", "ask again later")
+            return Cancelled(Output(), Output(), ended=True) if cancelled else BUSY
         settings = self.settings
         within = settings.connect_timeout + settings.login_timeout + settings.kill_grace + 5.0
-        patience = Patience.of(within, threading.Event())
+        deadline = time.monotonic() + within
         reason = "no answer"
         for tries in range(20):
             try:
-                result = self._exchange("kill", patience)
-            except Late:
+                result = await self._exchange("kill", deadline)
+                if isinstance(result, Answer):
+                    if result.complete:
+                        return self._killed(result, cancelled=cancelled)
+                    continue
+                reason = result.reason if isinstance(result, Unreachable) else result.why
+                if self.pool.closed or (
+                    isinstance(result, Unreachable) and result.layer in {"host key", "login"}
+                ):
+                    break
+                async with asyncio.timeout_at(deadline):
+                    await asyncio.sleep(PAUSES[min(tries, 2)])
+            except TimeoutError:
                 break
-            if isinstance(result, Answer):
-                if result.complete:
-                    return self._killed(result, cancelled=cancelled)
-                continue
-            reason = result.reason if isinstance(result, Unreachable) else result.why
-            if self.pool.closed or (
-                isinstance(result, Unreachable) and result.layer in {"host key", "login"}
-            ):
-                break
-            time.sleep(min(PAUSES[min(tries, 2)], patience.left))
         if self._exit_code.isdigit():
             note = f"[sickbay: it ended, but its output could not be fetched: {reason}]\n".encode()
             seconds = time.monotonic() - (self.sent or self.began)
@@ -224,8 +234,6 @@ class Errand:
                 if answer.exit_code.isdigit():
                     return Finished(int(answer.exit_code), answer.stdout, answer.stderr, None, seconds)
                 return Finished(None, answer.stdout, answer.stderr, answer.exit_code, seconds)
-            case "RUNNING":
-                return self._end(cancelled=False)
             case "VOID":
                 return Cancelled(Output(), Output(), ended=True)
             case "REBOOTED":
@@ -246,9 +254,7 @@ class Errand:
         why, advice = {
             "NOSTATE": (
                 "no directory on the host can hold the command's state: "
-                + ", ".join(
-                    f"{place}/.sickbay-{self.host.user or self.settings.user}" for place in self.places.state
-                ),
+                + ", ".join(f"{place}/.sickbay-{self._user}" for place in self.places.state),
                 "one of them must be the login user's own, a real directory, mode 700, on a disk with room",
             ),
             "NOPROC": (

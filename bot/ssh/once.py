@@ -99,6 +99,9 @@ class Answer:
     the same `stdout` and `stderr`: nothing is missing and nothing comes twice.
     """
 
+    full = False
+    """As a sink it always takes more: what it is told must not wait behind what the command wrote."""
+
     def __init__(
         self,
         nonce: str,
@@ -203,7 +206,7 @@ class Answer:
 class _Stream:
     """One output: knows which byte comes next, so that what comes twice is taken once."""
 
-    def __init__(self, keep: "Keep | Keeper", seen: int) -> None:
+    def __init__(self, keep: Keep, seen: int) -> None:
         self.keep = keep
         self.seen = seen
         self._again = 0

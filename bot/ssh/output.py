@@ -1,6 +1,6 @@
 """One stream of a command, kept within `KEEP` bytes whatever the command writes."""
 
-from bot.effect import KEEP, Output
+from bot.effect import KEEP, Keep, Output
 
 HEAD = KEEP * 3 // 4
 TAIL = KEEP - HEAD
@@ -8,28 +8,21 @@ NOISE = 16 * 1024
 
 
 class Keeper:
-    """Keeps the first three quarters and the last quarter of a stream, and counts all of it.
+    """Keeps in memory the first three quarters and the last quarter of a stream, and counts all of it."""
 
-    What comes before `mark` is noise of the login shell (a `.bashrc` that prints) and no part of the stream.
-    """
+    full = False
 
-    def __init__(self, mark: bytes = b"") -> None:
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything: the stream comes again from its beginning."""
         self.total = 0
-        self.marked = not mark
-        """Did the mark come?"""
-        self.noise = b""
-        self._mark = mark
         self._head = bytearray()
         self._tail = bytearray()
 
     def add(self, data: bytes) -> None:
         """Take the next bytes."""
-        if not self.marked:
-            before, found, data = (self.noise + data).partition(self._mark)
-            self.noise = before[-NOISE:]
-            self.marked = bool(found)
-            if not found:
-                return
         self.total += len(data)
         room = HEAD - len(self._head)
         if room > 0:
@@ -47,3 +40,31 @@ class Keeper:
     def output(self) -> Output:
         """What was kept so far."""
         return Output(bytes(self._head) + bytes(self._tail[-TAIL:]), self.total)
+
+
+class Marked:
+    """Passes on what comes after a mark; what comes before it is noise of the login shell (a `.bashrc` that prints)."""
+
+    def __init__(self, mark: bytes, keep: Keep) -> None:
+        keep.restart()
+        self.keep = keep
+        self.marked = False
+        """Did the mark come?"""
+        self.noise = b""
+        self._mark = mark
+
+    @property
+    def full(self) -> bool:
+        """Must no more come for now?"""
+        return self.keep.full
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self.marked:
+            self.keep.add(data)
+            return
+        before, found, after = (self.noise + data).partition(self._mark)
+        self.noise = before[-NOISE:]
+        self.marked = bool(found)
+        if after:
+            self.keep.add(after)

@@ -1,18 +1,17 @@
 """A command that only looks: sent as it is, and simply sent again when a kept connection turned out to be dead."""
 
+import asyncio
 import secrets
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bot.effect import Cancelled, Command, Finished, Output, TimedOut, Unreachable
-from bot.ssh.output import Keeper
-from bot.ssh.patience import Interrupted, Late, Patience
+from bot.effect import Cancelled, Command, Finished, Keep, TimedOut, Unreachable
+from bot.ssh.link import Link
+from bot.ssh.output import Marked
 from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN, script, text_of
 from bot.ssh.session import Session, Sink
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import Link
 
 HELD = 1.0
 """Seconds without a byte after which output is given up, when the command has ended and something else holds it open."""
@@ -41,63 +40,75 @@ class Broken:
 Result = Finished | Unreachable | TimedOut | Cancelled | Broken
 
 
-def run_plain(link: Link, command: Command, settings: SshSettings, cancel: threading.Event) -> Result:
-    """Run an observing command once on this connection."""
-    nonce = secrets.token_hex(16)
-    mark = f"\n{nonce}\n".encode()
-    text = script("plain.sh", nonce=nonce, grace=GRACE, command=text_of(command))
-    stdout, stderr = Keeper(mark), Keeper(mark)
-    patience = Patience.of(command.timeout, cancel)
-    session = open_session(link, stdout, stderr, settings, cancel)
-    if not isinstance(session, Session):
-        return session
-    began = time.monotonic()
-    try:
-        session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, text, patience)
-        session.wait(patience, lambda: session.closed or session.ended)
-    except (Late, Interrupted) as reason:
-        ended = _stop(session)
-        if isinstance(reason, Interrupted):
-            return Cancelled(stdout.output, stderr.output, ended)
-        return TimedOut(time.monotonic() - began, stdout.output, stderr.output, ended)
-    else:
-        with suppress(Late, Interrupted):
-            session.wait_while_it_flows(patience, lambda: session.closed, quiet=HELD, most=BACKLOG)
-        broken = session.closed and not session.whole
-    finally:
-        session.close()
-    if broken or not session.ended:
-        return _lost(link, session, stdout)
-    if stdout.marked:
-        seconds = time.monotonic() - began
-        return Finished(session.exit_code, stdout.output, stderr.output, session.signal, seconds)
-    if f"{nonce} NOGROUP".encode() in stdout.noise and not link.needs_setsid:
-        link.needs_setsid = True
-        return run_plain(link, command, settings, cancel)
-    return no_shell(session, stdout.noise + stderr.noise)
+class Glimpse:
+    """One observing command, ready to be sent on any connection.
+
+    Raises:
+        SickbayError: when it cannot be written as shell text at all.
+
+    """
+
+    def __init__(self, command: Command, settings: SshSettings, stdout: Keep, stderr: Keep) -> None:
+        self._settings = settings
+        self._timeout = command.timeout
+        self._nonce = secrets.token_hex(16)
+        self._script = script("plain.sh", nonce=self._nonce, grace=GRACE, command=text_of(command))
+        self._keeps = stdout, stderr
+
+    @property
+    def cancelled(self) -> Cancelled:
+        """What it is when somebody cancelled before it was sent."""
+        stdout, stderr = self._keeps
+        return Cancelled(stdout.output, stderr.output, ended=True)
+
+    async def run(self, link: Link) -> Result:
+        """Run it once on this connection."""
+        mark = f"\n{self._nonce}\n".encode()
+        stdout, stderr = (Marked(mark, keep) for keep in self._keeps)
+        session = await open_session(link, stdout, stderr, self._settings)
+        if not isinstance(session, Session):
+            return session
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, self._script)
+                await session.until(lambda: session.closed or session.ended)
+                await session.while_it_flows(lambda: session.closed, quiet=HELD, most=BACKLOG)
+        except (TimeoutError, asyncio.CancelledError) as reason:
+            if not session.ended:
+                ended = await _stop(session)
+                if isinstance(reason, asyncio.CancelledError):
+                    return Cancelled(stdout.keep.output, stderr.keep.output, ended)
+                return TimedOut(time.monotonic() - began, stdout.keep.output, stderr.keep.output, ended)
+        finally:
+            broken = session.closed and not session.whole
+            session.close()
+            link.prepare()
+        if broken or not session.ended:
+            return _lost(link, session, stdout)
+        if stdout.marked:
+            seconds = time.monotonic() - began
+            return Finished(
+                session.exit_code, stdout.keep.output, stderr.keep.output, session.signal, seconds
+            )
+        if f"{self._nonce} NOGROUP".encode() in stdout.noise and not link.needs_setsid:
+            link.needs_setsid = True
+            return await self.run(link)
+        return no_shell(session, stdout.noise + stderr.noise)
 
 
-def open_session(
-    link: Link, stdout: Sink, stderr: Sink, settings: SshSettings, cancel: threading.Event
-) -> Session | Broken | Cancelled:
+async def open_session(link: Link, stdout: Sink, stderr: Sink, settings: SshSettings) -> Session | Broken:
     """Open a session on a connection, or say why there is none."""
     try:
-        session = link.open(stdout, stderr, Patience.of(settings.login_timeout, cancel))
-    except Late:
+        async with asyncio.timeout(settings.login_timeout):
+            session = await link.open(stdout, stderr)
+    except TimeoutError:
         return Broken("the server opened no session")
-    except Interrupted:
-        return Cancelled(Output(), Output(), ended=True)
     if session is not None:
         return session
     if link.is_active():
         return Broken("the server refused one more session", full=True)
     return Broken(link.farewell or "the link broke")
-
-
-def wait_a_little(session: Session, seconds: float) -> None:
-    """Wait until the session is closed, but not for long."""
-    with suppress(Late):
-        session.wait(Patience.of(seconds, threading.Event()), lambda: session.closed)
 
 
 def no_shell(session: Session, said: bytes) -> Unreachable:
@@ -111,14 +122,16 @@ def no_shell(session: Session, said: bytes) -> Unreachable:
     )
 
 
-def _stop(session: Session) -> bool:
+async def _stop(session: Session) -> bool:
     """End the standard input: the watcher takes that as the order to end the process group. True when it is gone."""
     session.shutdown_write()
-    wait_a_little(session, GRACE + HELD)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE + HELD):
+            await session.until(lambda: session.closed)
     return session.ended and session.closed
 
 
-def _lost(link: Link, session: Session, stdout: Keeper) -> Broken | Unreachable:
+def _lost(link: Link, session: Session, stdout: Marked) -> Broken | Unreachable:
     if session.refused:
         return Unreachable(
             "channel", "the server runs no commands for this account", "is there a ForceCommand?"

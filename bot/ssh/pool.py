@@ -1,25 +1,34 @@
-"""Warm connections: one per host, shared by many commands, closed when idle, replaced when broken.
+"""Warm connections: one per host and account, shared by many commands, closed when idle, replaced when broken.
 
 Who comes while somebody connects waits for that attempt and shares its end: a host that does not answer is asked
-once, not once per command.
+once, not once per command. What lies behind a jump host rides on the one connection to that. All of it lives in the
+loop's thread.
 """
 
-import threading
+import asyncio
+import resource
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from bot.effect import Unreachable
-from bot.inventory import Host
-from bot.ssh.identity import Identities
-from bot.ssh.known_hosts import KnownHosts
-from bot.ssh.login import connect
-from bot.ssh.patience import Patience, Unreached
+from bot.inventory import Hop, Host
+from bot.ssh.account import Account, Purpose, account
+from bot.ssh.carrier import Carrier, Tunnel
+from bot.ssh.identity import Identities, Trust
+from bot.ssh.link import Link
+from bot.ssh.login import Login, dial
 from bot.ssh.settings import SshSettings
-from bot.ssh.wire import Link
+from bot.ssh.slots import Slots
+from bot.ssh.unreached import Unreached
+
+STALLED = 2.0
+"""Seconds after which a login or a command that is still going lets others have its turn."""
+BUSY = Unreachable("channel", "all sessions to this host were busy", "ask again later")
+THROUGH = 5
+"""Logins at once through one jump host, from whose one address the hosts behind it see all of them come."""
+CLOSED = Unreachable("link", "the bot is shutting down", "ask again when it runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +42,17 @@ class Lease:
 
 @dataclass(slots=True)
 class _Place:
-    """What is kept for one host."""
+    """What is kept for one account on one host."""
 
-    change: threading.Condition = field(default_factory=threading.Condition)
+    turns: asyncio.Semaphore
+    half_open: asyncio.Semaphore
+    """For a jump host: logins through it that have not ended."""
     link: Link | None = None
-    attempt: "Future[Link | Unreachable | None] | None" = None
+    attempt: asyncio.Task[Link] | None = None
+    waiting: int = 0
+    """How many wait for the attempt; when the last has gone, it is given up."""
     busy: int = 0
-    used: float = 0.0
+    used: float = field(default_factory=time.monotonic)
 
 
 class Pool:
@@ -47,147 +60,162 @@ class Pool:
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
-        self._known_hosts = KnownHosts(settings.known_hosts)
-        self._identities = Identities(settings)
-        self._connecting = threading.BoundedSemaphore(settings.max_connecting)
-        self._lock = threading.Lock()
-        self._places: dict[tuple[str, int, str], _Place] = {}
-        self._discarded: list[Link] = []
-        self._closed = False
+        self._trust = Trust(settings)
+        self._identities = Identities()
+        self._connecting = Slots(settings.max_connecting, STALLED)
+        self._places: dict[tuple[str, int, tuple[Hop, ...], Account], _Place] = {}
+        self._links: set[Link] = set()
+        """Every link that has not ended, those that are lent no more too."""
+        self.closed = False
+        """Is no connection lent any more?"""
+        _lift_the_limit_of_descriptors()
 
-    @contextmanager
-    def lease(self, host: Host, patience: Patience) -> Iterator[Lease]:
-        """Lend a connection to `host`; at most `max_channels` are lent at once.
+    @asynccontextmanager
+    async def lease(self, host: Host, deadline: float, purpose: Purpose) -> AsyncIterator[Lease]:
+        """Lend a connection to `host`, waiting for one until `deadline` at the latest; at most `max_channels` at once.
 
         Raises:
             Unreached: when there is none to be had.
-            Late, Interrupted: when the waiting ended first.
+            TimeoutError: when all were busy for too long.
 
         """
-        place = self._place(host)
-        with place.change:
-            patience.until(lambda seconds: self._enter(place, seconds))
+        place = self._place(host, purpose)
+        async with asyncio.timeout_at(deadline):
+            await place.turns.acquire()
+        place.busy += 1
         try:
-            yield self._get(place, host, patience)
+            yield await self._get(place, host, deadline, purpose)
         finally:
-            with place.change:
-                place.busy -= 1
-                place.used = time.monotonic()
-                place.change.notify()
+            place.busy -= 1
+            place.used = time.monotonic()
+            place.turns.release()
 
-    def discard(self, host: Host, link: Link, *, keep_sessions: bool = False) -> None:
+    def discard(self, host: Host, link: Link, purpose: Purpose, *, keep_sessions: bool = False) -> None:
         """Lend a connection no more; it ends now, or when the sessions that it still has are over."""
-        place = self._place(host)
-        with place.change:
-            if place.link is link:
-                place.link = None
+        place = self._place(host, purpose)
+        if place.link is link:
+            place.link = None
         if keep_sessions:
-            with self._lock:
-                self._discarded = [one for one in self._discarded if one.is_active()] + [link]
+            link.idle = lambda: link.quiet
         else:
             link.end()
 
-    @property
-    def closed(self) -> bool:
-        """Is no connection lent any more?"""
-        return self._closed
-
     def close(self) -> None:
         """End all connections; whoever still uses one sees its link end."""
-        with self._lock:
-            self._closed = True
-            places = list(self._places.values())
-        for place in places:
-            with place.change:
-                link, place.link = place.link, None
-            if link:
-                link.end()
-        for link in self._discarded:
+        self.closed = True
+        for place in self._places.values():
+            if place.attempt:
+                place.attempt.cancel()
+        for link in list(self._links):
+            link.farewell = link.farewell or CLOSED.reason
             link.end()
 
-    def __len__(self) -> int:
-        """Count the living connections."""
-        with self._lock:
-            return sum(1 for place in self._places.values() if place.link and place.link.is_active())
+    def _place(self, host: Host, purpose: Purpose) -> _Place:
+        key = (host.address, host.port, host.jump, account(host, self._settings, purpose))
+        if key not in self._places:
+            turns = asyncio.Semaphore(self._settings.max_channels)
+            self._places[key] = _Place(turns, asyncio.Semaphore(THROUGH))
+        return self._places[key]
 
-    def _place(self, host: Host) -> _Place:
-        with self._lock:
-            key = (host.address, host.port, host.user or self._settings.user)
-            return self._places.setdefault(key, _Place())
-
-    def _enter(self, place: _Place, seconds: float) -> bool:
-        if place.busy >= self._settings.max_channels and not place.change.wait(seconds):
-            return False
-        if place.busy >= self._settings.max_channels:
-            return False
-        place.busy += 1
-        return True
-
-    def _get(self, place: _Place, host: Host, patience: Patience) -> Lease:
-        while True:
-            with place.change:
-                if place.link and place.link.is_active():
-                    return Lease(place.link, fresh=False)
-                place.link = None
-                attempt, mine = place.attempt, place.attempt is None
-                if attempt is None:
-                    attempt = place.attempt = Future()
-            if mine:
-                return self._connect(place, attempt, host, patience)
-            patience.until(lambda seconds, attempt=attempt: _over(attempt, seconds))  # type: ignore[misc]
-            outcome = attempt.result()
-            if isinstance(outcome, Link):
-                return Lease(outcome, fresh=True)
-            if isinstance(outcome, Unreachable):
-                raise Unreached(outcome)
-            # who tried was called away: it is our turn
-
-    def _connect(
-        self, place: _Place, attempt: "Future[Link | Unreachable | None]", host: Host, patience: Patience
-    ) -> Lease:
-        outcome: Link | Unreachable | None = None
+    async def _get(self, place: _Place, host: Host, deadline: float, purpose: Purpose) -> Lease:
+        if place.link and place.link.is_active():
+            return Lease(place.link, fresh=False)
+        if self.closed:
+            raise Unreached(CLOSED)
+        if place.attempt is None:
+            place.attempt = asyncio.create_task(self._connect(place, host, purpose))
+            place.attempt.add_done_callback(lambda task: task.cancelled() or task.exception())
+        attempt = place.attempt
+        place.waiting += 1
         try:
-            patience.until(lambda seconds: self._connecting.acquire(timeout=seconds))
-            try:
-                self._refuse_when_closed()
-                link = connect(host, self._settings, self._known_hosts, self._identities, patience.cancel)
-            finally:
-                self._connecting.release()
-            link.idle = lambda: self._retire(place, link)
-            outcome = link
-        except Unreached as refused:
-            outcome = refused.outcome
+            async with asyncio.timeout_at(deadline):
+                return Lease(await asyncio.shield(attempt), fresh=True)
+        except asyncio.CancelledError:
+            if attempt.cancelled():
+                raise Unreached(CLOSED) from None
             raise
         finally:
-            with place.change:
+            place.waiting -= 1
+            if not place.waiting:
                 place.attempt = None
-                if isinstance(outcome, Link):
-                    place.link = outcome
-                    place.used = time.monotonic()
-            attempt.set_result(outcome)
-        if self._closed:
-            link.end()
-            self._refuse_when_closed()
-        return Lease(link, fresh=True)
+                attempt.cancel()
 
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise Unreached(Unreachable("link", "the bot is shutting down", "ask again when it runs"))
+    async def _connect(self, place: _Place, host: Host, purpose: Purpose) -> Link:
+        self._make_room()
+        who, known_hosts = account(host, self._settings, purpose), self._trust.of(host)
+        login = Login(host, who, self._settings, known_hosts, self._identities)
+        if host.jump:
+            link = await self._through(login, host)
+        else:
+            link = await self._in_turn(login, await dial(host, self._settings))
+        place.link, place.used = link, time.monotonic()
+        link.idle = lambda: self._retire(place, link)
+        link.gone = lambda: self._links.discard(link)
+        self._links.add(link)
+        return link
+
+    async def _in_turn(self, login: Login, carrier: Carrier) -> Link:
+        try:
+            async with self._connecting.turn():
+                return await login.over(carrier)
+        except BaseException:
+            carrier.close()
+            raise
+
+    async def _through(self, login: Login, host: Host) -> Link:
+        """Log in by way of the last of the jump hosts, which is reached by way of those before it."""
+        *before, last = host.jump
+        jump = replace(last.host, jump=tuple(before))
+        connect_timeout = host.access.connect_timeout or self._settings.connect_timeout
+        deadline = asyncio.get_running_loop().time() + self._settings.login_timeout + connect_timeout
+        try:
+            async with self.lease(jump, deadline, "look") as lease, self._place(jump, "look").half_open:
+                async with asyncio.timeout(connect_timeout):
+                    tunnel = await _tunnel(lease.link, host, last)
+                return await self._in_turn(login, tunnel)
+        except Unreached as refused:
+            reason = f"by way of the jump host {last.name}: {refused.outcome.reason}"
+            raise Unreached(replace(refused.outcome, reason=reason)) from None
+        except TimeoutError:
+            where = f"{host.address} port {host.port}"
+            why = f"no answer within {connect_timeout:g} s by way of the jump host {last.name}"
+            raise Unreached(Unreachable("tcp", f"{where}: {why}", "is the host up?")) from None
+
+    def _make_room(self) -> None:
+        """End the connection that has been idle for longest when there are too many."""
+        if len(self._links) < self._settings.max_connections:
+            return
+        idle = [
+            place for place in self._places.values() if place.link and not place.busy and place.link.quiet
+        ]
+        if idle:
+            oldest = min(idle, key=lambda place: place.used)
+            link, oldest.link = oldest.link, None
+            if link:
+                link.end()
 
     def _retire(self, place: _Place, link: Link) -> bool:
         """Say whether a quiet connection has been idle for too long, and forget it if so."""
-        with place.change:
-            if place.link is not link:
-                return link.quiet
-            if place.busy or time.monotonic() - place.used < self._settings.idle_close:
-                return False
+        if place.busy or time.monotonic() - place.used < self._settings.idle_close:
+            return False
+        if place.link is link:
             place.link = None
-            return True
+        return True
 
 
-def _over(attempt: "Future[Link | Unreachable | None]", seconds: float) -> bool:
-    try:
-        attempt.result(seconds)
-    except NotYet:
-        return False
-    return True
+def _lift_the_limit_of_descriptors() -> None:
+    """A thousand connections are a thousand descriptors; many systems give a process 1,024 until it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _tunnel(jump: Link, host: Host, hop: Hop) -> Tunnel:
+    tunnel = await jump.through(host.address, host.port)
+    if tunnel is None:
+        where = f"{host.address} port {host.port}"
+        why = jump.farewell or "nothing answers there, or the jump host leads nobody on"
+        advice = f"is {host.name} up, and may {hop.name} connect there (AllowTcpForwarding)?"
+        raise Unreached(Unreachable("tcp", f"{where}: {why}", advice))
+    return tunnel

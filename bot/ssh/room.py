@@ -1,20 +1,25 @@
 """The room's face: one object that runs commands on hosts, whatever the network does."""
 
-import threading
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
+from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
+from bot.ssh.account import Purpose, account, apart
+from bot.ssh.link import Link
+from bot.ssh.loop import Loop
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
-from bot.ssh.patience import Interrupted, Late, Patience, Unreached
-from bot.ssh.plain import Broken, run_plain
-from bot.ssh.pool import Pool
+from bot.ssh.output import Keeper
+from bot.ssh.plain import Broken, Glimpse
+from bot.ssh.pool import BUSY, CLOSED, Pool
 from bot.ssh.settings import SshSettings
+from bot.ssh.unreached import Unreached
 
 
 class Ssh:
@@ -28,24 +33,40 @@ class Ssh:
         self._settings = settings
         self._places = places or Places()
         self._pool = Pool(settings)
+        self._loop = Loop()
 
-    def run(
-        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
-    ) -> Outcome:
-        """Run `command` on `host` and wait for its outcome; never raises for what a host or a network does.
+    def start(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        key: str,
+        first_sent: datetime | None,
+        stdout: Keep | None = None,
+        stderr: Keep | None = None,
+    ) -> Pending:
+        """Send `command` to `host` and return at once; see `bot.effect.Remote`.
 
         Raises:
             SickbayError: when the command cannot be written as shell text at all.
 
         """
-        if not command.mutating:
-            return self._look(host, command, cancel)
-        errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, cancel)
-        return errand.run()
+        keeps = stdout or Keeper(), stderr or Keeper()
+        if command.mutating:
+            errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, *keeps)
+            return self._loop.pending(errand.run(), CLOSED)
+        glimpse = Glimpse(command, self._settings, *keeps)
+        return self._loop.pending(self._look(host, command, glimpse, "look"), CLOSED)
 
-    def probe(self, host: Host) -> Finished | Unreachable:
+    def run(self, host: Host, command: Command, *, key: str, first_sent: datetime | None) -> Outcome:
+        """Do the same and wait for the outcome."""
+        return self.start(host, command, key=key, first_sent=first_sent).outcome.result()
+
+    def probe(self, host: Host, purpose: Purpose = "look") -> Finished | Unreachable:
         """Log in and run `true`: says which layer is at fault when a host cannot be used."""
-        outcome = self._look(host, Command("true", timeout=self._settings.login_timeout), threading.Event())
+        command = Command("true", timeout=self._settings.login_timeout)
+        glimpse = Glimpse(command, self._settings, Keeper(), Keeper())
+        outcome = self._loop.pending(self._look(host, command, glimpse, purpose), CLOSED).outcome.result()
         if isinstance(outcome, Finished | Unreachable):
             return outcome
         return Unreachable(
@@ -54,8 +75,12 @@ class Ssh:
             "can a person log in there and get a prompt? a hung disk or home directory looks like this",
         )
 
+    def purposes(self, host: Host) -> tuple[Purpose, ...]:
+        """Return what there are accounts for: to look, and also to act where that is another one."""
+        return ("look", "act") if apart(host, self._settings) else ("look",)
+
     @contextmanager
-    def connection(self, host: Host) -> Iterator[Any]:
+    def connection(self, host: Host, purpose: Purpose = "look") -> Iterator[Any]:
         """Lend a `fabric.Connection` for files (`put`, `get`), over the same checked login as everything else.
 
         Raises:
@@ -67,48 +92,56 @@ class Ssh:
             fabric_connection,
         )
 
-        patience = Patience.of(
-            self._settings.connect_timeout + self._settings.login_timeout, threading.Event()
-        )
+        lent: Future[Link] = Future()
+        over = asyncio.Event()
+
+        async def lend() -> None:
+            within = self._settings.connect_timeout + self._settings.login_timeout
+            deadline = asyncio.get_running_loop().time() + within
+            try:
+                async with self._pool.lease(host, deadline, purpose) as lease:
+                    lent.set_result(lease.link)
+                    await over.wait()
+            except Unreached as refused:
+                lent.set_exception(_error(host, refused.outcome))
+            except TimeoutError:
+                lent.set_exception(_error(host, BUSY))
+
+        if not self._loop.call(lambda: self._loop.begin(lend())):
+            raise _error(host, CLOSED)
+        files = fabric_connection(lent.result(), host, account(host, self._settings, purpose).user)
         try:
-            with self._pool.lease(host, patience) as lease:
-                files = fabric_connection(lease.link, host, host.user or self._settings.user)
-                try:
-                    yield files
-                finally:
-                    close_files(files)
-        except Unreached as refused:
-            raise SickbayError(
-                refused.outcome.reason, where=host.name, advice=refused.outcome.advice
-            ) from None
-        except Late:
-            raise SickbayError(
-                "all sessions to this host were busy", where=host.name, advice="ask again later"
-            ) from None
+            yield files
+        finally:
+            close_files(files)
+            self._loop.call(over.set)
 
     def close(self) -> None:
         """End all connections."""
-        self._pool.close()
+        self._loop.close(self._pool.close)
 
-    def _look(self, host: Host, command: Command, cancel: threading.Event) -> Outcome:
+    async def _look(self, host: Host, command: Command, glimpse: Glimpse, purpose: Purpose) -> Outcome:
         # a command waits for its turn as long as it may run: its own time begins when it is sent
-        patience = Patience.of(
-            command.timeout + self._settings.connect_timeout + self._settings.login_timeout, cancel
-        )
-        for last in (False, True):
-            try:
-                patience.check()
-                with self._pool.lease(host, patience) as lease:
-                    outcome = run_plain(lease.link, command, self._settings, cancel)
+        settings = self._settings
+        within = command.timeout + settings.connect_timeout + settings.login_timeout
+        deadline = asyncio.get_running_loop().time() + within
+        try:
+            for last in (False, True):
+                async with self._pool.lease(host, deadline, purpose) as lease:
+                    outcome = await glimpse.run(lease.link)
                     if not isinstance(outcome, Broken):
                         return outcome
-                    self._pool.discard(host, lease.link, keep_sessions=outcome.full)
+                    self._pool.discard(host, lease.link, purpose, keep_sessions=outcome.full)
                     if lease.fresh or last:
                         return outcome.outcome
-            except Unreached as refused:
-                return refused.outcome
-            except Late:
-                return Unreachable("channel", "all sessions to this host were busy", "ask again later")
-            except Interrupted:
-                return Cancelled(Output(), Output(), ended=True)
+        except Unreached as refused:
+            return refused.outcome
+        except TimeoutError:
+            return BUSY
+        except asyncio.CancelledError:
+            return glimpse.cancelled
         raise AssertionError("unreachable")
+
+
+def _error(host: Host, outcome: Unreachable) -> SickbayError:
+    return SickbayError(outcome.reason, where=host.name, advice=outcome.advice)

@@ -5,20 +5,29 @@ waits without a deadline. This one hands its bytes straight to a `Sink` and has 
 private names of Paramiko that it uses are held by `tests/test_ssh_wire.py`.
 """
 
-import threading
+import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_FAILURE, cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.common import (
+    cMSG_CHANNEL_DATA,
+    cMSG_CHANNEL_FAILURE,
+    cMSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_WINDOW_ADJUST,
+)
 from paramiko.message import Message
 
-from bot.ssh.patience import Late, Patience
+PAUSE = 0.1
+"""Seconds between two looks whether a sink that was full takes more."""
 
 
 class Sink(Protocol):
-    """Whoever takes the bytes of one stream; called by the reading thread."""
+    """Whoever takes the bytes of one stream; never waits."""
+
+    @property
+    def full(self) -> bool:
+        """Must no more come for now?"""
 
     def add(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -38,16 +47,18 @@ class Session(paramiko.Channel):
     """One command on a host; whoever waits for it waits for `news`."""
 
     _check_add_window: Callable[[int], int]
+    stdout: Sink
+    stderr: Sink
 
-    def __init__(self, chanid: int, stdout: Sink, stderr: Sink, life: Life) -> None:
-        super().__init__(chanid)
+    def __init__(self, life: Life) -> None:
+        super().__init__(0)
         self.life = life
-        self.stdout = stdout
-        self.stderr = stderr
-        self.news = threading.Event()
+        self.news = asyncio.Event()
         self.exit_code: int | None = None
         self.signal: str | None = None
         self.refused = False
+        self.unwanted = False
+        """Did whoever asked for it go away before it was open?"""
         self.whole = False
         """Did the host say that no more output comes? A link that breaks closes a session without that."""
         self.received = 0
@@ -61,43 +72,33 @@ class Session(paramiko.Channel):
         """Did the host say how the command ended?"""
         return self.exit_code is not None or self.signal is not None
 
-    def wait(self, patience: Patience, done: Callable[[], bool]) -> None:
-        """Wait for `done`, and meanwhile let the host send on."""
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait for `done`."""
+        while not done():
+            self.news.clear()
+            await self.news.wait()
 
-        def look(seconds: float) -> bool:
-            if not done():
-                self.news.wait(seconds)
-                self.news.clear()
-                self._let_on()
-            return done()
-
-        patience.until(look)
-
-    def wait_while_it_flows(
-        self, patience: Patience, done: Callable[[], bool], *, quiet: float, most: int
-    ) -> None:
+    async def while_it_flows(self, done: Callable[[], bool], *, quiet: float, most: int) -> None:
         """Wait for `done`, but only while bytes come: `quiet` seconds for the next ones, and for `most` in all.
 
         A silence may also be a slow network: the host is asked for a sign of life, and what it had sent before that
-        comes before it.
-
-        Raises:
-            Late, Interrupted: as `wait`.
-
+        comes before it. Nor is it one while we hold the host back ourselves.
         """
         start = self.received
         while not done() and self.received - start < most:
             seen = self.received
             try:
-                self.wait(patience.at_most(quiet), lambda seen=seen: done() or self.received != seen)  # type: ignore[misc]
-            except Late:
-                patience.check()
+                async with asyncio.timeout(quiet):
+                    await self.until(lambda seen=seen: done() or self.received != seen)  # type: ignore[misc]
+            except TimeoutError:
+                if self.stdout.full or self.stderr.full:
+                    continue
                 number = self.life.ping()
-                self.wait(patience, lambda number=number: done() or self.life.answered >= number)  # type: ignore[misc]
+                await self.until(lambda number=number: done() or self.life.answered >= number)  # type: ignore[misc]
                 if self.received == seen:
                     return
 
-    def begin(self, command: str, script: bytes, patience: Patience) -> None:
+    async def begin(self, command: str, script: bytes) -> None:
         """Start `command` and hand it `script` on stdin, in one flight: no answer is waited for."""
         message = Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)
@@ -106,14 +107,29 @@ class Session(paramiko.Channel):
         message.add_boolean(True)
         message.add_string(command)
         self._send_user_message(message)
-        self.settimeout(max(0.1, patience.left))
-        with suppress(OSError, paramiko.SSHException):  # what went wrong shows when the answer is waited for
-            self.sendall(script)
+        sent = 0
+        while sent < len(script) and not self.closed:
+            size = min(len(script) - sent, self.out_window_size, self.out_max_packet_size - 64)
+            if size <= 0:
+                await self.until(lambda: self.out_window_size > 0 or self.closed)
+                continue
+            message = Message()
+            message.add_byte(cMSG_CHANNEL_DATA)
+            message.add_int(self.remote_chanid)
+            message.add_string(script[sent : sent + size])
+            self._send_user_message(message)
+            self.out_window_size -= size
+            sent += size
 
     def _let_on(self) -> None:
-        with self.lock:
-            eaten, self._eaten = self._eaten, 0
-        room = self._check_add_window(eaten)
+        """Let the host send on, unless nobody can take it just now."""
+        if self.closed or not self._eaten:
+            return
+        if self.stdout.full or self.stderr.full:
+            asyncio.get_running_loop().call_later(PAUSE, self._let_on)
+            return
+        room = self._check_add_window(self._eaten)
+        self._eaten = 0
         if room > 0:
             message = Message()
             message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
@@ -122,10 +138,7 @@ class Session(paramiko.Channel):
             self._send_user_message(message)
 
     def _send_user_message(self, message: Message) -> None:
-        with suppress(EOFError, OSError, paramiko.SSHException):  # a dead link closes the session by itself
-            self.transport._send_user_message(message)  # type: ignore[union-attr]  # noqa: SLF001
-
-    # Called by the transport's thread, which must never wait: not for a lock held long, not for a window.
+        self.transport._send_user_message(message)  # type: ignore[union-attr]  # noqa: SLF001
 
     def _feed(self, m: Any) -> None:
         self._take(self.stdout, m.get_binary())
@@ -136,9 +149,15 @@ class Session(paramiko.Channel):
 
     def _take(self, sink: Sink, data: bytes) -> None:
         sink.add(data)
-        with self.lock:
-            self._eaten += len(data)
-            self.received += len(data)
+        self.received += len(data)
+        waiting = self._eaten > 0
+        self._eaten += len(data)
+        if not waiting:
+            self._let_on()
+        self.news.set()
+
+    def _window_adjust(self, m: Any) -> None:
+        super()._window_adjust(m)  # type: ignore[misc]
         self.news.set()
 
     def _handle_request(self, m: Any) -> None:

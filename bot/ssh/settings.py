@@ -4,6 +4,24 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from bot.inventory import Sudo
+
+
+class Act(BaseModel):
+    """Who logs in for commands that change something."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str | None = None
+    """None: the user who looks."""
+    identity_files: tuple[Path, ...] = ()
+    """Empty: the keys that look. Others are never offered together with these, and no agent is asked."""
+
+    @field_validator("identity_files")
+    @classmethod
+    def _expand(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.expanduser() for path in value)
+
 
 class SshSettings(BaseModel):
     """How hosts are reached and who logs in."""
@@ -18,8 +36,10 @@ class SshSettings(BaseModel):
     """Private keys, tried in this order; keys that are not named here are never looked for."""
     allow_agent: bool = False
     """Offer the keys of the ssh agent after the identity files."""
-    proxy_jump: None = None
-    """Refused: a jump host that is silently left out would be worse than none."""
+    act: Act = Act()
+    """Another account for commands that change something."""
+    sudo: Sudo = "never"
+    """Which commands run under `sudo -n` where the inventory does not say."""
     connect_timeout: float = Field(default=5.0, gt=0)
     """Seconds for name lookup and TCP, each."""
     login_timeout: float = Field(default=15.0, gt=0)
@@ -32,16 +52,12 @@ class SshSettings(BaseModel):
     """Seconds a connection is kept with nothing to do."""
     max_connecting: int = Field(default=32, ge=1)
     """Logins at once, over all hosts."""
+    max_connections: int = Field(default=2000, ge=1)
+    """Connections kept at once; when there are more, the one that has been idle for longest is ended."""
     max_channels: int = Field(default=8, ge=1)
     """Commands at once on one host; sshd's own default limit is 10."""
     kill_grace: float = Field(default=5.0, ge=0)
     """Seconds between TERM and KILL for a command that must end."""
-
-    @field_validator("proxy_jump", mode="before")
-    @classmethod
-    def _no_proxy_jump(cls, value: object) -> None:
-        if value:
-            raise ValueError("jump hosts are not supported yet; give addresses that can be reached directly")
 
     @field_validator("known_hosts", "identity_files")
     @classmethod

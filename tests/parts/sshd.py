@@ -134,6 +134,13 @@ class Sshd(Part):
 
     def kill_sessions(self) -> int:
         """Kill the sshd processes that serve connections, as a crash would; returns how many there were."""
+        sessions = self.sessions()
+        for pid in sessions:
+            _kill(pid)
+        return len(sessions)
+
+    def sessions(self) -> list[int]:
+        """Return the sshd processes that serve connections."""
         children: dict[int, list[int]] = {}
         for pid in _pids():
             stat = _read(pid, "stat").rpartition(b")")[2].split()
@@ -145,9 +152,7 @@ class Sshd(Part):
             below = [pid for pid in children.get(ahead.pop(), []) if _read(pid, "comm").startswith(b"sshd")]
             sessions += below
             ahead += below
-        for pid in sessions:
-            _kill(pid)
-        return len(sessions)
+        return sessions
 
     def processes(self, name: str = "") -> list[int]:
         """Return the living processes of commands on this host, or those of one program, or of one command line."""
