@@ -173,7 +173,7 @@ class Errand:
                         lambda: answer.complete or session.closed, quiet=HELD, most=BACKLOG
                     )
         finally:
-            self._seen = answer.seen_out, answer.seen_err
+            self._seen = answer.leave()
             session.close()
             link.prepare()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:

@@ -125,12 +125,15 @@ class Answer:
         self._out = _Stream(stdout or Keeper(), seen_out)
         self._err = _Stream(stderr or Keeper(), seen_err)
         self._into: _Stream | None = None
+        self._left = False
         self._marked = False
         self._mark = f"\n{nonce} ".encode()
         self._held = b""
 
     def add(self, data: bytes) -> None:
         """Take the next bytes."""
+        if self._left:
+            return
         self._held += data
         while not self.complete:
             before, found, rest = self._held.partition(self._mark)
@@ -147,6 +150,11 @@ class Answer:
                 self._pass(self._held[:at])
                 self._held = self._held[at:]
             return
+
+    def leave(self) -> tuple[int, int]:
+        """Take no more, whatever still comes; returns `seen_out` and `seen_err`, from where the next one goes on."""
+        self._left = True
+        return self.seen_out, self.seen_err
 
     @property
     def seen_out(self) -> int:
