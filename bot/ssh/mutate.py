@@ -56,6 +56,8 @@ class Errand:
     """What the last exchange was for."""
     _replaced: bool = False
     """Was a kept connection of no use, and replaced?"""
+    _seen: tuple[int, int] = (0, 0)
+    """Bytes of stdout and stderr that came, in all exchanges."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written as shell text, before anything is sent."""
@@ -124,6 +126,8 @@ class Errand:
             age=self._age,
             grace=self.settings.kill_grace,
             places=self.places,
+            seen_out=self._seen[0],
+            seen_err=self._seen[1],
         )
 
     async def _exchange(self, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
@@ -148,9 +152,12 @@ class Errand:
     async def _ask(self, link: Link, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
         self._asked = mode
         request = self._request(mode)
-        self.stdout.restart()
-        self.stderr.restart()
-        answer, complaints = Answer(request.nonce, self.stdout, self.stderr), Keeper()
+        if self._seen == (0, 0):
+            self.stdout.restart()
+            self.stderr.restart()
+        seen_out, seen_err = self._seen
+        answer = Answer(request.nonce, self.stdout, self.stderr, seen_out=seen_out, seen_err=seen_err)
+        complaints = Keeper()
         session = await open_session(link, answer, complaints, self.settings)
         if not isinstance(session, Session):
             return session
@@ -167,10 +174,16 @@ class Errand:
                         lambda: answer.complete or session.closed, quiet=HELD, most=BACKLOG
                     )
         finally:
+            self._seen = answer.leave()
             session.close()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
             link.needs_setsid = True
             return await self._ask(link, mode, deadline)
+        if answer.complete and answer.word == "STALE":
+            self.sent = (
+                None  # said before anything starts; a new connection is younger than what was forgotten
+            )
+            return Broken("the host has forgotten commands since this connection was made", full=True)
         self._exit_code = answer.exit_code or self._exit_code
         if answer.complete or answer.exit_code:
             return answer
