@@ -16,14 +16,18 @@ from bot.grammar import (
     Check,
     Command,
     Decide,
+    FreezeHosts,
     Help,
     ListHosts,
     ListRunbooks,
     Look,
+    ResetBreaker,
     Start,
+    Thaw,
     parse,
     usages,
 )
+from bot.guard import Freeze, frozen, thaw_advice
 from bot.inventory import Inventory
 from bot.library import Loaded
 from bot.messages import (
@@ -41,6 +45,7 @@ from bot.messages import (
 )
 from bot.run import Requester
 from bot.store import Store
+from bot.store.ledger import covered
 from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
@@ -122,6 +127,15 @@ class Commands:
                 return self._look(command)
             case Decide():
                 return self._decide(command, asker)
+            case FreezeHosts(reason, hosts):
+                return self._freeze(reason, hosts, asker)
+            case Thaw(hosts):
+                return self._thaw(hosts, asker)
+            case ResetBreaker(reason):
+                person = self._known(asker, "reset the breaker")
+                if not self._store.ledger.reset(person.name, reason):
+                    raise SickbayError("the breaker is not open: automation goes on")
+                return Reply(notice(say("listing.reset", person=person.name, reason=reason)))
             case Cancel(run_id):
                 return self._cancel(run_id, asker)
 
@@ -214,11 +228,39 @@ class Commands:
     # ── deciding ──
     def _decide(self, command: Decide, asker: Asker) -> Reply:
         person = self._known(asker, "decide about runs")
+        if command.answer == "approve" and (run := self._store.runs.get(command.run)) is not None:
+            self._not_frozen(run.hosts)
         refused = self._store.approvals.decide(command.run, person, command.answer, command.digest)
         if refused is not None:
             raise SickbayError(refused)
         word = "approved" if command.answer == "approve" else "denied"
         return Reply(notice(say(f"listing.{word}", id=command.run)))
+
+    # ── freezing ──
+    def _freeze(self, reason: str, hosts: str, asker: Asker) -> Reply:
+        person = self._known(asker, "freeze hosts")
+        if hosts:
+            self._inventory.select(hosts)
+        self._store.ledger.freeze(Freeze(person.name, self._store.now(), reason, hosts))
+        what = hosts or "everything"
+        return Reply(notice(say("listing.frozen", hosts=what, reason=reason, undo=f"thaw {hosts}".strip())))
+
+    def _thaw(self, hosts: str, asker: Asker) -> Reply:
+        person = self._known(asker, "thaw hosts")
+        if not self._store.ledger.thaw(hosts, person.name):
+            known = ", ".join(one.hosts or "everything" for one in self._store.ledger.freezes())
+            raise SickbayError(
+                f"{hosts or 'everything'} is not frozen", advice=f"frozen: {known or 'nothing'}"
+            )
+        return Reply(notice(say("listing.thawed", hosts=hosts or "everything")))
+
+    def _not_frozen(self, hosts: Sequence[str]) -> None:
+        def covers(pattern: str) -> frozenset[str]:
+            return frozenset(host.name for host in self._inventory.select(pattern))
+
+        for freeze in self._store.ledger.freezes():
+            if any(covered(freeze, host, covers) for host in hosts):
+                raise SickbayError(frozen(freeze), advice=thaw_advice(freeze))
 
     def _cancel(self, run_id: int, asker: Asker) -> Reply:
         person = self._known(asker, "cancel runs")

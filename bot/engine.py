@@ -10,6 +10,7 @@ import threading
 
 from bot.effect import Remote
 from bot.flight import Flight
+from bot.guard import Settings
 from bot.planner import Planner
 from bot.run import RunState
 from bot.store import Fenced, Store
@@ -20,10 +21,13 @@ log = logging.getLogger(__name__)
 class Engine:
     """Advances runs; safe to call from many threads, one run at a time each."""
 
-    def __init__(self, store: Store, planner: Planner, remote: Remote) -> None:
+    def __init__(
+        self, store: Store, planner: Planner, remote: Remote, settings: Settings | None = None
+    ) -> None:
         self._store = store
         self._planner = planner
         self._remote = remote
+        self._settings = settings or Settings()
         self._flights: dict[int, Flight] = {}
         self._closing = threading.Event()
 
@@ -44,7 +48,7 @@ class Engine:
         run = self._store.runs.claim(run_id)
         if run is None:
             return
-        flight = Flight(self._store, self._planner, self._remote, run, self._closing)
+        flight = Flight(self._store, self._planner, self._remote, run, self._closing, self._settings)
         self._flights[run_id] = flight
         try:
             flight.fly()

@@ -20,11 +20,12 @@ from queue import Empty, SimpleQueue
 
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
+from bot.guard import Answer, Settings
 from bot.judging import judged
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.preparing import Ready, prepared, refused, taken
-from bot.program import Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
+from bot.preparing import Ready, kept, lock_keys, prepared, refused, uuids
+from bot.program import Act, Ask, Call, Finish, Mutates, Parts, Record, Sleep, next_move, ordered
 from bot.run import Attempt, Run
 from bot.store import Store, Streams
 
@@ -57,13 +58,21 @@ class Flight:
     """One run, from its claim to where it rests."""
 
     def __init__(
-        self, store: Store, planner: Planner, remote: Remote, run: Run, closing: threading.Event
+        self,
+        store: Store,
+        planner: Planner,
+        remote: Remote,
+        run: Run,
+        closing: threading.Event,
+        settings: Settings,
     ) -> None:
         """`closing` ends it without writing anything more."""
         self._store = store
         self._planner = planner
         self._remote = remote
         self._closing = closing
+        self._settings = settings
+        self._waits = ""
         self.run = run
         self._record = Record()
         self._mutates: Mutates = frozenset()
@@ -100,6 +109,9 @@ class Flight:
             move = next_move(run, self._record, self._mutates, state, expires, now)
             if isinstance(move, Act):
                 more = self._start(move.calls)
+                if self._waits and not self._going:
+                    self._store.runs.queue(run, self._again(), self._waits)
+                    return
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
             match move:
@@ -137,6 +149,11 @@ class Flight:
         if self.run.cancelled_by is not None:
             self._cancelled.set()
         return self.run
+
+    def _again(self) -> int:
+        """Return the number that a new look begins with."""
+        acting = {step.id for step in Parts.of(self.run.runbook, self._mutates).act}
+        return 1 + max((one.number for one in self._record.all() if one.step not in acting), default=0)
 
     def _ask(self, run: Run) -> None:
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
@@ -186,17 +203,38 @@ class Flight:
         )
 
     def _lock(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
-        """Take the hosts that are to be changed; what another run has goes to `over`."""
-        wanted = {one.call.host for one in ready if one.mutating and one.resumed is None} - self._locked
-        held = self._store.runs.lock_hosts(self.run, tuple(wanted)) if wanted else {}
-        self._locked |= wanted - held.keys()
-        now = self._store.now()
-        free = []
+        """Take the hosts that are to be changed; what the guard refuses goes to `over`, what has to wait to nowhere."""
+        asked = [one for one in ready if one.mutating and one.resumed is None]
+        answers: dict[str, Answer] = {}
+        for clean_up in (False, True):
+            keys: dict[str, tuple[str, ...]] = {}
+            for one in asked:
+                if one.clean_up is clean_up and one.call.host not in self._locked:
+                    try:
+                        keys[one.call.host] = lock_keys(self.run, one)
+                    except SickbayError as error:
+                        words = f"the lock of {self.run.runbook.name} cannot be named: {error.what}"
+                        answers[one.call.host] = Answer(one.call.host, "lock", "refuse", words, error.advice)
+            if keys:
+                answers |= self._store.ledger.take(
+                    self.run,
+                    keys,
+                    {host: uuids(self.run, self._record, host) for host in keys},
+                    lambda pattern: frozenset(host.name for host in self._planner.inventory.select(pattern)),
+                    self._settings,
+                    clean_up_only=clean_up,
+                )
+        waits = next((one.words for one in answers.values() if one.reaction == "queue"), "")
+        self._waits = waits
+        if not waits:
+            self._locked |= {host for host, one in answers.items() if one.reaction == "go"}
+        now, free = self._store.now(), []
         for one in ready:
-            if one.call.host in wanted and one.call.host in held:
-                over.append(taken(one, self.run, held[one.call.host], now))
-            else:
+            answer = answers.get(one.call.host)
+            if answer is None or one not in asked or (answer.reaction == "go" and not waits):
                 free.append(one)
+            elif not waits:
+                over.append(kept(one, self.run, answer, now))
         return free
 
     def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:

@@ -78,7 +78,42 @@ class Cancel:
     run: int
 
 
-Command = Help | Check | Start | ListHosts | ListRunbooks | Look | Decide | Cancel
+@dataclass(frozen=True, slots=True)
+class FreezeHosts:
+    """Let nothing change hosts any more."""
+
+    reason: str
+    hosts: str = ""
+    """Empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Lift a freeze."""
+
+    hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetBreaker:
+    """Let automation go on after it stopped itself."""
+
+    reason: str
+
+
+Command = (
+    FreezeHosts
+    | Thaw
+    | ResetBreaker
+    | Help
+    | Check
+    | Start
+    | ListHosts
+    | ListRunbooks
+    | Look
+    | Decide
+    | Cancel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +228,24 @@ def _cancel(words: Sequence[str]) -> Command:
     return Cancel(_one_number("cancel", words) or 0)
 
 
+def _freeze(words: Sequence[str]) -> Command:
+    if not 1 <= len(words) <= 2 or not words[0].strip():
+        raise _usage("freeze", "it takes a reason in quotes, and a host set or nothing")
+    return FreezeHosts(*words)
+
+
+def _thaw(words: Sequence[str]) -> Command:
+    if len(words) > 1:
+        raise _usage("thaw", "it takes the host set that was frozen, or nothing")
+    return Thaw(*words)
+
+
+def _breaker(words: Sequence[str]) -> Command:
+    if len(words) < 2 or words[0].lower() != "reset":
+        raise _usage("breaker", "it takes `reset` and a reason")
+    return ResetBreaker(" ".join(words[1:]))
+
+
 def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
     if not words and not needed:
         return None
@@ -218,5 +271,10 @@ VERBS: dict[str, Verb] = {
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),
+    "freeze": Verb(
+        'freeze "REASON" [HOSTS]', "let nothing change these hosts, or any; looking goes on", _freeze
+    ),
+    "thaw": Verb("thaw [HOSTS]", "lift the freeze of this host set, or the one of everything", _thaw),
+    "breaker": Verb("breaker reset REASON", "let automation go on after it stopped itself", _breaker),
     "cancel": Verb("cancel RUN", "end a run", _cancel),
 }

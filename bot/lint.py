@@ -124,6 +124,14 @@ class _Lint:
                 except SickbayError as error:
                     yield self._at(("hosts",), error.what, error.advice)
 
+        if isinstance(lock := book.get("lock"), str) and lock not in ("host", "runbook"):
+            yield from self._values(("lock",), lock, roots=("alert", "inputs", "host", "run"), earlier=())
+        if book.get("kind") == "observe":
+            for key in ("lock", "on_conflict", "cooldown", "limits"):
+                if key in book:
+                    what = f"an observe runbook changes nothing, so `{key}` has nothing to guard"
+                    yield self._at((key,), what, f"remove `{key}`")
+
     def _step(self, spot: _Spot, earlier: list[str]) -> Iterator[Mistake]:
         path, step = spot.path, spot.step
         if fault := deed({key for key, value in step.items() if value not in (None, {})}):

@@ -151,6 +151,7 @@ def _walk(
     now: datetime,
     *,
     stopping: bool = False,
+    first: int = 1,
 ) -> _Column:
     """Find what is next in each host's column; when stopping, only what has already begun is brought to its end."""
     column = _Column()
@@ -164,13 +165,15 @@ def _walk(
                 last is not None
                 and last.again
                 and last.status is not Status.UNKNOWN
-                and last.number <= step.retries
+                and last.number - first < step.retries
             )
+            if last is not None and last.number < first:
+                last, retry = None, False
             if stopping and (last is None or retry or not last.good):
                 column.dropped.append(host)
                 break
             if last is None:
-                column.calls.append(Call(section, step, host, 1))
+                column.calls.append(Call(section, step, host, first))
                 break
             if retry:
                 due = (last.ended_at or now) + step.delay
@@ -203,7 +206,7 @@ def next_move(
     halt = _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
-    look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
+    look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None, first=run.look_from)
     if look.busy:
         return _go(look)
     failed = list(look.dropped)
@@ -267,8 +270,13 @@ def _batch(
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
-    begun = [host for host in batch if any(record.last(step.id, host) for step in parts.act)]
-    rescue = _walk("rescue", book.rescue, dropped, record, now, stopping=stopping)
+    kept = {host for host in batch if held_back(record, host) is not None}
+    begun = [
+        host for host in batch if host not in kept and any(record.last(step.id, host) for step in parts.act)
+    ]
+    rescue = _walk(
+        "rescue", book.rescue, [host for host in dropped if host not in kept], record, now, stopping=stopping
+    )
     if rescue.busy:
         return _go(rescue), []
     always = _walk("always", book.always, begun, record, now)
@@ -304,6 +312,12 @@ def _end(
         return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
     if halt is not None:
         return Finish(*halt, verdict)
+    kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
+    for one in kept.values():
+        if one.facts["guard"] == "escalate":
+            return Finish(RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.", verdict)
+    if failed and set(failed) <= {host for host, one in kept.items() if one.facts["guard"] == "skip"}:
+        return Finish(RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.", verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {named(failed, _LONG)}." + (
@@ -323,6 +337,12 @@ def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:
         if judged:
             return worst(judged + cut_short)
     return worst(cut_short) if cut_short else None
+
+
+def held_back(record: Record, host: str) -> Attempt | None:
+    """Return the attempt that the guard refused before this run had changed anything on the host."""
+    found = record.of(host)
+    return next((one for one in found if "guard" in one.facts and not one.sent and one.done), None)
 
 
 def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:

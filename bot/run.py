@@ -123,6 +123,8 @@ class Run:
     ended_at: datetime | None = None
     wake_at: datetime | None = None
     fence: int = 0
+    look_from: int = 1
+    """The first number of a look that counts: a run that has waited for a lock looks again."""
     cancelled_by: str | None = None
     plan: Plan | None = None
     reason: str = ""

@@ -48,6 +48,15 @@ class Trigger(Noun):
         return self
 
 
+class Limits(Noun):
+    """How often the runbook may act."""
+
+    runs: int = Field(ge=1, le=1000)
+    per: Duration
+    by: Literal["host", "runbook", "gpu"] = "host"
+    then: Literal["escalate", "refuse"] = "escalate"
+
+
 class ApprovalRule(Noun):
     """Who has to say yes, and until when."""
 
@@ -205,6 +214,14 @@ class Runbook(Noun):
     max_failures: int | str = Field(
         0, description="stop when failures exceed it; a number or a share like 25%"
     )
+    lock: str = Field(
+        "host", min_length=1, max_length=200, description="host, runbook, or a text with values"
+    )
+    on_conflict: Literal["queue", "skip", "fail"] = Field(
+        "queue", description="what a run does when another has the lock"
+    )
+    cooldown: Duration | None = Field(None, description="rest on a host after a verified success there")
+    limits: Limits | None = None
     timeout: Duration = timedelta(minutes=30)
     steps: list[Step] = Field(min_length=1, max_length=100)
     verify: list[Step] = []

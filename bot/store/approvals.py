@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from bot.approval import Answer, Approval, Decision, Person
 from bot.plan import Plan
@@ -30,6 +30,14 @@ class Approvals:
             fenced(tx, run, plan=plan.as_json(), deadline=now + run.runbook.timeout)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
+            asked = _approval(tx, run.id)
+            if asked is not None and (asked.state, asked.digest) == ("approved", plan.digest):
+                return  # looked at again, and it is still what was agreed to
+            if asked is not None:
+                why = "looked at again after a wait, the plan differs from the one that was approved"
+                tell(tx, now, "approval.void", incident=run.incident_id, run=run.id, why=why)
+                tx.execute(delete(decisions).where(decisions.c.run_id == run.id))
+                tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
             if ask:
                 tx.execute(
                     approvals.insert().values(

@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
-from bot.store.tables import approvals, host_locks, runs
+from bot.store.tables import approvals, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 from bot.verdict import Verdict
 
@@ -134,6 +133,8 @@ class Runs:
                 return None
             run = _run(row)
             values: dict[str, Any] = {"fence": run.fence + 1, "wake_at": None}
+            if run.deadline is None and run.started_at is not None:  # waiting for a lock does not count
+                values["deadline"] = now + run.runbook.timeout
             if run.started_at is None:
                 values |= {
                     "state": RunState.RUNNING,
@@ -164,7 +165,9 @@ class Runs:
         with self._db.write() as tx:
             fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
             self._outdate(tx, now, run)
-            tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
+            if state is RunState.SUCCEEDED:
+                tx.execute(update(uses).where(uses.c.run_id == run.id).values(verified_at=now))
+            self._release(tx, now, run)
             void(tx, now, run.id, f"the run has ended as {state}")
             tell(
                 tx,
@@ -180,9 +183,31 @@ class Runs:
             if run.incident_id and state is RunState.SUCCEEDED and acted:
                 recovered(tx, now, run.incident_id, run.id)
 
+    def _release(self, tx: Connection, now: datetime, run: Run) -> None:
+        """Give the run's locks back, and wake whoever waits for them."""
+        tx.execute(delete(locks).where(locks.c.run_id == run.id))
+        waiting = select(lock_waits.c.run_id).where(lock_waits.c.holder_id == run.id)
+        tx.execute(update(runs).where(runs.c.id.in_(waiting), runs.c.state.in_(_OPEN)).values(wake_at=now))
+        tx.execute(
+            delete(lock_waits).where(or_(lock_waits.c.holder_id == run.id, lock_waits.c.run_id == run.id))
+        )
+
+    def queue(self, run: Run, look_from: int, why: str) -> None:
+        """Put a run to rest until a lock that it waits for is given back, and let it look again then.
+
+        The lock may have been given back since it was asked for: then it does not rest.
+        """
+        now = self._db.now()
+        with self._db.write() as tx:
+            still = tx.scalar(select(func.count()).where(lock_waits.c.run_id == run.id))
+            cancelled = tx.scalar(select(runs.c.cancelled_by).where(runs.c.id == run.id))
+            wake = None if still and cancelled is None else now
+            fenced(tx, run, wake_at=wake, deadline=None, look_from=look_from, plan=None)
+            tell(tx, now, "run.lock_awaited", incident=run.incident_id, run=run.id, why=why)
+
     def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
         """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
-        changed = set(tx.scalars(select(host_locks.c.host).where(host_locks.c.run_id == run.id)))
+        changed = set(tx.scalars(select(locks.c.host).where(locks.c.run_id == run.id)))
         asked = select(runs.c.id, runs.c.hosts).join(approvals, approvals.c.run_id == runs.c.id)
         for other in tx.execute(asked.where(approvals.c.state == "pending", runs.c.id != run.id)).all():
             if touched := sorted(changed & set(other.hosts)):
@@ -222,18 +247,6 @@ class Runs:
         """Return the open runs whose end was asked for."""
         with self._db.read() as tx:
             return list(tx.scalars(_CANCEL_ASKED))
-
-    def lock_hosts(self, run: Run, hosts: tuple[str, ...]) -> dict[str, int]:
-        """Take those of these hosts that are free for one mutating run; return who holds the others."""
-        with self._db.write() as tx:
-            fenced(tx, run)
-            query = select(host_locks.c.host, host_locks.c.run_id).where(
-                host_locks.c.host.in_(hosts), host_locks.c.run_id != run.id
-            )
-            held = {row.host: row.run_id for row in tx.execute(query)}
-            if rows := [{"host": host, "run_id": run.id} for host in hosts if host not in held]:
-                tx.execute(insert(host_locks).on_conflict_do_nothing(), rows)
-            return held
 
 
 def void(tx: Connection, now: datetime, run_id: int, why: str) -> bool:
