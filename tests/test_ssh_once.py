@@ -16,6 +16,7 @@ import pytest
 from bot.effect import KEEP, Cancelled, Command, Finished, Lost, Outcome, Pending, TimedOut, Unreachable
 from bot.inventory import Host
 from bot.ssh import Ssh
+from bot.ssh.output import Keeper
 from tests.parts.leaks import nothing_left
 from tests.parts.programs import leave_out, require_root, wait_until
 from tests.parts.proxy import Proxy
@@ -183,6 +184,46 @@ def test_a_cut_link_is_mended_and_the_command_found_again(proxy: Proxy, ssh: Ssh
     done(through(proxy, ssh, held, proxy.cut))
     assert held.starts == 1
     assert proxy.connections == 2
+
+
+class Told(Keeper):
+    """Knows how often it had to begin anew."""
+
+    restarts = 0
+
+    def restart(self) -> None:
+        """Count it."""
+        super().restart()
+        self.restarts += 1
+
+
+def test_output_comes_while_it_runs_and_after_a_cut_link_goes_on_where_it_ended(
+    proxy: Proxy, ssh: Ssh, held: Deed
+) -> None:
+    command, told = Command(held.text, timeout=20, mutating=True), Told()
+    pending = ssh.start(proxy.host(), command, key="run/step/host/1", first_sent=None, stdout=told)
+    wait_until(lambda: told.output.data.startswith(b"before"), "the first of the output")
+    restarts = told.restarts
+    proxy.cut()
+    held.let_go()
+    assert done(pending.outcome.result(20)).stdout == told.output
+    assert (told.restarts, proxy.connections) == (restarts, 2)
+
+
+def test_a_login_shell_that_knows_nothing_but_exec_will_do(tmp_path: Path, deed: Deed) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text(
+        "#!/bin/sh\nset -f\ncase $SSH_ORIGINAL_COMMAND in\n"
+        "*[!a-z/\\ ]*) echo 'no such word' >&2; exit 1 ;;\n"
+        "exec\\ *) exec ${SSH_ORIGINAL_COMMAND#exec } ;;\n*) exit 2 ;;\nesac\n"
+    )
+    shell.chmod(0o755)
+    with Sshd(tmp_path / "sshd", options=f"ForceCommand {shell}") as sshd:
+        ssh = sshd.ssh()
+        done(act(ssh, sshd.host(), deed.text))
+        done(act(ssh, sshd.host(), deed.text, first_sent=datetime.now(UTC)))
+        ssh.close()
+    assert deed.starts == 1
 
 
 def test_a_frozen_link_is_left_and_the_command_found_again(proxy: Proxy, ssh: Ssh, held: Deed) -> None:

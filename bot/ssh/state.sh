@@ -39,11 +39,15 @@ sb_alive() {
 	sb_process "$sb_pid" && [ "$sb_start" = "$sb_started" ]
 }
 
-# Sets sb_now: uptime in seconds; and sb_up: seconds since this machine, or this container, was started.
+# Sets sb_now: uptime in seconds.
 sb_clock() {
 	sb_now=0
 	read -r sb_now sb_rest <"$sb_uptime"
 	sb_now=${sb_now%.*}
+}
+
+# Sets sb_up: seconds since this machine, or this container, was started.
+sb_began() {
 	sb_up=$sb_now
 	sb_line=
 	{ read -r sb_line <"$sb_init"; } 2>/dev/null
