@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 WHICH_PYTHON := import sys; print(sys.base_prefix, sys.version)
 PEERS := $(patsubst bench/ssh/requirements/%.txt,bench/ssh/.venv/%/.installed,$(wildcard bench/ssh/requirements/*.txt))
-PACKAGES := openssh-server haproxy socat netcat-openbsd curl prometheus-alertmanager docker.io busybox-static chromium \
+PACKAGES := openssh-server sudo haproxy socat netcat-openbsd curl prometheus-alertmanager docker.io busybox-static chromium \
   fonts-noto-color-emoji
 
 .PHONY: help demo test lint bench-ssh lock packages clean

@@ -6,6 +6,7 @@ The map, from the front door down; imports go down only.
     demo · sim              the whole with a pretend Slack and a pretend GPU fleet
     desk · follow           what people say there, and what was started, followed to its end
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
+    enroll                  a host's key compared by a person, and known from then on
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
@@ -20,7 +21,7 @@ The map, from the front door down; imports go down only.
     planner                 a step and what is known → an effect, as data
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
-    jump                    the jump hosts on the way to a machine
+    jump · ssh_config       the jump hosts on the way to a machine; OpenSSH's own configuration, asked of it
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure

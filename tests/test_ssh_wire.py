@@ -1,9 +1,6 @@
-"""Paramiko's private names that the room leans on, and the answer of the once-only wrapper, byte by byte."""
+"""Paramiko's private names that the room leans on, and what is kept of a stream."""
 
 import inspect
-import subprocess
-from itertools import pairwise
-from pathlib import Path
 
 import paramiko
 import pytest
@@ -11,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paramiko.packet import Packetizer
 
-from bot.effect import KEEP, Command
+from bot.effect import KEEP
 from bot.ssh.link import CIPHERS, HOST_KEYS, KEX, MACS, Link
-from bot.ssh.once import Answer, Places, Request
 from bot.ssh.output import Keeper
-
-NONCE = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +27,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
         (paramiko.Transport, "_parse_request_success"),
         (paramiko.Transport, "_parse_request_failure"),
         (paramiko.Transport, "_parse_channel_open_success"),
+        (paramiko.Channel, "_window_adjust"),
         (paramiko.Channel, "_set_transport"),
         (paramiko.Channel, "_set_window"),
         (paramiko.Channel, "_check_add_window"),
@@ -47,6 +42,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
         (Packetizer, "write_all"),
         (Packetizer, "readline"),
         (Packetizer, "start_handshake"),
+        (Packetizer, "_trigger_rekey"),
         (Packetizer, "need_rekey"),
     ],
 )
@@ -84,50 +80,6 @@ def test_only_algorithms_that_paramiko_has_are_offered() -> None:
     assert not [name for name in (*KEX, *CIPHERS, *MACS) if "sha1" in name or "cbc" in name or "md5" in name]
 
 
-def answer_of(stdout: bytes, stderr: bytes) -> bytes:
-    mark = f"\n{NONCE} ".encode()
-    return b"".join(
-        [
-            b"welcome to this host\n",
-            mark + b"STARTED\n",
-            mark + b"ENDED 3\n",
-            mark + b"DONE 3 0 0 whole\n" + stdout,
-            mark + b"err\n" + stderr,
-            mark + b"end\n",
-        ]
-    )
-
-
-def read(chunks: list[bytes]) -> Answer:
-    answer = Answer(NONCE)
-    for chunk in chunks:
-        answer.add(chunk)
-    return answer
-
-
-OUTPUT = st.binary(max_size=60) | st.sampled_from(
-    [b"\n", b"\n\n", f"\n{NONCE}".encode(), f"\n{NONCE[:5]}".encode()]
-)
-
-
-@given(stdout=OUTPUT, stderr=OUTPUT, cuts=st.lists(st.integers(0, 400), max_size=8))
-def test_an_answer_is_the_same_in_whatever_pieces_it_comes(
-    stdout: bytes, stderr: bytes, cuts: list[int]
-) -> None:
-    data = answer_of(stdout, stderr)
-    at = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    answer = read([data[start:end] for start, end in pairwise(at)])
-    assert answer.complete
-    assert answer.started
-    assert (answer.word, answer.exit_code) == ("DONE", "3")
-    assert (answer.stdout.data, answer.stderr.data) == (stdout, stderr)
-
-
-@given(stdout=OUTPUT, stderr=OUTPUT, missing=st.integers(1, 400))
-def test_a_cut_answer_is_never_whole(stdout: bytes, stderr: bytes, missing: int) -> None:
-    assert not read([answer_of(stdout, stderr)[:-missing]]).complete
-
-
 @given(st.lists(st.binary(max_size=300_000), max_size=6), st.integers(0, 3))
 def test_a_stream_keeps_both_ends_and_counts_all(parts: list[bytes], times: int) -> None:
     keeper, parts = Keeper(), parts * (2**times)
@@ -141,20 +93,10 @@ def test_a_stream_keeps_both_ends_and_counts_all(parts: list[bytes], times: int)
         assert output.data == whole[: KEEP * 3 // 4] + whole[-KEEP // 4 :]
 
 
-@pytest.mark.parametrize("share", [number / 40 for number in range(1, 40)] + [0.999])
-def test_a_script_that_was_cut_on_the_way_starts_nothing(tmp_path: Path, share: float) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    command = Command(f"touch {tmp_path}/started", mutating=True)
-    request = Request("run", "key", command, "me", 0, 1, Places(state=(str(state),)), NONCE)
-    script = request.script
-    subprocess.run(
-        ["sh"],
-        input=script[: int(len(script) * share)],
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
-    assert not list(state.iterdir())
-    subprocess.run(["sh"], input=script, capture_output=True, check=True, start_new_session=True)
-    assert (tmp_path / "started").exists()
+def test_the_reader_waits_through_our_methods_only_and_needs_no_thread() -> None:
+    """`run` goes on in a greenlet: whatever in it blocked would hold up every connection."""
+    source = inspect.getsource(paramiko.Transport.run) + inspect.getsource(paramiko.Transport._check_banner)  # type: ignore[attr-defined]
+    for blocking in (".wait(", ".recv(", "sleep(", "select(", ".join("):
+        assert blocking not in source
+    assert "self.packetizer.read_message()" in source
+    assert "self.packetizer.readline(" in source

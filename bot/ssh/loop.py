@@ -7,7 +7,7 @@ another. Outside this room nothing is async: a command is started from any threa
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -69,6 +69,19 @@ class Loop:
             work.close()
             outcome.set_result(closed)
         return Pending(outcome, cancel)
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the loop's thread, and return or raise what comes of it.
+
+        Raises:
+            CancelledError: when the loop has ended already.
+
+        """
+        answer: Future[T] = Future()
+        if not self.call(lambda: self.begin(work).add_done_callback(lambda task: _settle(answer, task))):
+            work.close()
+            raise CancelledError
+        return answer.result()
 
     def close(self, hang_up: Callable[[], None]) -> None:
         """End every connection by `hang_up`, let the commands say what that means for them, and end the thread."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from bot.effect import Cancelled, Command, Finished, Keep, Lost, Outcome, Output, TimedOut, Unreachable
 from bot.inventory import Host
 from bot.ssh.account import account
+from bot.ssh.become import becomes_root, outlives
 from bot.ssh.link import Link
 from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
@@ -55,6 +56,8 @@ class Errand:
     """What the last exchange was for."""
     _replaced: bool = False
     """Was a kept connection of no use, and replaced?"""
+    _seen: tuple[int, int] = (0, 0)
+    """Bytes of stdout and stderr that came, in all exchanges."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written as shell text, before anything is sent."""
@@ -123,6 +126,8 @@ class Errand:
             age=self._age,
             grace=self.settings.kill_grace,
             places=self.places,
+            seen_out=self._seen[0],
+            seen_err=self._seen[1],
         )
 
     async def _exchange(self, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
@@ -147,9 +152,12 @@ class Errand:
     async def _ask(self, link: Link, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
         self._asked = mode
         request = self._request(mode)
-        self.stdout.restart()
-        self.stderr.restart()
-        answer, complaints = Answer(request.nonce, self.stdout, self.stderr), Keeper()
+        if self._seen == (0, 0):
+            self.stdout.restart()
+            self.stderr.restart()
+        seen_out, seen_err = self._seen
+        answer = Answer(request.nonce, self.stdout, self.stderr, seen_out=seen_out, seen_err=seen_err)
+        complaints = Keeper()
         session = await open_session(link, answer, complaints, self.settings)
         if not isinstance(session, Session):
             return session
@@ -166,10 +174,16 @@ class Errand:
                         lambda: answer.complete or session.closed, quiet=HELD, most=BACKLOG
                     )
         finally:
+            self._seen = answer.leave()
             session.close()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
             link.needs_setsid = True
             return await self._ask(link, mode, deadline)
+        if answer.complete and answer.word == "STALE":
+            self.sent = (
+                None  # said before anything starts; a new connection is younger than what was forgotten
+            )
+            return Broken("the host has forgotten commands since this connection was made", full=True)
         self._exit_code = answer.exit_code or self._exit_code
         if answer.complete or answer.exit_code:
             return answer
@@ -217,7 +231,7 @@ class Errand:
     def _killed(self, answer: Answer, *, cancelled: bool) -> Outcome:
         match answer.word:
             case "KILLED" | "STUCK" | "VOID":
-                ended = answer.word != "STUCK"
+                ended = answer.word != "STUCK" and not (answer.word == "KILLED" and self._outlived(answer))
                 if cancelled:
                     return Cancelled(answer.stdout, answer.stderr, ended)
                 return TimedOut(
@@ -226,9 +240,16 @@ class Errand:
             case _:
                 return self._outcome(answer)
 
+    def _outlived(self, answer: Answer) -> bool:
+        """May what was killed go on as root?"""
+        root = becomes_root(self.host, self.settings, mutating=True)
+        return root and outlives(answer.exit_code)
+
     def _outcome(self, answer: Answer) -> Outcome:
         match answer.word:
             case "DONE":
+                if self._outlived(answer):
+                    return Lost("its shell was killed, and what sudo had started may go on as root", LOOK)
                 seconds = time.monotonic() - (self.sent or self.began)
                 if answer.exit_code.isdigit():
                     return Finished(int(answer.exit_code), answer.stdout, answer.stderr, None, seconds)

@@ -1,215 +1,153 @@
 # A command that starts at most once, under a POSIX sh (dash, bash, busybox ash) that reads this from standard input.
 #
-# In front of this stand:
+# In front of this stand `state.sh`, and:
 #   sb_mode     run: the first time · resume: sent before · kill: end it, and if it never began, see that it never does
-#   sb_id       what the command is known by        sb_user   part of the directory's name
+#   sb_id       what the command is known by, X/ID  sb_user   part of the directory's name
 #   sb_nonce    marks our lines in the answer       sb_age    seconds since it was first sent
 #   sb_limit    seconds it may run                  sb_grace  seconds between TERM and KILL
 #   sb_places   state directories, as sh words      sb_boot_id, sb_uptime, sb_init  files of /proc
-#   sb_keep     bytes of each end of an output that must be kept
+#   sb_head     bytes of the beginning of an output that must be kept, and sb_tail of its end
+#   sb_at_out   byte of the output that is wanted first, the ones before it were seen; and sb_at_err
 #   sb_command  values from outside, then the author's text
 #
-# State of a command, in the first usable of the directories, is files named ID.*:
-#   claim   made with O_EXCL, so by one only; then one line: kind, boot id, process, its start time, uptime
-#   rc.N    empty, made when the command ended with exit code N (rc.KILL: it was killed): atomic, fits on a full disk
-#   out, out.tail, out.cut, out.done, and the same for err: what it wrote, its middle left out when it is long
-# The process that claims is the one that waits for the command, and leads the process group it runs in.
+# The process that claims is the one that waits for the command, and leads the process group it runs in. What the
+# command writes goes to files by processes that know nothing of the link, so no link can hold it up.
 #
-# Answers are lines "NONCE WORD ...". A whole answer ends with "NONCE end": what lacks it was cut on the way.
+# Answers are lines "NONCE WORD ...". "NONCE out N" is followed by bytes of the output from byte N on, up to the next
+# such line; the same for err. A byte may come twice, with its number. A whole answer ends with "NONCE end": what lacks
+# it was cut on the way.
 
 sb_say() {
 	printf '\n%s %s\n' "$sb_nonce" "$*"
 }
 
-sb_nap() {
-	sleep 0.05 2>/dev/null || sleep 1
+# Has all that it wrote been stored?
+sb_stored() {
+	[ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ] || [ ! -e "$sb_file.o" ]
 }
 
-# Sets sb_group and sb_start of a living process.
-sb_process() {
-	sb_line=
-	{ read -r sb_line <"/proc/$1/stat"; } 2>/dev/null
-	sb_line=${sb_line##*) }
-	# Field splitting is meant: the line is numbers behind the name of the program.
-	set -- $sb_line
-	[ $# -gt 20 ] && [ "$1" != Z ] && [ "$1" != X ] || return 1
-	sb_group=$3
-	shift 19
-	sb_start=$1
-}
-
-sb_alive() {
-	sb_process "$sb_pid" && [ "$sb_start" = "$sb_started" ]
-}
-
-# Sets sb_now: uptime in seconds; and sb_up: seconds since this machine, or this container, was started.
-sb_clock() {
-	sb_now=0
-	read -r sb_now sb_rest <"$sb_uptime"
-	sb_now=${sb_now%.*}
-	sb_up=$sb_now
-	sb_line=
-	{ read -r sb_line <"$sb_init"; } 2>/dev/null
-	sb_line=${sb_line##*) }
-	set -- $sb_line
-	if [ $# -gt 20 ]; then
-		shift 19
-		sb_up=$((sb_now - $1 / 100))
-	fi
-}
-
-# Is this directory ours alone? Makes it when it is missing. Sets sb_base.
-sb_usable() {
-	sb_base=$1/.sickbay-$sb_user
-	[ -e "$sb_base" ] || [ -L "$sb_base" ] || (umask 077 && mkdir "$sb_base") 2>/dev/null
-	[ ! -L "$sb_base" ] && [ -d "$sb_base" ] && [ -O "$sb_base" ] && [ -w "$sb_base" ] || return 1
-	case $(ls -ld "$sb_base") in
-	drwx------*) ;;
-	*) return 1 ;;
-	esac
-}
-
-# Looks for a claim in every directory. Sets sb_file.
-sb_find() {
-	for sb_dir do
-		sb_base=$sb_dir/.sickbay-$sb_user
-		sb_file=$sb_base/$sb_id
-		[ ! -L "$sb_base" ] && [ -O "$sb_base" ] && [ -e "$sb_file.claim" ] && return 0
+# Does nobody who stores output have anything to do? Returns 2 when nobody stores any.
+sb_idle() {
+	sb_found=2
+	for sb_stat in /proc/[0-9]*; do
+		[ "$sb_stat/fd/0" -ef "$sb_file.o" ] || [ "$sb_stat/fd/0" -ef "$sb_file.e" ] || continue
+		sb_process "${sb_stat#/proc/}" || continue
+		[ "$sb_doing" = S ] || return 1
+		sb_found=0
 	done
-	return 1
-}
-
-# Claims for the kind of thing in sb_kind. Sets sb_file, or sb_why: taken or nowhere.
-sb_claim() {
-	sb_why=nowhere
-	for sb_dir do
-		sb_usable "$sb_dir" || continue
-		sb_file=$sb_base/$sb_id
-		set -C
-		if ! { true >"$sb_file.claim"; } 2>/dev/null; then
-			set +C
-			[ -e "$sb_file.claim" ] || continue
-			sb_why=taken
-			return 1
-		fi
-		set +C
-		# Two could claim in two directories when one of these was unusable for a moment: then both give way.
-		sb_mine=$sb_file
-		for sb_dir do
-			sb_base=$sb_dir/.sickbay-$sb_user
-			if [ "$sb_base/$sb_id" != "$sb_mine" ] && [ -e "$sb_base/$sb_id.claim" ]; then
-				rm -f "$sb_mine.claim"
-				sb_why=taken
-				return 1
-			fi
-		done
-		sb_file=$sb_mine
-		sb_base=${sb_file%/*}
-		if { [ "$sb_kind" = void ] || mkfifo -m 600 "$sb_file.o" "$sb_file.e"; } 2>/dev/null &&
-			{ printf '%s %s %s %s %s\n' "$sb_kind" "$sb_boot" "$$" "$sb_begin" "$sb_now" >>"$sb_file.claim"; } 2>/dev/null
-		then
-			return 0
-		fi
-		rm -f "$sb_file.claim" "$sb_file.o" "$sb_file.e"
-	done
-	return 1
-}
-
-# Reads a claim, waiting for one that is still being written. Sets sb_kind, sb_booted, sb_pid, sb_started, sb_since.
-sb_read() {
-	sb_n=0
-	while [ "$sb_n" -lt 100 ]; do
-		sb_since=
-		{ read -r sb_kind sb_booted sb_pid sb_started sb_since <"$sb_file.claim"; } 2>/dev/null
-		[ -n "$sb_since" ] && return 0
-		[ -e "$sb_file.claim" ] || return 1
-		sb_nap
-		sb_n=$((sb_n + 1))
-	done
-	sb_say UNKNOWN
-	sb_say end
-	exit 0
-}
-
-# Did it end? Sets sb_code.
-sb_ended() {
-	for sb_code in "$sb_file".rc.*; do
-		if [ -e "$sb_code" ]; then
-			sb_code=${sb_code##*.rc.}
-			return 0
-		fi
-	done
-	sb_code=-
-	return 1
+	return $sb_found
 }
 
 # The end was written down, but the last of the output may still be on its way through a pipe. Something that the
-# command left running may hold that pipe for ever: then its keepers stay, and the process that waits for them may go.
+# command left running may hold that pipe for ever: when it is empty, its keepers stay, and the process that waits for
+# them may go. Sets sb_late when it may not have been waited for long enough.
 sb_drain() {
-	sb_n=0
-	while [ "$sb_n" -lt 20 ] && ! { [ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ]; }; do
-		[ "$sb_booted" = "$sb_boot" ] && sb_alive || return 0
-		sb_nap
-		sb_n=$((sb_n + 1))
+	sb_n=0 sb_quiet=0
+	while [ "$sb_booted" = "$sb_boot" ] && ! sb_stored; do
+		sb_idle
+		case $? in
+		0) sb_quiet=$((sb_quiet + 1)) ;;
+		1) sb_quiet=0 ;;
+		*) sb_alive || sb_n=1000 ;;
+		esac
+		if [ "$sb_quiet" -ge 2 ]; then
+			kill -USR1 "$sb_pid" 2>/dev/null
+			return
+		fi
+		if [ "$sb_n" -ge 1000 ]; then
+			sb_stored || sb_late=yes
+			return
+		fi
+		sb_nap 05
 	done
-	[ "$sb_n" -lt 20 ] || kill -USR1 "$sb_pid" 2>/dev/null
 }
 
 # Takes all of standard input, at once as it comes, and keeps both ends of it.
 sb_store() {
-	true >"$1"
-	while sb_round "$1"; do
-		[ "$(($(wc -c <"$1")))" -lt "$sb_keep" ] || break
+	sb_first=$sb_one sb_most=$sb_head sb_over= sb_last=
+	set -C
+	while true >"$1.$sb_first"; do
+		sb_size=0
+		while sb_round "$1.$sb_first"; do
+			sb_size=$(($(wc -c <"$1.$sb_first")))
+			[ "$sb_size" -lt "$sb_most" ] || break
+		done
+		[ -z "$sb_over" ] || break
+		[ -z "$sb_last" ] || rm -f "$sb_last"
+		[ "$sb_first" = "$sb_one" ] || sb_last=$1.$sb_first
+		sb_first=$((sb_first + sb_size)) sb_most=$sb_tail
 	done
-	sb_cut=0
-	while [ -z "$sb_over" ] && sb_round "$1.tail"; do
-		sb_size=$(($(wc -c <"$1.tail")))
-		if [ "$sb_size" -gt $((2 * sb_keep)) ]; then
-			tail -c "$sb_keep" "$1.tail" >"$1.new" && mv -f "$1.new" "$1.tail"
-			sb_cut=$((sb_cut + sb_size - sb_keep))
-			echo "$sb_cut" >"$1.cut"
-		fi
-	done
-	[ "$sb_over" = yes ] || cat >/dev/null
+	if [ "$sb_over" != yes ]; then
+		true >"$1.full"
+		cat >/dev/null
+	fi
 	true >"$1.done"
 }
 
 # One dd; sets sb_over when the input ended (yes) or the disk is full (full).
 sb_round() {
 	sb_over=
-	if ! sb_line=$(LC_ALL=C dd bs=16384 count=64 2>&1 >>"$1"); then
+	if ! sb_line=$(LC_ALL=C dd bs=16384 count=32 2>&1 >>"$1"); then
 		sb_over=full
-		true >"$1.full"
 		return 1
 	fi
 	# "F+P records in" counts the reads, full and partial; there may be a warning in front of it.
 	sb_line=${sb_line%% records in*}
 	sb_line=${sb_line##*[!0-9+]}
-	[ "$(($sb_line))" -ge 64 ] && return 0
+	[ "$(($sb_line))" -ge 32 ] && return 0
 	sb_over=yes
 	return 1
 }
 
-# Says all that is known: word, exit code, bytes left out of each output, whether an output is incomplete.
+# Sends one output, $1, from byte $2 on, up to what there is; all of it, without looking whether there is any, with $3.
+# Sets sb_at, the byte to go on from.
+sb_pour() {
+	sb_at=$2 sb_stream=$1 sb_all=$3
+	set -- "$sb_file.$1".1*
+	for sb_part do
+		shift
+		# Where the next part begins, this one ended.
+		[ $# -eq 0 ] || [ $((${1##*.} - sb_one)) -gt "$sb_at" ] || continue
+		[ -s "$sb_part" ] || continue
+		sb_first=$((${sb_part##*.} - sb_one))
+		[ "$sb_at" -ge "$sb_first" ] || sb_at=$sb_first
+		if [ -z "$sb_all" ]; then
+			sb_size=$(wc -c <"$sb_part")
+			sb_size=$((sb_first + ${sb_size:-0}))
+			[ "$sb_size" -gt "$sb_at" ] || continue
+		fi
+		sb_say "$sb_stream" "$sb_at"
+		tail -c "+$((sb_at - sb_first + 1))" "$sb_part"
+		[ -n "$sb_all" ] || sb_at=$sb_size
+		sb_told=yes
+	done
+}
+
+# Sends what is new, or all that is left.
+sb_news() {
+	sb_told=
+	sb_pour out "$sb_at_out" "$1"
+	sb_at_out=$sb_at
+	sb_pour err "$sb_at_err" "$1"
+	sb_at_err=$sb_at
+	[ -n "$1" ] || [ -z "$sb_told" ] || sb_say more
+}
+
+# Says all that is known: word, exit code, whether the outputs are complete.
 sb_report() {
-	sb_cut_out=0 sb_cut_err=0 sb_lack=whole
-	{ read -r sb_cut_out <"$sb_file.out.cut"; } 2>/dev/null
-	{ read -r sb_cut_err <"$sb_file.err.cut"; } 2>/dev/null
+	sb_lack=whole
+	[ -z "$sb_late" ] || sb_lack=late
 	[ -e "$sb_file.out.full" ] || [ -e "$sb_file.err.full" ] && sb_lack=full
-	[ -e "$sb_file.out" ] && [ -e "$sb_file.err" ] || sb_lack=gone
-	sb_say "$1" "$2" "$sb_cut_out" "$sb_cut_err" "$sb_lack"
-	[ -s "$sb_file.out" ] && cat "$sb_file.out"
-	[ -s "$sb_file.out.tail" ] && cat "$sb_file.out.tail"
-	sb_say err
-	[ -s "$sb_file.err" ] && cat "$sb_file.err"
-	[ -s "$sb_file.err.tail" ] && cat "$sb_file.err.tail"
+	[ -e "$sb_file.out.$sb_one" ] && [ -e "$sb_file.err.$sb_one" ] || sb_lack=gone
+	sb_say "$1" "$2" "$sb_lack"
+	sb_news all 2>/dev/null
 	sb_say end
 }
 
 # Runs the command, and writes down how it ended before anything is said about it.
 sb_run() {
 	trap '' TERM HUP INT PIPE
-	trap 'exit 0' USR1
+	trap 'sb_weigh; exit 0' USR1
 	sb_say STARTED
 	sb_store "$sb_file.out" <"$sb_file.o" >/dev/null 2>&1 &
 	sb_out=$!
@@ -220,27 +158,93 @@ sb_run() {
 		unset sb_nonce
 		eval "$sb_command"
 	) </dev/null >"$sb_file.o" 2>"$sb_file.e" &
-	wait "$!"
+	sb_job=$!
+	sb_tell </dev/null 2>/dev/null &
+	sb_teller=$!
+	[ "$sb_due" = no ] || sb_tidy </dev/null >/dev/null 2>&1 &
+	wait "$sb_job"
 	sb_code=$?
 	true >"$sb_file.rc.$sb_code"
-	sb_say ENDED "$sb_code"
-	wait "$sb_out" "$sb_err"
+	# A full disk may have no room for that, but then for nobody.
+	if sb_voice || [ ! -e "$sb_file.told" ]; then
+		kill -KILL "$sb_teller"
+		sb_say ENDED "$sb_code"
+		wait "$sb_out" "$sb_err"
+		sb_report DONE "$sb_code"
+	else
+		kill -USR2 "$sb_teller"
+		wait "$sb_out" "$sb_err"
+		kill -USR1 "$sb_teller"
+		wait "$sb_teller"
+	fi 2>/dev/null
+	sb_weigh
+	rm -f "$sb_file.o" "$sb_file.e" "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+}
+
+# Takes the right to tell how it goes on, which only one may have.
+sb_voice() {
+	set -C
+	{ true >"$sb_file.told"; } 2>/dev/null
+	sb_rest=$?
+	set +C
+	return $sb_rest
+}
+
+# Tells what it writes while it runs; begins when it has run for a moment, so that most cost nothing.
+sb_tell() {
+	sb_whole= sb_said= sb_n=0 sb_pid=$$ sb_started=$sb_begin
+	sb_pause 0.5 || {
+		sb_coarse=yes
+		sb_pause 1
+	}
+	# Signals only hurry us: bash loses one now and then.
+	trap : USR2
+	trap 'sb_whole=yes' USR1
+	sb_voice || exit
+	# Who does not listen any more ends this.
+	trap - PIPE
+	while :; do
+		sb_alive || exit
+		if [ -z "$sb_said" ] && sb_ended; then
+			sb_said=yes
+			sb_say ENDED "$sb_code"
+		fi
+		[ -n "$sb_said" ] && { [ -n "$sb_whole" ] || sb_stored; } && break
+		[ -z "$sb_whole" ] || exit
+		sb_news
+		sb_n=$((sb_n + 1)) sb_gap=0.2
+		[ -z "$sb_coarse" ] && [ "$sb_n" -lt 50 ] || sb_gap=1
+		sb_pause "$sb_gap" &
+		# A signal ends this, but not the sleep.
+		wait "$!"
+	done
 	sb_report DONE "$sb_code"
-	rm -f "$sb_file.o" "$sb_file.e"
-	# Forget what is older than a week, and long outputs older than a day.
-	find "$sb_base" ! -type d \( -mtime +6 -o -mtime +0 -size +128 \) -exec rm -f {} + 2>/dev/null
+}
+
+# A sleep that, unlike us, ends when all is to end.
+sb_pause() {
+	(
+		trap - TERM
+		exec sleep "$1" >/dev/null 2>&1
+	)
+}
+
+# Answers when there is nothing to wait for: the command never ran, or nobody can know, and it never will.
+sb_never() {
+	case $sb_kind in
+	void) sb_say VOID ;;
+	forgotten) sb_say FORGOTTEN ;;
+	*) return 1 ;;
+	esac
+	sb_say end
 }
 
 # Waits for somebody else's run of the same command. Returns 1 when its claim was taken back.
 sb_attach() {
 	sb_read || return 1
-	if [ "$sb_kind" = void ]; then
-		sb_say VOID
-		sb_say end
-		return 0
-	fi
-	sb_looks=0
-	while :; do
+	sb_never && return 0
+	sb_n=0 sb_looks=0
+	while [ -e "$sb_file.claim" ]; do
 		sb_clock
 		if sb_ended; then
 			sb_drain
@@ -254,42 +258,46 @@ sb_attach() {
 			sb_report RUNNING -
 		else
 			sb_looks=$((sb_looks + 1))
-			if [ "$sb_looks" -lt 40 ]; then sb_nap; else sleep 1; fi
+			if [ "$sb_n" -lt 100 ]; then
+				[ $((sb_looks % 4)) -ne 0 ] || sb_news 2>/dev/null
+				sb_nap 05
+				continue
+			fi
+			sb_news 2>/dev/null
+			# A word now and then, or it would not be noticed that nobody listens any more.
+			[ $((sb_looks % 32)) -ne 0 ] || sb_say more
+			if [ "$sb_n" -lt 1000 ]; then sb_nap 20; else sleep 1; fi
 			continue
 		fi
 		return 0
 	done
+	return 1
 }
 
 # Is a process of the group left? One that is dead and not yet buried by its parent does not count.
 sb_left() {
 	kill -0 "-$sb_pid" 2>/dev/null || return 1
 	# Looking at every process takes a while: only now and then.
-	[ $((sb_n % 5)) -eq 0 ] || return 0
+	[ $((sb_n % 50)) -eq 0 ] || return 0
 	for sb_stat in /proc/[0-9]*; do
 		sb_process "${sb_stat#/proc/}" && [ "$sb_group" = "$sb_pid" ] && return 0
 	done
 	return 1
 }
 
-# Waits until no process of the group is left, for $1 tenths of a second.
+# Waits until no process of the group is left, for $1 hundredths of a second.
 sb_gone() {
 	sb_n=0
 	while sb_left; do
 		[ "$sb_n" -lt "$1" ] || return 1
-		sleep 0.1 2>/dev/null || sleep 1
-		sb_n=$((sb_n + 1))
+		sb_nap 10
 	done
 }
 
 # Ends the command's process group. Returns 1 when its claim was taken back.
 sb_kill() {
 	sb_read || return 1
-	if [ "$sb_kind" = void ]; then
-		sb_say VOID
-		sb_say end
-		return 0
-	fi
+	sb_never && return 0
 	if sb_ended; then
 		sb_drain
 		sb_report DONE "$sb_code"
@@ -304,8 +312,8 @@ sb_kill() {
 		sb_was=no
 		sb_alive && sb_was=yes
 		kill -TERM "-$sb_pid" 2>/dev/null
-		sb_gone $((sb_grace * 10)) || kill -KILL "-$sb_pid" 2>/dev/null
-		if ! sb_gone 30; then
+		sb_gone $((sb_grace * 100)) || kill -KILL "-$sb_pid" 2>/dev/null
+		if ! sb_gone 300; then
 			sb_ended
 			sb_report STUCK "$sb_code"
 			return 0
@@ -319,8 +327,22 @@ sb_kill() {
 	fi
 }
 
+# It may have been sent before, and is not known. Could it have run, and been forgotten?
+sb_unsure() {
+	# A reboot may have taken its claim along; and who cleans such directories is not always us.
+	[ "$sb_up" -le $((sb_age + 60)) ] || [ "$sb_age" -gt 500000 ] || sb_forgotten $((sb_now - sb_age - 60)) "$@"
+}
+
+# Could this be a request that was on its way for so long that another copy of it has come, run, and been forgotten?
+# It cannot be older than the connection it came by, which our parent serves.
+sb_stale() {
+	sb_forgotten 0 "$@" || return 1
+	sb_process "$PPID" || return 1
+	sb_forgotten $((sb_start / 100 - 60)) "$@"
+}
+
 sb_main() {
-	sb_boot=
+	sb_coarse= sb_late= sb_boot= sb_due=no
 	read -r sb_boot <"$sb_boot_id"
 	if ! sb_process "$$" || [ -z "$sb_boot" ]; then
 		sb_say NOPROC
@@ -346,28 +368,27 @@ sb_main() {
 			continue
 		fi
 		sb_kind=run
-		[ "$sb_mode" = kill ] && sb_kind=void
-		# Claims are forgotten after a week, and a reboot may have taken one along.
-		if [ "$sb_mode" = resume ] && { [ "$sb_up" -le $((sb_age + 60)) ] || [ "$sb_age" -gt 500000 ]; }; then
-			sb_say FORGOTTEN
+		if [ "$sb_mode" != run ] && sb_unsure "$@"; then
+			sb_kind=forgotten
+		elif [ "$sb_mode" = kill ]; then
+			sb_kind=void
+		elif [ "$sb_mode" = run ] && sb_stale "$@"; then
+			sb_say STALE
 			sb_say end
 			return
 		fi
 		if sb_claim "$@"; then
-			if [ "$sb_kind" = void ]; then
-				sb_say VOID
-				sb_say end
-			else
-				sb_run
-			fi
+			sb_never || sb_run
+			[ "$sb_kind" = run ] || [ "$sb_due" = no ] || sb_tidy >/dev/null 2>&1
 			return
 		fi
 		if [ "$sb_why" = nowhere ]; then
+			[ "$sb_kind" = forgotten ] && sb_never && return
 			sb_say NOSTATE
 			sb_say end
 			return
 		fi
-		sb_nap
+		sb_nap 05
 	done
 	sb_say UNKNOWN
 	sb_say end

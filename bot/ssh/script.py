@@ -40,10 +40,10 @@ def text_of(command: Command) -> str:
     return "".join(f"{name}={quoted(value)}\n" for name, value in command.env.items()) + command.text
 
 
-def script(name: str, **values: str | int) -> bytes:
-    """Return a script of this room with its parameters in front of it."""
+def script(*names: str, **values: str | int) -> bytes:
+    """Return scripts of this room, one after the other, with their parameters in front of them."""
     front = "".join(f"sb_{key}={quoted(str(value))}\n" for key, value in values.items())
-    data = (front + _body(name)).encode("utf-8", "surrogateescape")
+    data = (front + "".join(map(_body, names))).encode("utf-8", "surrogateescape")
     if len(data) > LONGEST:
         raise SickbayError(
             f"a command of {len(data)} bytes is too long for a host",
