@@ -4,14 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 WHICH_PYTHON := import sys; print(sys.base_prefix, sys.version)
-PACKAGES := openssh-server haproxy socat netcat-openbsd curl prometheus-alertmanager docker.io busybox-static chromium \
+PEERS := $(patsubst bench/ssh/requirements/%.txt,bench/ssh/.venv/%/.installed,$(wildcard bench/ssh/requirements/*.txt))
+PACKAGES := openssh-server sudo haproxy socat netcat-openbsd curl prometheus-alertmanager docker.io busybox-static chromium \
   fonts-noto-color-emoji
 
-.PHONY: help demo test lint lock packages clean
+.PHONY: help demo test lint bench-ssh lock packages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z.]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(STAMP) ## start Sickbay with a pretend Slack and a pretend fleet; prints one address
 	@$(VENV)/bin/sickbay demo
@@ -24,6 +25,16 @@ lint: $(STAMP) ## style, types and import floors
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+bench-ssh: $(STAMP) $(PEERS) ## SSH beside its peers, which are installed first (ARGS="--hosts 100 --only ours,asyncssh")
+	@.ci/packages openssh-server openssh-client pdsh || true
+	$(VENV)/bin/python -m bench.ssh $(ARGS)
+
+bench/ssh/.venv/%/.installed: bench/ssh/requirements/%.txt # what cannot be installed is left out by name
+	@rm -rf $(@D)
+	@echo "Installing from $< into $(@D) ..."
+	@{ $(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $< \
+	  && touch $@; } || rm -rf $(@D)
 
 packages: # services are installed and not started; without root the tests name what they leave out
 	@.ci/packages $(PACKAGES)
@@ -48,5 +59,5 @@ lock: ## write requirements.lock anew from pyproject.toml (needs pip-compile, fr
 	  --output-file requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) bench/ssh/.venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find bot tests runbooks bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -139,6 +139,8 @@ def middle(numbers: Sequence[float], unit: str = "", digits: int = 0) -> str:
 
 def command() -> None:
     """Print how to do it again, and on what it was done."""
-    words = " ".join(["-m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    file = Path(sys.argv[0])
+    name = file.parent.name if file.stem == "__main__" else file.stem
+    words = " ".join(["-m", f"bench.{name}", *sys.argv[1:]])
     print(f"\n.venv/bin/python {words}")
     print(f"{os.cpu_count()} processors, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}")

@@ -6,24 +6,28 @@ The map, from the front door down; imports go down only.
     demo · sim              the whole with a pretend Slack and a pretend GPU fleet
     desk · follow           what people say there, and what was started, followed to its end
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
+    enroll                  a host's key compared by a person, and known from then on
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
+    gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
-    engine · judging        one effect, one transaction; what an outcome means
+    engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
+    preparing · judging     from a call to the command that leaves; what its outcome means
     planner                 a step and what is known → an effect, as data
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
-    jump                    the jump hosts on the way to a machine
+    jump · ssh_config       the jump hosts on the way to a machine; OpenSSH's own configuration, asked of it
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
+    fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground

@@ -41,7 +41,7 @@ def read_library(config: Config, document: Document) -> dict[str, Loaded]:
 
 def way(config: Config) -> Ssh:
     """Return the way to the hosts; it connects when it is used."""
-    return Ssh(SshSettings(**config.ssh.model_dump(exclude={"proxy_jump"})))
+    return Ssh(SshSettings(**config.ssh.model_dump(exclude={"config", "proxy_jump"})))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,6 @@ AsOption = Annotated[
     str | None, typer.Option("--as", help="who you are under `people:`; else your login name")
 ]
 Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
-SomeHosts = Annotated[list[str] | None, typer.Argument(metavar="[HOSTS]", help="else all")]
 RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
 SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
 Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
@@ -158,8 +157,29 @@ def run(
 
 
 @cli.command()
-def hosts(select: SomeHosts = None, config: ConfigOption = None, as_: AsOption = None) -> None:
-    """List the hosts."""
+def hosts(
+    select: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOSTS] | enroll HOST", help="else all")
+    ] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+    *,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            "--fingerprint", help="with enroll: the one you compared, SHA256:…; then nothing is asked"
+        ),
+    ] = None,
+) -> None:
+    """List the hosts; `hosts enroll HOST` shows a host's keys and makes the one you compared known."""
+    if select and select[0] == "enroll":
+        from bot.enroll import enroll
+
+        raise typer.Exit(enroll(select[1:], fingerprint, config))
+    if fingerprint is not None:
+        raise SickbayError(
+            "--fingerprint belongs to enroll", advice="write: sickbay hosts enroll HOST --fingerprint …"
+        )
     _desk("hosts", select, config, as_)
 
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 from bot.approval import Person
 from bot.errors import SickbayError
+from bot.fleet import named
 from bot.grammar import (
     Cancel,
     Check,
@@ -23,7 +24,7 @@ from bot.grammar import (
     parse,
     usages,
 )
-from bot.inventory import Inventory, fold
+from bot.inventory import Inventory
 from bot.library import Loaded
 from bot.messages import (
     Card,
@@ -161,7 +162,7 @@ class Commands:
         names = ", ".join(one.runbook.name for one, _, _ in runs)
         asks = any(one.runbook.kind == "mutate" and one.runbook.mode == "approve" for one, _, _ in runs)
         phrase = "listing.started_asks" if asks else "listing.started"
-        started = say(phrase, runbook=names, hosts=fold(hosts), id=", ".join(map(str, ids)))
+        started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
         return Reply(notice(started), ids)
 
     def _loaded(self, name: str, asker: Asker) -> Loaded:

@@ -86,6 +86,7 @@ def _anchored(config: Config, folder: Path, home: Path) -> Config:
             "known_hosts": place(config.ssh.known_hosts),
             "identity_files": files(config.ssh.identity_files),
             "act": act(config.ssh.act),
+            "config": None if config.ssh.config is None else place(config.ssh.config),
         }
     )
     hosts = {name: host(section) for name, section in config.hosts.items()}

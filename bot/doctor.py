@@ -22,6 +22,7 @@ from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.library import Loaded
 from bot.messages import Mask
+from bot.printable import one_line
 from bot.runbook import Runbook
 from bot.schema import Document
 from bot.slack.doctor import checks
@@ -207,4 +208,9 @@ def _login(remote: Ssh, host: Host, purpose: Purpose, mask: Mask) -> Finding:
         where += f", to {purpose}"
     if isinstance(found, Unreachable):
         return Finding("wrong", mask.text(f"{where}: {found.layer}: {found.reason}"), found.advice)
+    if found.exit_code != 0:
+        said = found.stderr.text.strip() or f"`true` ended with exit code {found.exit_code}"
+        return Finding(
+            "wrong", mask.text(f"{where}: {one_line(said)}"), "what is in brackets says what to do"
+        )
     return Finding("well", f"{where} lets us in")

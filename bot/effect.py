@@ -5,10 +5,9 @@ audit. An outcome is a type, not a flag: whoever reads one must say what it does
 and with a command whose end nobody knows.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -16,6 +15,8 @@ from bot.inventory import Host
 
 KEEP = 1024 * 1024
 """Bytes of each output stream that are kept; of a longer one the first three quarters and the last quarter."""
+HEAD = KEEP * 3 // 4
+TAIL = KEEP - HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,24 @@ class Keep(Protocol):
 
     @property
     def output(self) -> Output:
-        """What was kept so far."""
+        """What the outcome carries of it: all that was kept, or only its count where it is kept elsewhere."""
+
+
+def handed(outcome: Outcome, stdout: Keep | None, stderr: Keep | None) -> Outcome:
+    """Give what a whole outcome carries to those who keep it; for whoever gets outcomes in one piece."""
+    if not isinstance(outcome, Finished | TimedOut | Cancelled):
+        return outcome
+    return replace(outcome, stdout=_given(outcome.stdout, stdout), stderr=_given(outcome.stderr, stderr))
+
+
+def _given(output: Output, keep: Keep | None) -> Output:
+    if keep is None:
+        return output
+    keep.restart()
+    keep.add(output.data[:HEAD])
+    keep.skip(output.total - len(output.data))
+    keep.add(output.data[HEAD:])
+    return keep.output
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +155,13 @@ class Pending:
     outcome: Future[Outcome]
     cancel: Callable[[], None]
     """End it on the host; the outcome says whether that is known to have worked. Safe from any thread, and twice."""
+
+
+def answered(outcome: Outcome) -> Pending:
+    """Return a command whose outcome is there already."""
+    future: Future[Outcome] = Future()
+    future.set_result(outcome)
+    return Pending(future, lambda: None)
 
 
 class Remote(Protocol):
@@ -161,15 +186,6 @@ class Remote(Protocol):
         Raises:
             SickbayError: when the command cannot be written as shell text at all.
 
-        """
-
-    def run(
-        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
-    ) -> Outcome:
-        """Run `command` on `host` and wait for its outcome; never raises for what a host or a network does.
-
-        `key` is unique by meaning (run/step/host/attempt). `first_sent` is None the first time, else when this same
-        key was first sent: then the host is asked what became of it before anything is started.
         """
 
     def close(self) -> None:

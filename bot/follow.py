@@ -17,7 +17,9 @@ from bot.approval import Approval, Person
 from bot.assembly import Assembly
 from bot.commands import Asker
 from bot.delivery import POLL, Busy
+from bot.gauge import Gauge
 from bot.messages import Mask, RunView, approval_card, plan_card, run_card
+from bot.messages.progress import FEW
 from bot.run import Run, RunState
 from bot.terminal import render
 from bot.verdict import Verdict
@@ -108,11 +110,14 @@ class Follower:
 
     def _watch(self, run_id: int, progress: Progress) -> None:
         """Show the run live until it ends or asks something new."""
+        crowd = Gauge(self._store, self._console)
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while (run := self._store.runs.get(run_id)) is not None and not run.state.ended:
                 if approval := self._question(run):
                     break
-                if self._console.is_terminal:
+                if len(run.hosts) > FEW:
+                    crowd.show(run, live)
+                elif self._console.is_terminal:
                     live.update(self._shown(run), refresh=True)
                 progress.wait()
             else:

@@ -159,6 +159,11 @@ def _run(words: Sequence[str]) -> Command:
 
 
 def _hosts(words: Sequence[str]) -> Command:
+    if words and words[0].lower() == "enroll":
+        raise Misunderstood(
+            "a host's key is not enrolled from here: no one person in a channel decides which machine is trusted",
+            advice="in a terminal on the machine where Sickbay runs: sickbay hosts enroll HOST",
+        )
     return ListHosts(",".join(words))
 
 

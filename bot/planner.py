@@ -3,7 +3,7 @@
 The dry run, the approval card and the engine all come through here, so that what is shown is what is done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from bot.effect import Finished
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.plan import Entry, Plan
-from bot.program import Parts, Record, batches_of, ordered
+from bot.program import Parts, Printed, Record, batches_of, in_hand, ordered
 from bot.run import Attempt, Run, Status
 from bot.runbook import Runbook, Step
 from bot.steps import shell
@@ -44,11 +44,11 @@ class Planner:
             raise CannotPlan(
                 f"{host} is no longer in the inventory", advice="add it again, or start a new run"
             )
-        views = {}
+        views: dict[str, Mapping[str, Any]] = {}
         for _, step in ordered(run.runbook):
             attempt = record.last(step.id, host)
             if attempt is not None or not planning:
-                views[step.id] = view(attempt)
+                views[step.id] = view(attempt, record.printed)
         return {
             "alert": dict(run.alert or {}),
             "inputs": dict(run.inputs),
@@ -146,26 +146,50 @@ class Planner:
         )
 
 
-def view(attempt: Attempt | None) -> dict[str, Any]:
+def view(attempt: Attempt | None, printed: Printed = in_hand) -> Mapping[str, Any]:
     """Return an attempt as `steps.<id>` and `result` show it in expressions."""
     if attempt is None:
         known: dict[str, Any] = {"status": "not run", "facts": {}, "stdout": "", "stderr": "", "summary": ""}
         flags = dict.fromkeys(("ok", "failed", "skipped", "started", "unreachable"), False)
         return {**known, **flags, "verdict": None, "exit_code": None}
     doubtful = attempt.verdict in (Verdict.UNHEALTHY, Verdict.UNKNOWN)
-    return {
-        **attempt.facts,
-        "ok": attempt.status is Status.OK and not doubtful,
-        "failed": attempt.status in (Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN)
-        or attempt.verdict is Verdict.UNHEALTHY,
-        "skipped": attempt.status is Status.SKIPPED,
-        "started": attempt.sent and attempt.status not in (Status.SKIPPED, Status.UNREACHABLE),
-        "unreachable": attempt.status is Status.UNREACHABLE,
-        "status": str(attempt.status),
-        "verdict": str(attempt.verdict) if attempt.verdict else None,
-        "facts": dict(attempt.facts),
-        "stdout": attempt.stdout,
-        "stderr": attempt.stderr,
-        "exit_code": attempt.exit_code,
-        "summary": attempt.summary,
-    }
+    return _View(
+        {
+            **attempt.facts,
+            "ok": attempt.status is Status.OK and not doubtful,
+            "failed": attempt.status in (Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN)
+            or attempt.verdict is Verdict.UNHEALTHY,
+            "skipped": attempt.status is Status.SKIPPED,
+            "started": attempt.sent and attempt.status not in (Status.SKIPPED, Status.UNREACHABLE),
+            "unreachable": attempt.status is Status.UNREACHABLE,
+            "status": str(attempt.status),
+            "verdict": str(attempt.verdict) if attempt.verdict else None,
+            "facts": dict(attempt.facts),
+            "stdout": "",
+            "stderr": "",
+            "exit_code": attempt.exit_code,
+            "summary": attempt.summary,
+        },
+        attempt,
+        printed,
+    )
+
+
+class _View(Mapping[str, Any]):
+    """What is known of an attempt; what it printed is fetched only by an expression that asks."""
+
+    def __init__(self, known: Mapping[str, Any], attempt: Attempt, printed: Printed) -> None:
+        self._known = known
+        self._attempt = attempt
+        self._printed = printed
+
+    def __getitem__(self, key: str) -> Any:
+        if key in ("stdout", "stderr"):
+            return self._printed(self._attempt)[key == "stderr"]
+        return self._known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)

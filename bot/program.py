@@ -10,12 +10,13 @@ Because the answer follows from the attempts alone, a process killed at any inst
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from bot.approval import ApprovalState
+from bot.fleet import named
 from bot.plan import allowed_failures, partition
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
@@ -67,32 +68,44 @@ Mutates = frozenset[str]
 """Ids of the steps that change hosts."""
 
 
-class Record:
-    """The attempts of a run, by step and host; a later number replaces an earlier one."""
+Printed = Callable[[Attempt], tuple[str, str]]
+"""What an attempt's command wrote to stdout and stderr."""
 
-    def __init__(self, attempts: Iterable[Attempt] = ()) -> None:
-        self._latest: dict[tuple[str, str], Attempt] = {}
+
+def in_hand(attempt: Attempt) -> tuple[str, str]:
+    """Return what was printed from the attempt itself, where it is at hand."""
+    return attempt.stdout, attempt.stderr
+
+
+class Record:
+    """The attempts of a run, by host and step; a later number replaces an earlier one."""
+
+    def __init__(self, attempts: Iterable[Attempt] = (), printed: Printed = in_hand) -> None:
+        """`printed` fetches what an attempt printed: the outputs of all hosts are too much to be held."""
+        self.printed = printed
+        self._latest: dict[str, dict[str, Attempt]] = {}
         for attempt in attempts:
             self.add(attempt)
 
     def add(self, attempt: Attempt) -> None:
         """Take in a new or changed attempt."""
-        place = (attempt.step, attempt.host)
-        known = self._latest.get(place)
+        column = self._latest.setdefault(attempt.host, {})
+        known = column.get(attempt.step)
         if known is None or attempt.number >= known.number:
-            self._latest[place] = attempt
+            column[attempt.step] = attempt
 
     def last(self, step: str, host: str) -> Attempt | None:
         """Return the newest attempt of a step on a host."""
-        return self._latest.get((step, host))
+        column = self._latest.get(host)
+        return None if column is None else column.get(step)
 
     def of(self, host: str) -> list[Attempt]:
         """Return the newest attempt of each step on a host."""
-        return [attempt for (_, where), attempt in list(self._latest.items()) if where == host]
+        return list(self._latest.get(host, {}).values())
 
     def all(self) -> list[Attempt]:
         """Return the newest attempt of each step on each host."""
-        return list(self._latest.values())
+        return [attempt for column in self._latest.values() for attempt in column.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,14 +300,14 @@ def _end(
     verdict = _verdict(run, record, run.hosts)
     lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
     if lost:
-        hosts = ", ".join(sorted(set(lost)))
-        return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {hosts}.", verdict)
+        where = named(lost, _LONG)
+        return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
     if halt is not None:
         return Finish(*halt, verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
-        reason = f"Failed on {', '.join(failed)}." + (
-            f" Not begun on {', '.join(untouched)}." if untouched else ""
+        reason = f"Failed on {named(failed, _LONG)}." + (
+            f" Not begun on {named(untouched, _LONG)}." if untouched else ""
         )
         return Finish(RunState.FAILED, reason, verdict)
     return Finish(RunState.SUCCEEDED, why, verdict)
@@ -316,6 +329,9 @@ def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:
     verdicts = [verdict for host in hosts if (verdict := host_verdict(run, record, host)) is not None]
     return worst(verdicts) if verdicts else None
 
+
+_LONG = 300
+"""Characters of a host set in a reason."""
 
 HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
 

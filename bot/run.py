@@ -65,7 +65,7 @@ class Attempt:
     exit_code: int | None = None
     stdout: str = ""
     stderr: str = ""
-    """What commands printed, up to `effect.KEEP` bytes; empty in listings that do not ask for it."""
+    """What commands printed, up to `effect.KEEP` bytes; at hand only while it is judged, else fetched where it is needed."""
     again: bool = False
     """Not what was wanted: to be tried again while retries are left."""
     sent: bool = True

@@ -3,8 +3,11 @@
 Every limit has a safe default, so that a file needs hosts and little else.
 """
 
+import os
+import pwd
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +17,13 @@ from pydantic import Field, SecretStr, field_validator
 
 from bot.approval import Person
 from bot.errors import Misplaced, SickbayError
-from bot.inventory import Access, Host, Inventory, expand
-from bot.jump import Ways
+from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
+from bot.jump import Spot, Stranger, Ways, as_written
+from bot.jump import read as spots
 from bot.route import Channel, Route
 from bot.runbook import Name, Noun
 from bot.shipped import shipped
+from bot.ssh_config import Answer, asking
 
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -101,6 +106,10 @@ class SshSection(Noun):
     identity_files: tuple[Path, ...] = Field((), description="private keys, tried in this order")
     allow_agent: bool = Field(False, description="offer the keys of the ssh agent after the files")
     act: ActSection = Field(ActSection(), description="who logs in for commands that change something")
+    sudo: Sudo = Field(
+        "never", description="commands under `sudo -n`: never, act (those that change something), always"
+    )
+    config: Path | None = Field(None, description="an ssh_config that is asked about every host")
     proxy_jump: str = Field("", description="jump hosts on the way to every host, as ProxyJump has them")
     connect_timeout: Seconds = Field(5.0, description="seconds for name lookup and TCP, each")
     login_timeout: Seconds = Field(15.0, description="seconds for key exchange and login together")
@@ -116,6 +125,7 @@ class HostSection(Noun):
     user: str | None = Field(None, min_length=1)
     identity_files: tuple[Path, ...] | None = Field(None, description="instead of those under `ssh:`")
     act: ActSection = Field(ActSection(), description="instead of `ssh: {act: …}`")
+    sudo: Sudo | None = Field(None, description="instead of the one under `ssh:`")
     proxy_jump: str | None = Field(None, description="instead of the one under `ssh:`; none: straight")
     groups: tuple[GroupName, ...] = ()
     vars: dict[str, Any] = Field({}, description="read as host.vars.<name> in runbooks")
@@ -169,25 +179,82 @@ class Config(Noun):
             for entry, section in self.hosts.items()
             for host in machines(entry, section)
         }
+        answers, stranger = _asked(self.ssh.config, [host for _, _, host in entries.values()])
         own = {
-            name: section.proxy_jump
-            for name, (_, section, _) in entries.items()
-            if section.proxy_jump is not None
+            name: answer.jump
+            for name, answer in answers.items()
+            if answer.jump is not None
+            and not {spot.address for spot in spots(answer.jump)} & {name, entries[name][2].address}
         }
-        ways = Ways({name: host for name, (_, _, host) in entries.items()}, own, self.ssh.proxy_jump)
-        hosts = []
-        for name, (entry, _, host) in entries.items():
+        for name, (_, section, _) in entries.items():
+            if section.proxy_jump is not None:
+                own[name] = section.proxy_jump
+        found = {name: told(host, section, answers.get(name)) for name, (_, section, host) in entries.items()}
+        ways = Ways(found, own, self.ssh.proxy_jump, stranger)
+        hosts: dict[tuple[str, int, tuple[Hop, ...]], Host] = {}
+        for name, host in found.items():
             try:
-                hosts.append(replace(host, jump=ways.to(name)))
+                jump = ways.to(name)
             except SickbayError as error:
-                at = ("hosts", entry, "proxy_jump") if name in own else ("ssh", "proxy_jump")
+                at = ("hosts", entries[name][0], "proxy_jump") if name in own else ("ssh", "proxy_jump")
                 raise Misplaced(at, error.what, error.advice) from error
-        return Inventory(hosts)
+            first = hosts.setdefault((host.address, host.port, jump), replace(host, jump=jump))
+            if first.name != name:
+                what = f"{name} is {first.name} by another name: {host.address}:{host.port}"
+                raise Misplaced(("hosts", entries[name][0]), what, "one machine is one host")
+        return Inventory(hosts.values())
 
     @cached_property
     def persons(self) -> dict[str, Person]:
         """Everybody, by name."""
         return {name: Person(name, one.slack, one.roles) for name, one in self.people.items()}
+
+
+def told(host: Host, section: HostSection, answer: Answer | None) -> Host:
+    """Fill in what ssh_config says, where sickbay.yaml does not."""
+    if answer is None:
+        return host
+    access = replace(
+        answer.access,
+        identity_files=answer.access.identity_files
+        if section.identity_files is None
+        else section.identity_files,
+        act_user=host.access.act_user,
+        act_identity_files=host.access.act_identity_files,
+        sudo=host.access.sudo,
+    )
+    port = host.port if "port" in section.model_fields_set else answer.port or host.port
+    return replace(host, address=answer.address, port=port, user=host.user or answer.user, access=access)
+
+
+def _asked(file: Path | None, hosts: Sequence[Host]) -> tuple[Mapping[str, Answer], Stranger]:
+    """Ask ssh_config about hosts; also return how to ask it about jump hosts."""
+    if file is None:
+        return {}, as_written
+    try:
+        ask = asking(file, Path.home(), pwd.getpwuid(os.getuid()).pw_name)
+        with ThreadPoolExecutor(8) as pool:
+            answers = dict(
+                zip(
+                    (host.name for host in hosts),
+                    pool.map(lambda host: ask(host.address), hosts),
+                    strict=True,
+                )
+            )
+    except SickbayError as error:
+        raise Misplaced(
+            ("ssh", "config"), f"{error.where}: {error.what}" if error.where else error.what, error.advice
+        ) from error
+
+    def stranger(spot: Spot) -> tuple[Hop, str]:
+        answer = ask(spot.address)
+        port = spot.port or answer.port or 22
+        hop = Hop(spot.address, answer.address, port, spot.user or answer.user, answer.access)
+        # `Host *` with a ProxyJump is meant for all but the jump host itself
+        itself = any(one.address == spot.address for one in spots(answer.jump or ""))
+        return hop, "" if itself else answer.jump or ""
+
+    return answers, stranger
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +329,7 @@ def machines(name: str, section: HostSection) -> list[Host]:
                 identity_files=section.identity_files,
                 act_user=section.act.user,
                 act_identity_files=section.act.identity_files or None,
+                sudo=section.sudo,
             ),
         )
         for each, address in zip(names, addresses, strict=True)

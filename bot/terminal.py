@@ -4,6 +4,7 @@ Everything is put in as rich `Text`, never as markup: square brackets in an outp
 file or another program is plain text, and no line of it is cut or wrapped.
 """
 
+from collections.abc import Mapping
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -55,6 +56,26 @@ def console(stream: TextIO) -> Console:
 def render(card: Card) -> RenderableType:
     """Return a card as something rich prints."""
     return Group(*(part for node in card.nodes for part in _node(node)))
+
+
+_CELLS = 20
+_WEIGHTS = {"failed": "red", "unreachable": "red", "unhealthy": "red", "unknown": "yellow"}
+
+
+def bar(label: str, ended: Mapping[str, int], hosts: int, rate: float, *, seen: bool) -> Line:
+    """Return one line of how many hosts are through: with a bar and a pace, or bare for a file."""
+    done = sum(ended.values())
+    line = Line(label, "bold" if seen else "")
+    if seen:
+        full = _CELLS * done // max(hosts, 1)
+        line.append("  ").append("█" * full, "green").append("░" * (_CELLS - full), "dim").append(" ")
+    line.append(f" {done}/{hosts}", "")
+    for word, count in ended.items():
+        if count:
+            line.append(f" {word} {count}", _WEIGHTS.get(word, ""))
+    if seen and rate:
+        line.append(f" · {rate:.0f}/s" if rate >= 10 else f" · {rate:.1f}/s", "dim")
+    return line
 
 
 def _node(node: Node) -> list[RenderableType]:

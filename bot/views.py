@@ -2,6 +2,7 @@
 
 from bot.incident import Incident
 from bot.messages import RunView, output_wanted
+from bot.messages.progress import wrong
 from bot.program import Record
 from bot.run import Run
 from bot.store import Store
@@ -15,7 +16,8 @@ def run_view(store: Store, run: Run) -> RunView:
     record = Record(store.attempts.of(run.id))
     outputs: dict[str, str] = {}
     if run.state.ended:
-        for attempt in [one for one in record.all() if output_wanted(one)][:_OUTPUTS]:
+        bad = wrong(RunView(run, record))
+        for attempt in [one for one in bad if output_wanted(one)][:_OUTPUTS]:
             streams = store.attempts.output(attempt)
             outputs[attempt.key] = "\n".join(stream.text.rstrip("\n") for stream in streams if stream.total)
     return RunView(run, record, store.approvals.get(run.id), outputs)

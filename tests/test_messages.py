@@ -35,6 +35,7 @@ from bot.messages.words import phrases, say
 from bot.run import Requester, RunState, Status
 from bot.verdict import Verdict
 from bot.views import incident_views, run_view
+from tests.parts.stage import attempts
 from tests.parts.states import ALICE, BOB, CHECK, PEOPLE, Scene, inventory
 
 
@@ -216,7 +217,7 @@ def test_a_running_run_shows_what_is_done_what_is_going_and_what_is_to_come(scen
     run_id = scene.run()
     run = scene.claim(run_id)
     scene.step(run, "gpus", summary="8 GPUs fine", verdict=Verdict.HEALTHY)
-    scene.store.attempts.begin(run, "progress", "gpu-03", 1)
+    scene.store.attempts.begin(run, [("progress", "gpu-03", 1)])
     shown = shown_run(scene, run_id)
     assert shown[0] == "⏳ Running · restart-container · gpu-03"
     assert shown[1:4] == [
@@ -323,8 +324,8 @@ def test_the_file_holds_all_outputs(scene: Scene) -> None:
     scene.checked(run_id, noise=40)
     run = scene.store.runs.get(run_id)
     assert run is not None
-    attempts = scene.store.attempts.of(run_id, with_output=True)
-    text = output_text(run_view(scene.store, run), [(one, one.stdout, one.stderr) for one in attempts])
+    printed = [(one, one.stdout, one.stderr) for one in attempts(scene.store, run_id)]
+    text = output_text(run_view(scene.store, run), printed)
     assert "──── GPUs · gpu-01 · try 1" in text
     assert "line 39" in text
 

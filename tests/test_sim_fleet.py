@@ -384,7 +384,7 @@ def test_a_mutating_command_sent_twice_by_the_ssh_room_runs_once(client: Client)
     ssh = Ssh(settings)
     try:
         answers = [
-            ssh.run(host, command, key="run1/restart/gpu-02/1", first_sent=sent, cancel=threading.Event())
+            ssh.run(host, command, key="run1/restart/gpu-02/1", first_sent=sent)
             for sent in (None, datetime.now(UTC))
         ]
     finally:

@@ -203,6 +203,18 @@ def test_looking_and_acting_log_in_with_keys_of_their_own_over_connections_of_th
     assert [fingerprint(acting) in line for line in accepted] == [False, True], "each logged in once"
 
 
+def test_a_key_that_is_held_to_a_shell_by_a_forced_command_is_enough(sshd: Sshd) -> None:
+    line = Path(f"{sshd.identity}.pub").read_text()
+    (sshd.directory / "authorized_keys").write_text(
+        f'restrict,command="exec /bin/sh",from="127.0.0.0/8" {line}'
+    )
+    with nothing_left():
+        ssh = sshd.ssh()
+        assert isinstance(run(ssh, sshd.host(), mutating=False), Finished)
+        assert isinstance(run(ssh, sshd.host(), mutating=True), Finished)
+        ssh.close()
+
+
 def test_where_nothing_sets_them_apart_they_share_one_connection(sshd: Sshd) -> None:
     with nothing_left():
         ssh = sshd.ssh()

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import groupby
 
 from bot.approval import Approval, Person
+from bot.fleet import named
 from bot.inventory import fold
 from bot.messages.card import (
     Button,
@@ -116,7 +117,7 @@ def _deeds(plan: Plan | None) -> list[Words]:
 
 
 def _deed(entry: Entry, hosts: list[str]) -> Words:
-    where = entry.on or fold(hosts)
+    where = entry.on or named(hosts)
     command = line(entry.says or entry.text, 90)
     title = line(entry.title, 60)
     return say(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bot.errors import SickbayError
+from bot.fleet import named
 from bot.incident import Incident
 from bot.inventory import Host, fold
 from bot.messages.card import Card, Facts, Node, Note, Plain, Table, Text, Title, Words, plain
@@ -94,7 +95,7 @@ def run_table(runs: Sequence[Run]) -> Card:
             str(run.state),
             str(run.verdict or "–"),
             run.runbook.name,
-            line(fold(run.hosts), 60),
+            named(run.hosts, 60),
             run.requester.name,
             f"{run.created_at:%m-%d %H:%M}",
         )

@@ -1,11 +1,12 @@
 """How far a run is, step by step, with hosts that answered alike folded into one line."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from bot.approval import Approval
-from bot.inventory import fold
+from bot.fleet import Folded, folded, named
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import count, line, took
 from bot.messages.words import join, say, text
@@ -16,6 +17,8 @@ from bot.verdict import Verdict
 
 GROUPS = 6
 """Lines under one step; the hosts beyond are counted."""
+FEW = 8
+"""Hosts that are shown each by what it does; of more the counts are shown, and those that went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,15 @@ def _item(view: RunView, number: int, step: Step) -> Item:
     if mark in ("done", "skipped") and len(known) < len(hosts) and not view.run.state.ended:
         mark = "busy"
     head = join([text(f"{number} {line(step.title, 80)}", bold=mark == "busy"), text(_took(known))])
+    if len(hosts) > FEW and len(known) > 0:
+        return _crowded(view, number, step, attempts)
     groups = _alike(attempts)
     if len(groups) == 1 and len(hosts) > 1 and known:
         return Item(mark, join([head, text(count(len(hosts), "host")), _said(groups[0][1])]))
     if len(groups) == 1:
         return Item(mark, join([head, _said(groups[0][1])]))
     under = [
-        (Plain(fold(names), code=True), Plain(" "), *(_said(attempt) or text("not yet")))
+        (Plain(named(names), code=True), Plain(" "), *(_said(attempt) or text("not yet")))
         for names, attempt in groups[:GROUPS]
         if attempt is not None or not view.run.state.ended
     ]
@@ -129,6 +134,54 @@ def _alike(attempts: Mapping[str, Attempt | None]) -> list[tuple[list[str], Atte
             key = (attempt.status, attempt.verdict, attempt.summary, attempt.number)
         groups.setdefault(key, ([], attempt))[0].append(host)
     return sorted(groups.values(), key=lambda one: (-_WEIGHT.index(mark_of(one[1])), -len(one[0])))
+
+
+WORDS = ("ok", "unhealthy", "failed", "unreachable", "unknown", "skipped")
+"""How a step may have ended on a host, as it is counted."""
+
+
+def word_of(status: Status, verdict: Verdict | None) -> str:
+    """Return how a step ended on a host, in one word; empty while it goes on."""
+    if status is Status.OK and verdict in (Verdict.UNHEALTHY, Verdict.UNKNOWN):
+        return str(verdict)
+    return "" if status is Status.BEGUN else str(status)
+
+
+def counted(ended: Mapping[str, int], hosts: int) -> str:
+    """Write how many hosts are through a step, and how: `612/1000, 9 failed, 2 unreachable`."""
+    done = sum(ended.get(word, 0) for word in WORDS)
+    worth = [word for word in WORDS if ended.get(word) and (word != "ok" or done == hosts)]
+    if done == hosts:
+        return ", ".join(f"{ended[word]} {word}" for word in worth)
+    return ", ".join([f"{done}/{hosts}", *(f"{ended[word]} {word}" for word in worth)])
+
+
+def _crowded(view: RunView, number: int, step: Step, attempts: Mapping[str, Attempt | None]) -> Item:
+    """Show a step on many hosts: how many are through, and which of them went wrong how."""
+    known = {host: one for host, one in attempts.items() if one is not None}
+    ended = Counter(word_of(one.status, one.verdict) for one in known.values())
+    over = view.run.state.ended or sum(ended[word] for word in WORDS) == len(attempts)
+    mark = worst_mark(mark_of(one) for one in known.values()) if over else "busy"
+    parts = [text(f"{number} {line(step.title, 80)}", bold=not over), text(counted(ended, len(attempts)))]
+    if over:
+        parts.insert(1, text(_took(list(known.values()))))
+    said = folded(
+        (
+            (host, mark_of(one), one.summary)
+            for host, one in known.items()
+            if mark_of(one) in ("failed", "unknown", "unhealthy") or (over and mark_of(one) == "done")
+        ),
+        most=GROUPS,
+        rank=lambda one: -_WEIGHT.index(one),
+    )
+    if len(said.groups) == 1 and not said.rest and over and said.groups[0].kind == "done":
+        return Item(mark, join([*parts, text(line(said.groups[0].text))]))
+    under: list[Words] = [
+        (Plain(named(group.hosts), code=True), Plain(" "), *text(line(group.text))) for group in said.groups
+    ]
+    if said.rest:
+        under.append(text(f"and {count(said.others, 'other answer')} on {named(said.rest)}"))
+    return Item(mark, join(parts), tuple(under))
 
 
 def _said(attempt: Attempt | None) -> Words:
@@ -152,19 +205,16 @@ def _took(attempts: Sequence[Attempt]) -> str:
     return took(max(last - first, timedelta()))
 
 
-def diagnosis(view: RunView) -> list[tuple[list[str], str]]:
+def diagnosis(view: RunView, most: int) -> Folded[bool]:
     """Return what the checks of the first part found, hosts alike together; what is wrong comes first."""
     planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
     looked = [step for step in view.run.runbook.steps if step.id not in planned]
-    found: dict[str, list[str]] = {}
-    for host in view.run.hosts:
-        if said := _found(view, looked, host):
-            found.setdefault(said, []).append(host)
-    return [(hosts, what) for what, hosts in found.items()]
+    found = ((host, *_found(view, looked, host)) for host in view.run.hosts)
+    return folded((one for one in found if one[2]), most=most, rank=int)
 
 
-def _found(view: RunView, steps: Sequence[Step], host: str) -> str:
-    """Sum up one host: the findings in their own words, what is fine by its name."""
+def _found(view: RunView, steps: Sequence[Step], host: str) -> tuple[bool, str]:
+    """Sum up one host: is it fine; the findings in their own words, what is fine by its name."""
     judged = [
         (step, attempt)
         for step in steps
@@ -176,10 +226,10 @@ def _found(view: RunView, steps: Sequence[Step], host: str) -> str:
     said = [line(attempt.summary, 120).rstrip(".") for attempt in bad]
     said += [f"unknown: {line(attempt.summary, 120).rstrip('.')}" for attempt in doubtful]
     if not said:
-        return "; ".join(line(attempt.summary, 120).rstrip(".") for _, attempt in fine)
+        return True, "; ".join(line(attempt.summary, 120).rstrip(".") for _, attempt in fine)
     if fine:
         said.append(f"fine: {', '.join(line(step.title, 40) for step, _ in fine)}")
-    return "; ".join(said)
+    return False, "; ".join(said)
 
 
 def blamed(view: RunView) -> str:

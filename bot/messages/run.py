@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bot.fleet import folded, named
 from bot.inventory import fold
 from bot.messages.card import (
     Button,
@@ -50,7 +51,7 @@ def run_card(view: RunView) -> Card:
 
 def target(view: RunView) -> str:
     """Return where the run acts, short."""
-    return fold(view.run.hosts)
+    return named(view.run.hosts)
 
 
 def _headline(view: RunView) -> Words:
@@ -81,22 +82,29 @@ def _state_lines(view: RunView) -> list[Words]:
 
 def _host_lines(view: RunView) -> list[Words]:
     """Verdict by host, hosts alike together, the worst first."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for host in view.run.hosts:
-        verdict = host_verdict(view.run, view.record, host)
-        result = host_result(view.record, host)
-        word = "unknown" if result == "not begun" else str(verdict or "")
-        if result not in ("ok", "not begun") and verdict is not Verdict.UNHEALTHY:
-            word = "failed"
-        groups.setdefault((word, _finding(view, host) or result), []).append(host)
     order = ["unhealthy", "failed", "unknown", "healthy", ""]
-    ranked = sorted(groups.items(), key=lambda one: (order.index(one[0][0]), -len(one[1])))
+    said = folded(
+        (_host(view, host) for host in view.run.hosts),
+        most=HOST_LINES,
+        rank=order.index,
+    )
     lines = [
-        say(f"run.host_{word or 'ok'}", hosts=fold(hosts), finding=line(finding, 160))
-        for (word, finding), hosts in ranked[:HOST_LINES]
+        say(f"run.host_{group.kind or 'ok'}", hosts=named(group.hosts), finding=line(group.text, 160))
+        for group in said.groups
     ]
-    rest = sum(len(hosts) for _, hosts in ranked[HOST_LINES:])
-    return [*lines, text(f"and {count(rest, 'more host')}, see the file")] if rest else lines
+    if not said.rest:
+        return lines
+    return [*lines, text(f"and {count(said.others, 'other answer')} on {named(said.rest)}, see the file")]
+
+
+def _host(view: RunView, host: str) -> tuple[str, str, str]:
+    """Return a host, the word for it, and what was found."""
+    verdict = host_verdict(view.run, view.record, host)
+    result = host_result(view.record, host)
+    word = "unknown" if result == "not begun" else str(verdict or "")
+    if result not in ("ok", "not begun") and verdict is not Verdict.UNHEALTHY:
+        word = "failed"
+    return host, word, _finding(view, host) or result
 
 
 def _finding(view: RunView, host: str) -> str:
@@ -114,7 +122,7 @@ def _advice(view: RunView) -> list[Node]:
         if attempt.advice:
             said.setdefault(attempt.advice, []).append(attempt.host)
     lines = [
-        Text(say("run.advice", hosts=fold(hosts), advice=line(advice, 400)))
+        Text(say("run.advice", hosts=named(hosts), advice=line(advice, 400)))
         for advice, hosts in list(said.items())[:4]
     ]
     if view.run.state is RunState.NEEDS_HUMAN:
@@ -177,14 +185,11 @@ def _tone(view: RunView) -> Tone:
 
 def diagnosis_words(view: RunView, most: int = 3) -> Words:
     """Say what the checks found, in one line."""
-    found = diagnosis(view)
-    if not found:
-        return ()
-    if len(found) == 1:
-        return text(line(found[0][1], 300))
-    parts = [text(f"{fold(hosts)}: {line(what, 120)}") for hosts, what in found[:most]]
-    rest = len(found) - most
-    return join([*parts, text(f"{rest} more findings")] if rest > 0 else parts)
+    found = diagnosis(view, most)
+    if len(found.groups) == 1 and not found.rest:
+        return text(line(found.groups[0].text, 300))
+    parts = [text(f"{named(group.hosts)}: {line(group.text, 120)}") for group in found.groups]
+    return join([*parts, text(f"{count(found.others, 'more finding')}")] if found.rest else parts)
 
 
 def output_text(view: RunView, attempts: Sequence[tuple[Attempt, str, str]]) -> str:

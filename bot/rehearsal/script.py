@@ -4,7 +4,19 @@ import re
 import threading
 from datetime import UTC, datetime, timedelta
 
-from bot.effect import Command, Finished, Lost, Outcome, Output, TimedOut, Unreachable
+from bot.effect import (
+    Command,
+    Finished,
+    Keep,
+    Lost,
+    Outcome,
+    Output,
+    Pending,
+    TimedOut,
+    Unreachable,
+    answered,
+    handed,
+)
 from bot.inventory import Host
 from bot.rehearsal.case import Reply
 
@@ -44,15 +56,20 @@ class ScriptedRemote:
         self._used = [0] * len(replies)
         self._unanswered: dict[str, None] = {}
 
-    def run(
+    def start(
         self,
         host: Host,
         command: Command,
         *,
         key: str,
         first_sent: datetime | None,  # noqa: ARG002 - a case knows no restarts
-        cancel: threading.Event,  # noqa: ARG002 - and answers at once
-    ) -> Outcome:
+        stdout: Keep | None = None,
+        stderr: Keep | None = None,
+    ) -> Pending:
+        """Answer at once."""
+        return answered(handed(self._outcome(host, command, key), stdout, stderr))
+
+    def _outcome(self, host: Host, command: Command, key: str) -> Outcome:
         """Answer with the first reply that fits."""
         _, step, column, _ = key.rsplit("/", 3)
         reply = self._next(step, {column, host.name}, command)

@@ -17,19 +17,22 @@ from bot.messages import (
     approval_card,
     incident_card,
     output_text,
+    output_wanted,
     plan_card,
     plan_text,
     run_card,
 )
-from bot.messages.short import TAIL
+from bot.messages.short import TAIL, count
 from bot.program import Record
-from bot.run import Run
+from bot.run import Attempt, Run
 from bot.store import Store
 from bot.views import incident_views, run_view
 
 Urgency = Literal[0, 1, 2]
 """0: somebody is asked or has answered; 1: an end; 2: progress."""
 _LONG_PLAN = 40
+_WHOLE_FILE = 8 * 1024 * 1024
+"""Characters of a file with outputs; a thousand hosts can print a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +146,23 @@ class Drafts:
     def _output(self, run: Run) -> Draft | None:
         """Offer all that was printed as one file, when there is more than a message shows."""
         attempts = [attempt for attempt in self._store.attempts.of(run.id) if attempt.done]
-        outputs = [(attempt, *self._store.attempts.output(attempt)) for attempt in attempts]
-        texts = [(attempt, out.text, err.text) for attempt, out, err in outputs]
-        long = any(out.count("\n") + err.count("\n") > TAIL for _, out, err in texts)
-        if not run.state.ended or not long:
+        if not run.state.ended or not (texts := self._texts(attempts)):
             return None
-        view = RunView(run, Record(attempts))
-        text = self._mask.text(output_text(view, texts))
+        text = output_text(RunView(run, Record(attempts)), texts)
+        if left := len(attempts) - len(texts):
+            text += f"\n… {count(left, 'more output')} left out: the file would be longer than {_WHOLE_FILE >> 20} MiB\n"
+        text = self._mask.text(text)
         return self._below(run, file=File(f"run-{run.id}-output.txt", f"Output of run {run.id}", text))
+
+    def _texts(self, attempts: list[Attempt]) -> list[tuple[Attempt, str, str]]:
+        """Read what was printed, first where something was wrong, as much as a file holds; none when none is long."""
+        found: dict[str, tuple[Attempt, str, str]] = {}
+        size, long = 0, False
+        for attempt in sorted(attempts, key=lambda one: not output_wanted(one)):
+            stdout, stderr = (stream.text for stream in self._store.attempts.output(attempt))
+            long = long or stdout.count("\n") + stderr.count("\n") > TAIL
+            size += len(stdout) + len(stderr)
+            if size > _WHOLE_FILE and found:
+                break
+            found[attempt.key] = (attempt, stdout, stderr)
+        return [found[one.key] for one in attempts if one.key in found] if long else []

@@ -225,7 +225,7 @@ class Link(paramiko.Transport):
 
     def prepare(self) -> None:
         """Ask for the next session, so that it is there when the next command comes."""
-        if self._spare is None and self.is_active() and not self.packetizer.over:
+        if (self._spare is None or self._spare.closed) and self.is_active() and not self.packetizer.over:
             self._spare = Session(self)
             self._open(self._spare, "session")
 

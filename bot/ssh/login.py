@@ -67,20 +67,7 @@ class Login:
 
     async def _exchange_keys(self, link: Link, deadline: float) -> None:
         link.host_key_order = host_key_order(self.known_hosts, self.host, HOST_KEYS)
-        done = asyncio.Event()
-        link.start_client(event=done)  # type: ignore[arg-type]
-        try:
-            async with asyncio.timeout_at(deadline):
-                await done.wait()
-        except TimeoutError:
-            raise Unreached(_stalled(link, self.settings)) from None
-        if not link.initial_kex_done or not link.is_active():
-            raise Unreached(_broken_handshake(link))
-        if not link.shown:
-            raise Unreached(
-                Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
-            )
-        key = Key.of(link.shown)
+        key = await _exchange_keys(link, self.settings, deadline)
         judgement = self.known_hosts.judge(*self.host.known_as, key)
         if refused := refusal(judgement, self.host, key, self.known_hosts.path):
             raise Unreached(refused)
@@ -136,6 +123,52 @@ class Login:
             link.auth_publickey(self.account.user, offered, answered)  # type: ignore[arg-type]
             await answered.wait()
         return bool(link.is_authenticated())
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """A key exchange with one host and no login: what it shows is nobody's to trust yet."""
+
+    host: Host
+    settings: SshSettings
+    algorithm: str
+
+    async def over(self, carrier: Carrier) -> Link:
+        """Have the host show its key of one kind; a link that shows none says that it has none.
+
+        Raises:
+            Unreached: with the layer that failed.
+
+        """
+        settings = self.settings
+        link = Link(carrier, keepalive=settings.keepalive, dead_after=settings.dead_after)
+        link.host_key_order = (self.algorithm,)
+        try:
+            await _exchange_keys(link, settings, asyncio.get_running_loop().time() + settings.login_timeout)
+        except Unreached as refused:
+            if not isinstance(refused.__cause__, paramiko.ssh_exception.IncompatiblePeer):
+                raise
+        finally:
+            link.end()
+        return link
+
+
+async def _exchange_keys(link: Link, settings: SshSettings, deadline: float) -> Key:
+    done = asyncio.Event()
+    link.start_client(event=done)  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout_at(deadline):
+            await done.wait()
+    except TimeoutError:
+        raise Unreached(_stalled(link, settings)) from None
+    if not link.initial_kex_done or not link.is_active():
+        error = link.get_exception()
+        raise Unreached(_broken_handshake(link, error)) from error
+    if not link.shown:
+        raise Unreached(
+            Unreachable("key exchange", "the server proved no host key", "is this an SSH server?")
+        )
+    return Key.of(link.shown)
 
 
 async def dial(host: Host, settings: SshSettings) -> Tcp:
@@ -229,8 +262,7 @@ def _stalled(link: Link, settings: SshSettings) -> Unreachable:
     )
 
 
-def _broken_handshake(link: Link) -> Unreachable:
-    error = link.get_exception()
+def _broken_handshake(link: Link, error: Exception | None) -> Unreachable:
     if not link.remote_version:
         if error is None or isinstance(error, EOFError) or "banner" in str(error):
             return Unreachable(

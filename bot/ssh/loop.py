@@ -7,7 +7,7 @@ another. Outside this room nothing is async: a command is started from any threa
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ class Loop:
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: list[Callable[[], object]] = []
         self._closed = False
 
     def call(self, function: Callable[[], object]) -> bool:
@@ -37,7 +38,9 @@ class Loop:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._live, name="ssh", daemon=True)
                 self._thread.start()
-            self._loop.call_soon_threadsafe(function)
+            self._calls.append(function)
+            if len(self._calls) == 1:
+                self._loop.call_soon_threadsafe(self._answer_calls)
             return True
 
     def pending(self, work: Coroutine[Any, Any, Outcome], closed: Outcome) -> Pending:
@@ -67,6 +70,19 @@ class Loop:
             outcome.set_result(closed)
         return Pending(outcome, cancel)
 
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the loop's thread, and return or raise what comes of it.
+
+        Raises:
+            CancelledError: when the loop has ended already.
+
+        """
+        answer: Future[T] = Future()
+        if not self.call(lambda: self.begin(work).add_done_callback(lambda task: _settle(answer, task))):
+            work.close()
+            raise CancelledError
+        return answer.result()
+
     def close(self, hang_up: Callable[[], None]) -> None:
         """End every connection by `hang_up`, let the commands say what that means for them, and end the thread."""
         with self._guard:
@@ -82,6 +98,12 @@ class Loop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         thread.join()
         self._loop.close()
+
+    def _answer_calls(self) -> None:
+        with self._guard:
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
     def _live(self) -> None:
         asyncio.set_event_loop(self._loop)

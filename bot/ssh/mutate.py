@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from bot.effect import Cancelled, Command, Finished, Keep, Lost, Outcome, Output, TimedOut, Unreachable
 from bot.inventory import Host
 from bot.ssh.account import account
+from bot.ssh.become import becomes_root, outlives
 from bot.ssh.link import Link
 from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
@@ -175,7 +176,6 @@ class Errand:
         finally:
             self._seen = answer.leave()
             session.close()
-            link.prepare()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
             link.needs_setsid = True
             return await self._ask(link, mode, deadline)
@@ -231,7 +231,7 @@ class Errand:
     def _killed(self, answer: Answer, *, cancelled: bool) -> Outcome:
         match answer.word:
             case "KILLED" | "STUCK" | "VOID":
-                ended = answer.word != "STUCK"
+                ended = answer.word != "STUCK" and not (answer.word == "KILLED" and self._outlived(answer))
                 if cancelled:
                     return Cancelled(answer.stdout, answer.stderr, ended)
                 return TimedOut(
@@ -240,9 +240,16 @@ class Errand:
             case _:
                 return self._outcome(answer)
 
+    def _outlived(self, answer: Answer) -> bool:
+        """May what was killed go on as root?"""
+        root = becomes_root(self.host, self.settings, mutating=True)
+        return root and outlives(answer.exit_code)
+
     def _outcome(self, answer: Answer) -> Outcome:
         match answer.word:
             case "DONE":
+                if self._outlived(answer):
+                    return Lost("its shell was killed, and what sudo had started may go on as root", LOOK)
                 seconds = time.monotonic() - (self.sent or self.began)
                 if answer.exit_code.isdigit():
                     return Finished(int(answer.exit_code), answer.stdout, answer.stderr, None, seconds)

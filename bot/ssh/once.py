@@ -11,8 +11,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.effect import Command, Keep, Output
-from bot.ssh.output import HEAD, NOISE, TAIL, Keeper
+from bot.effect import HEAD, TAIL, Command, Keep, Output
+from bot.ssh.output import NOISE, Keeper
 from bot.ssh.script import quoted, script, text_of
 
 Mode = Literal["run", "resume", "kill"]

@@ -83,7 +83,6 @@ class Glimpse:
         finally:
             broken = session.closed and not session.whole
             session.close()
-            link.prepare()
         if broken or not session.ended:
             return _lost(link, session, stdout)
         if stdout.marked:

@@ -8,9 +8,10 @@ loop's thread.
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bot.effect import Unreachable
 from bot.inventory import Hop, Host
@@ -18,7 +19,8 @@ from bot.ssh.account import Account, Purpose, account
 from bot.ssh.carrier import Carrier, Tunnel
 from bot.ssh.identity import Identities, Trust
 from bot.ssh.link import Link
-from bot.ssh.login import Login, dial
+from bot.ssh.login import Greeting, Login, dial
+from bot.ssh.public_key import Key
 from bot.ssh.settings import SshSettings
 from bot.ssh.slots import Slots
 from bot.ssh.unreached import Unreached
@@ -55,15 +57,19 @@ class _Place:
     used: float = field(default_factory=time.monotonic)
 
 
+_Key = tuple[str, int, tuple[Hop, ...], tuple[str, int], tuple[Path, ...], Account]
+"""Where a connection goes, by which way, who is expected there, and who we are."""
+
+
 class Pool:
     """All connections of the room."""
 
     def __init__(self, settings: SshSettings) -> None:
         self._settings = settings
-        self._trust = Trust(settings)
+        self.trust = Trust(settings)
         self._identities = Identities()
         self._connecting = Slots(settings.max_connecting, STALLED)
-        self._places: dict[tuple[str, int, tuple[Hop, ...], Account], _Place] = {}
+        self._places: dict[_Key, _Place] = {}
         self._links: set[Link] = set()
         """Every link that has not ended, those that are lent no more too."""
         self.closed = False
@@ -111,7 +117,8 @@ class Pool:
             link.end()
 
     def _place(self, host: Host, purpose: Purpose) -> _Place:
-        key = (host.address, host.port, host.jump, account(host, self._settings, purpose))
+        who = account(host, self._settings, purpose)
+        key = (host.address, host.port, host.jump, host.known_as, host.access.known_hosts, who)
         if key not in self._places:
             turns = asyncio.Semaphore(self._settings.max_channels)
             self._places[key] = _Place(turns, asyncio.Semaphore(THROUGH))
@@ -142,19 +149,37 @@ class Pool:
 
     async def _connect(self, place: _Place, host: Host, purpose: Purpose) -> Link:
         self._make_room()
-        who, known_hosts = account(host, self._settings, purpose), self._trust.of(host)
+        who, known_hosts = account(host, self._settings, purpose), self.trust.of(host)
         login = Login(host, who, self._settings, known_hosts, self._identities)
-        if host.jump:
-            link = await self._through(login, host)
-        else:
-            link = await self._in_turn(login, await dial(host, self._settings))
+        link = await self._by_way(login, host)
         place.link, place.used = link, time.monotonic()
         link.idle = lambda: self._retire(place, link)
         link.gone = lambda: self._links.discard(link)
         self._links.add(link)
         return link
 
-    async def _in_turn(self, login: Login, carrier: Carrier) -> Link:
+    async def greet(self, host: Host, algorithms: Iterable[str]) -> list[Key]:
+        """Return the host keys that a host shows, each over a connection of its own; nobody logs in.
+
+        Raises:
+            Unreached: when it cannot be asked.
+
+        """
+        found: dict[str, Key] = {}
+        for algorithm in algorithms:
+            kind = "ssh-rsa" if algorithm.startswith("rsa-") else algorithm
+            if kind not in found:
+                link = await self._by_way(Greeting(host, self._settings, algorithm), host)
+                if link.shown:
+                    found[kind] = Key.of(link.shown)
+        return list(found.values())
+
+    async def _by_way(self, login: Login | Greeting, host: Host) -> Link:
+        if host.jump:
+            return await self._through(login, host)
+        return await self._in_turn(login, await dial(host, self._settings))
+
+    async def _in_turn(self, login: Login | Greeting, carrier: Carrier) -> Link:
         try:
             async with self._connecting.turn():
                 return await login.over(carrier)
@@ -162,7 +187,7 @@ class Pool:
             carrier.close()
             raise
 
-    async def _through(self, login: Login, host: Host) -> Link:
+    async def _through(self, login: Login | Greeting, host: Host) -> Link:
         """Log in by way of the last of the jump hosts, which is reached by way of those before it."""
         *before, last = host.jump
         jump = replace(last.host, jump=tuple(before))

@@ -5,19 +5,24 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.ssh.account import Purpose, account, apart
-from bot.ssh.link import Link
+from bot.ssh.become import as_root, becomes_root
+from bot.ssh.enrolment import Shown, by_authority, enroll, shown
+from bot.ssh.known_hosts import spelled
+from bot.ssh.link import HOST_KEYS, Link
 from bot.ssh.loop import Loop
 from bot.ssh.mutate import Errand
 from bot.ssh.once import Places
 from bot.ssh.output import Keeper
 from bot.ssh.plain import Broken, Glimpse
 from bot.ssh.pool import BUSY, CLOSED, Pool
+from bot.ssh.public_key import Key
 from bot.ssh.settings import SshSettings
 from bot.ssh.unreached import Unreached
 
@@ -52,6 +57,8 @@ class Ssh:
 
         """
         keeps = stdout or Keeper(), stderr or Keeper()
+        if becomes_root(host, self._settings, mutating=command.mutating):
+            command = as_root(command, self._settings)
         if command.mutating:
             errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, *keeps)
             return self._loop.pending(errand.run(), CLOSED)
@@ -65,6 +72,8 @@ class Ssh:
     def probe(self, host: Host, purpose: Purpose = "look") -> Finished | Unreachable:
         """Log in and run `true`: says which layer is at fault when a host cannot be used."""
         command = Command("true", timeout=self._settings.login_timeout)
+        if becomes_root(host, self._settings, mutating=purpose == "act"):
+            command = as_root(command, self._settings)
         glimpse = Glimpse(command, self._settings, Keeper(), Keeper())
         outcome = self._loop.pending(self._look(host, command, glimpse, purpose), CLOSED).outcome.result()
         if isinstance(outcome, Finished | Unreachable):
@@ -76,8 +85,9 @@ class Ssh:
         )
 
     def purposes(self, host: Host) -> tuple[Purpose, ...]:
-        """Return what there are accounts for: to look, and also to act where that is another one."""
-        return ("look", "act") if apart(host, self._settings) else ("look",)
+        """Return what there are accounts for: to look, and also to act where that is another one, or root."""
+        look, act = (becomes_root(host, self._settings, mutating=mutating) for mutating in (False, True))
+        return ("look", "act") if look != act or apart(host, self._settings) else ("look",)
 
     @contextmanager
     def connection(self, host: Host, purpose: Purpose = "look") -> Iterator[Any]:
@@ -115,6 +125,33 @@ class Ssh:
         finally:
             close_files(files)
             self._loop.call(over.set)
+
+    def host_keys(self, host: Host) -> tuple[Shown, ...] | Unreachable:
+        """Have a host show its keys, without a login, and say what is known of each.
+
+        Raises:
+            SickbayError: when it is known in another way than by a key of its own.
+
+        """
+        known_hosts = self._pool.trust.of(host)
+        if line := known_hosts.authority(*host.known_as):
+            raise by_authority(line)
+        try:
+            keys = self._loop.wait_for(self._pool.greet(host, HOST_KEYS))
+        except Unreached as refused:
+            return refused.outcome
+        return tuple(shown(key, known_hosts.judge(*host.known_as, key)) for key in keys)
+
+    def enroll(self, host: Host, key: Key) -> Path:
+        """Make a host known by this key and no other; return the file where that stands.
+
+        Raises:
+            SickbayError: when it cannot be written.
+
+        """
+        path = self._pool.trust.of(host).path
+        enroll(path, spelled(*host.known_as), key)
+        return path
 
     def close(self) -> None:
         """End all connections."""

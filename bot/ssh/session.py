@@ -42,16 +42,39 @@ class Life(Protocol):
     def ping(self) -> int:
         """Ask, and return how many times that makes."""
 
+    def prepare(self) -> None:
+        """Open the next session in advance, now that one is over."""
+
+
+class _Nobody:
+    """Stands where Paramiko keeps buffers and events that nobody here reads; as a sink it lets everything go."""
+
+    full = False
+
+    def add(self, data: bytes) -> None:
+        """Let it go."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+NOBODY = _Nobody()
+
 
 class Session(paramiko.Channel):
     """One command on a host; whoever waits for it waits for `news`."""
 
     _check_add_window: Callable[[int], int]
-    stdout: Sink
-    stderr: Sink
 
     def __init__(self, life: Life) -> None:
         super().__init__(0)
+        # five kilobytes a session that would never be used
+        self.in_buffer = self.in_stderr_buffer = self.event = self.status_event = NOBODY  # type: ignore[assignment]
+        self.stdout: Sink = NOBODY
+        self.stderr: Sink = NOBODY
         self.life = life
         self.news = asyncio.Event()
         self.exit_code: int | None = None
@@ -186,6 +209,13 @@ class Session(paramiko.Channel):
     def _handle_close(self, m: Any) -> None:
         self.whole = True
         super()._handle_close(m)  # type: ignore[misc]
+        self.life.prepare()
+
+    def close(self) -> None:
+        """End it, and open the next one: both go out in one piece."""
+        super().close()
+        self.stdout = self.stderr = NOBODY  # what was printed must not live as long as the connection
+        self.life.prepare()
 
     def _set_closed(self) -> None:
         super()._set_closed()  # type: ignore[misc]

@@ -5,6 +5,7 @@ host that does not read holds up nobody else.
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class Wire(Packetizer):
         self._unsent: deque[bytes] = deque()
         self._flushing = False
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self.heard = time.monotonic()
         """When the last byte came, on the monotonic clock."""
         self.blocked_since: float | None = None
@@ -83,7 +85,13 @@ class Wire(Packetizer):
         self._unsent.append(bytes(out))
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon_threadsafe(self.flush)
+            self._soon(self.flush)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(call)
+        else:
+            self._loop.call_soon_threadsafe(call)  # wakes the loop by a system call
 
     def flush(self) -> None:
         """Send what has room."""
@@ -105,7 +113,7 @@ class Wire(Packetizer):
     def _trigger_rekey(self) -> None:
         super()._trigger_rekey()  # type: ignore[misc]
         self._rekey_asked = True
-        self._loop.call_soon_threadsafe(self.wake)
+        self._soon(self.wake)
 
     def _gather(self) -> bytes:
         pieces = [self._unsent.popleft() for _ in range(len(self._unsent))]

@@ -12,10 +12,11 @@ from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
+from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
 from bot.store.timeline import Timeline
 
-__all__ = ["Clock", "Fenced", "Store"]
+__all__ = ["Clock", "Fenced", "Store", "Streams"]
 
 
 class Store:
@@ -33,7 +34,8 @@ class Store:
         self.alerts = Alerts(self.database)
         self.incidents = Incidents(self.database)
         self.runs = Runs(self.database)
-        self.attempts = Attempts(self.database)
+        self.outputs = Outputs(self.database)
+        self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
         self.timeline = Timeline(self.database)
 
@@ -43,4 +45,5 @@ class Store:
 
     def close(self) -> None:
         """Close the file."""
+        self.outputs.close()
         self.database.close()

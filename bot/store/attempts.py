@@ -1,129 +1,132 @@
-"""Attempts: a row before each command leaves and its result after; and what the commands printed."""
+"""Attempts: a row before each command leaves and its result after; those of one moment in one transaction."""
 
-import zlib
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.effect import Output
 from bot.run import Attempt, Run, Status
 from bot.store.database import Database
+from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
-from bot.store.tables import attempts, outputs
-from bot.store.timeline import tell
+from bot.store.tables import attempts
+from bot.store.timeline import tell_each
 from bot.verdict import Verdict
+
+# Statements of every step on every host, built once: to build one costs several times what it costs to run it.
+_RESULT = ("status", "ended_at", "summary", "advice", "verdict", "facts", "exit_code", "again", "sent")
+_BEGIN = insert(attempts)
+_END = _BEGIN.on_conflict_do_update(
+    index_elements=["run_id", "step", "host", "number"],
+    set_={name: _BEGIN.excluded[name] for name in _RESULT},
+)
+_LATER = attempts.alias()
+_TALLY = (
+    select(attempts.c.step, attempts.c.status, attempts.c.verdict, func.count().label("hosts"))
+    .where(
+        attempts.c.run_id == bindparam("run"),
+        ~exists().where(
+            _LATER.c.run_id == attempts.c.run_id,
+            _LATER.c.step == attempts.c.step,
+            _LATER.c.host == attempts.c.host,
+            _LATER.c.number > attempts.c.number,
+        ),
+    )
+    .group_by(attempts.c.step, attempts.c.status, attempts.c.verdict)
+)
 
 
 class Attempts:
     """All attempts of all runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, outputs: Outputs) -> None:
         self._db = database
+        self._outputs = outputs
 
-    def begin(self, run: Run, step: str, host: str, number: int) -> Attempt:
-        """Write that a command is about to leave; one that has been begun before is refused by the table."""
+    def begin(self, run: Run, places: Sequence[tuple[str, str, int]]) -> list[Attempt]:
+        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table."""
         now = self._db.now()
-        place = {"run_id": run.id, "step": step, "host": host, "number": number}
+        begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in places]
         with self._db.write() as tx:
             fenced(tx, run)
-            tx.execute(attempts.insert().values(**place, status=Status.BEGUN, begun_at=now, facts={}))
-            about: dict[str, Any] = {"incident": run.incident_id, "run": run.id, "host": host, "step": step}
-            tell(tx, now, "step.begun", **about, number=number)
-        return Attempt(run.id, step, host, number, Status.BEGUN, now)
+            tx.execute(_BEGIN, [_row(attempt) for attempt in begun])
+            told = [_event(attempt) for attempt in begun]
+            tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
+        return begun
 
-    def end(
-        self, run: Run, attempt: Attempt, stdout: Output | None = None, stderr: Output | None = None
-    ) -> None:
-        """Write how an attempt ended, with its output, its event and the fence, in one transaction."""
-        now = attempt.ended_at or self._db.now()
-        place = {"run_id": run.id, "step": attempt.step, "host": attempt.host, "number": attempt.number}
-        values: dict[str, Any] = {
-            "status": attempt.status,
-            "ended_at": now,
-            "summary": attempt.summary,
-            "advice": attempt.advice,
-            "verdict": attempt.verdict,
-            "facts": dict(attempt.facts),
-            "exit_code": attempt.exit_code,
-            "again": int(attempt.again),
-            "sent": int(attempt.sent),
-        }
-        kept = [
-            {
-                "stream": stream,
-                "total": output.total,
-                "kept": len(output.data),
-                "data": zlib.compress(output.data, 1),
-            }
-            for stream, output in (("stdout", stdout), ("stderr", stderr))
-            if output is not None and output.total
-        ]
+    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
+        """Write how attempts ended, with the rest of what they printed, their events and the fence."""
+        now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
-            statement = insert(attempts).values(**place, begun_at=attempt.begun_at, **values)
-            tx.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["run_id", "step", "host", "number"], set_=values
+            tx.execute(_END, [_row(attempt) | {"ended_at": attempt.ended_at or now} for attempt, _ in ended])
+            answered = (Status.OK, Status.FAILED)
+            self._outputs.last(tx, [(streams, one.status in answered) for one, streams in ended if streams])
+            told = [
+                _event(
+                    attempt,
+                    exit_code=attempt.exit_code,
+                    status=attempt.status,
+                    summary=attempt.summary,
+                    verdict=attempt.verdict,
                 )
-            )
-            attempt_id = tx.scalar(select(attempts.c.id).filter_by(**place))
-            if kept:
-                tx.execute(outputs.insert(), [{"attempt_id": attempt_id, **row} for row in kept])
-            tell(
-                tx,
-                now,
-                "step.ended",
-                incident=run.incident_id,
-                run=run.id,
-                host=attempt.host,
-                step=attempt.step,
-                number=attempt.number,
-                exit_code=attempt.exit_code,
-                status=attempt.status,
-                summary=attempt.summary,
-                verdict=attempt.verdict,
-            )
+                for attempt, _ in ended
+            ]
+            tell_each(tx, now, "step.ended", told, incident=run.incident_id, run=run.id)
 
-    def of(self, run_id: int, *, with_output: bool = False) -> list[Attempt]:
-        """Return a run's attempts in the order they began."""
+    def of(self, run_id: int) -> list[Attempt]:
+        """Return a run's attempts in the order they began, without what they printed."""
         query = attempts.select().where(attempts.c.run_id == run_id).order_by(attempts.c.id)
         with self._db.read() as tx:
-            rows = tx.execute(query).mappings().all()
-            texts: dict[int, dict[str, str]] = {}
-            if with_output:
-                ids = [row["id"] for row in rows]
-                kept = tx.execute(outputs.select().where(outputs.c.attempt_id.in_(ids))).mappings()
-                for row in kept:
-                    texts.setdefault(row["attempt_id"], {})[row["stream"]] = _output(row).text
-            return [_attempt(row, texts.get(row["id"], {})) for row in rows]
+            return [_attempt(row) for row in tx.execute(query).mappings()]
+
+    def tally(self, run_id: int) -> list[tuple[str, Status, Verdict | None, int]]:
+        """Count hosts by step and by how its newest attempt stands there: (step, status, verdict, hosts)."""
+        with self._db.read() as tx:
+            return [
+                (row.step, Status(row.status), Verdict(row.verdict) if row.verdict else None, row.hosts)
+                for row in tx.execute(_TALLY, {"run": run_id})
+            ]
 
     def output(self, attempt: Attempt) -> tuple[Output, Output]:
-        """Return what an attempt's command wrote to stdout and stderr."""
-        place = {
-            "run_id": attempt.run_id,
-            "step": attempt.step,
-            "host": attempt.host,
-            "number": attempt.number,
-        }
-        with self._db.read() as tx:
-            attempt_id = tx.scalar(select(attempts.c.id).filter_by(**place))
-            rows = tx.execute(outputs.select().where(outputs.c.attempt_id == attempt_id)).mappings()
-            found = {row["stream"]: _output(row) for row in rows}
-            return found.get("stdout", Output()), found.get("stderr", Output())
+        """Return what an attempt's command wrote to stdout and stderr, up to now when it goes on."""
+        return self._outputs.of(attempt)
 
 
-def _output(row: RowMapping) -> Output:
-    return Output(zlib.decompress(row["data"]), row["total"])
+def _row(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "run_id": attempt.run_id,
+        "step": attempt.step,
+        "host": attempt.host,
+        "number": attempt.number,
+        "status": attempt.status,
+        "begun_at": attempt.begun_at,
+        "ended_at": attempt.ended_at,
+        "summary": attempt.summary,
+        "advice": attempt.advice,
+        "verdict": attempt.verdict,
+        "facts": dict(attempt.facts),
+        "exit_code": attempt.exit_code,
+        "again": int(attempt.again),
+        "sent": int(attempt.sent),
+    }
 
 
-def _attempt(row: RowMapping, texts: dict[str, str] | None = None) -> Attempt:
+def _event(attempt: Attempt, **data: Any) -> dict[str, Any]:
+    return {"host": attempt.host, "step": attempt.step, "data": {"number": attempt.number, **data}}
+
+
+def _attempt(row: RowMapping) -> Attempt:
     fields: dict[str, Any] = dict(row)
     del fields["id"]
-    fields |= {
-        "status": Status(row["status"]),
-        "verdict": Verdict(row["verdict"]) if row["verdict"] else None,
-        "again": bool(row["again"]),
-        "sent": bool(row["sent"]),
-    }
-    return Attempt(**(fields | (texts or {})))
+    return Attempt(
+        **{
+            **fields,
+            "status": Status(row["status"]),
+            "verdict": Verdict(row["verdict"]) if row["verdict"] else None,
+            "again": bool(row["again"]),
+            "sent": bool(row["sent"]),
+        }
+    )

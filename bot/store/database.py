@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,10 @@ class Database:
                 raise
             connection.commit()
         self.announce()
+
+    def still(self) -> AbstractContextManager[object]:
+        """Hold off the writers of this process for as long as it takes to read."""
+        return self._writing
 
     @contextmanager
     def _noting(self) -> Iterator[None]:

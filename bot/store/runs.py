@@ -224,15 +224,14 @@ class Runs:
             return list(tx.scalars(_CANCEL_ASKED))
 
     def lock_hosts(self, run: Run, hosts: tuple[str, ...]) -> dict[str, int]:
-        """Take all these hosts for one mutating run, or none; return who holds which, empty when taken."""
+        """Take those of these hosts that are free for one mutating run; return who holds the others."""
         with self._db.write() as tx:
             fenced(tx, run)
             query = select(host_locks.c.host, host_locks.c.run_id).where(
                 host_locks.c.host.in_(hosts), host_locks.c.run_id != run.id
             )
             held = {row.host: row.run_id for row in tx.execute(query)}
-            if not held:
-                rows = [{"host": host, "run_id": run.id} for host in hosts]
+            if rows := [{"host": host, "run_id": run.id} for host in hosts if host not in held]:
                 tx.execute(insert(host_locks).on_conflict_do_nothing(), rows)
             return held
 

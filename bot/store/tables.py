@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
@@ -143,8 +143,8 @@ outputs = Table(
     metadata,
     Column("attempt_id", ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True),
     Column("stream", String, primary_key=True),
-    Column("total", Integer, nullable=False),
-    Column("kept", Integer, nullable=False),
+    Column("at", Integer, primary_key=True),
+    Column("size", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
 

@@ -1,6 +1,6 @@
 """The timeline and its readers: events, how far each reader has come, what it posted where."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,21 @@ def tell(
     **data: Any,
 ) -> None:
     """Append an event to the timeline, in the transaction of what it tells."""
-    row = {"at": at, "kind": kind, "incident_id": incident, "run_id": run, "host": host, "step": step}
-    tx.execute(_TELL, {**row, "data": data})
+    tell_each(tx, at, kind, [{"host": host, "step": step, "data": data}], incident=incident, run=run)
+
+
+def tell_each(
+    tx: Connection,
+    at: datetime,
+    kind: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    incident: int | None,
+    run: int | None,
+) -> None:
+    """Append the same event for several hosts; each row says host, step and data."""
+    about = {"at": at, "kind": kind, "incident_id": incident, "run_id": run}
+    tx.execute(_TELL, [{**about, **row} for row in rows])
 
 
 class Timeline:

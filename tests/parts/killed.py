@@ -19,7 +19,7 @@ from bot.plan import Plan
 from bot.planner import Planner
 from bot.run import Attempt, Run, RunState
 from bot.steps import KINDS
-from bot.store import Store
+from bot.store import Store, Streams
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.runs import Runs
@@ -74,21 +74,25 @@ class TellingAttempts(Attempts):
     """Says what it is about to write, and what it wrote."""
 
     def __init__(self, store: Store, at: At) -> None:
-        super().__init__(store.database)
+        super().__init__(store.database, store.outputs)
         self._at = at
 
-    def begin(self, run: Run, step: str, host: str, number: int) -> Attempt:
-        """Say it before and after."""
-        self._at("before begun")
-        attempt = super().begin(run, step, host, number)
-        self._at("begun")
-        return attempt
+    def begin(self, run: Run, places: Sequence[tuple[str, str, int]]) -> list[Attempt]:
+        """Say it before and after, for each."""
+        for _ in places:
+            self._at("before begun")
+        begun = super().begin(run, places)
+        for _ in places:
+            self._at("begun")
+        return begun
 
-    def end(self, run: Run, attempt: Attempt, *outputs: Any) -> None:
-        """Say it before and after."""
-        self._at("before end")
-        super().end(run, attempt, *outputs)
-        self._at("ended")
+    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
+        """Say it before and after, for each."""
+        for _ in ended:
+            self._at("before end")
+        super().end(run, ended)
+        for _ in ended:
+            self._at("ended")
 
 
 class TellingRuns(Runs):

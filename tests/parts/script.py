@@ -9,12 +9,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from bot.effect import Cancelled, Command, Finished, Outcome, Output, Unreachable
+from bot.effect import Cancelled, Command, Finished, Keep, Outcome, Output, Pending, Unreachable, handed
 from bot.inventory import Host
 
 PATIENCE = 30.0
@@ -71,6 +72,54 @@ class Rule:
         assert self.arrived.wait(period), f"no command of {self.step} came to {self.host}"
 
 
+class Answers:
+    """Gives outcomes as soon as they are there; one thread looks for all that are awaited."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._awaited: list[Callable[[], bool]] = []
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def when(
+        self, outcome: Callable[[], Outcome | Exception | None], stdout: Keep | None, stderr: Keep | None
+    ) -> Future[Outcome]:
+        """Return the future of what `outcome` says once it says something."""
+        future: Future[Outcome] = Future()
+
+        def look() -> bool:
+            found = outcome()
+            if isinstance(found, Exception):
+                future.set_exception(found)
+            elif found is not None:
+                future.set_result(handed(found, stdout, stderr))
+            return found is not None
+
+        if not look():
+            with self._guard:
+                self._awaited.append(look)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._look_on, name="answers", daemon=True)
+                    self._thread.start()
+        return future
+
+    def close(self) -> None:
+        """Look a last time, and no more."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look_on(self) -> None:
+        last = False
+        while not last:
+            last = self._closing.wait(0.002)
+            with self._guard:
+                awaited, self._awaited = self._awaited, []
+            still = [look for look in awaited if not look()]
+            with self._guard:
+                self._awaited += still
+
+
 class Script:
     """A Remote whose hosts do what the test says; what no rule is for succeeds."""
 
@@ -79,6 +128,7 @@ class Script:
         self._rules: list[Rule] = []
         self._guard = threading.Lock()
         self._closed = threading.Event()
+        self._answers = Answers()
 
     def on(
         self,
@@ -97,9 +147,16 @@ class Script:
         """Return the steps whose commands were sent to these hosts, in order."""
         return [sent.step for sent in self.sent if re.fullmatch(host, sent.host)]
 
-    def run(
-        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
-    ) -> Outcome:
+    def start(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        key: str,
+        first_sent: datetime | None,
+        stdout: Keep | None = None,
+        stderr: Keep | None = None,
+    ) -> Pending:
         """Answer by the first rule that fits."""
         _, step, place, number = key.rsplit("/", 3)
         sent = Sent(step, place, int(number), command, first_sent, key)
@@ -109,27 +166,24 @@ class Script:
             answer = done() if rule is None else rule.answers[0]
             if rule is not None and len(rule.answers) > 1:
                 rule.answers.pop(0)
+        cancelled = threading.Event()
+
+        def outcome() -> Outcome | Exception | None:
+            if rule is None or rule.gate is None or rule.gate.is_set():
+                return answer
+            if cancelled.is_set() and not rule.deaf:
+                return Cancelled(printed("half"), Output(), ended=True)
+            return Unreachable("link", "closed", "") if self._closed.is_set() else None
+
+        pending = Pending(self._answers.when(outcome, stdout, stderr), cancelled.set)
         if rule is not None:
             rule.arrived.set()
-            if rule.gate is not None and (ended := self._held(rule, rule.gate, cancel)):
-                return ended
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return pending
 
     def close(self) -> None:
         """Let go of all that waits."""
         self._closed.set()
-
-    def _held(self, rule: Rule, gate: threading.Event, cancel: threading.Event) -> Outcome | None:
-        until = time.monotonic() + PATIENCE
-        while not gate.wait(0.005):
-            if cancel.is_set() and not rule.deaf:
-                return Cancelled(printed("half"), Output(), ended=True)
-            if self._closed.is_set():
-                return Unreachable("link", "closed", "")
-            assert time.monotonic() < until, "the gate never opens"
-        return None
+        self._answers.close()
 
 
 class World:
@@ -154,6 +208,7 @@ class World:
         self._failing = set(failing)
         self._at = at
         self._closed = threading.Event()
+        self._answers = Answers()
 
     def starts(self) -> list[str]:
         """Return `step/host/number` of each command that began to change something."""
@@ -163,10 +218,17 @@ class World:
         path = self._folder / "starts"
         return path.read_text().splitlines() if path.exists() else []
 
-    def run(
-        self, host: Host, command: Command, *, key: str, first_sent: datetime | None, cancel: threading.Event
-    ) -> Outcome:
-        """Start it or find it again, and wait for its end."""
+    def start(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        key: str,
+        first_sent: datetime | None,
+        stdout: Keep | None = None,
+        stderr: Keep | None = None,
+    ) -> Pending:
+        """Start it or find it again; it ends in its time."""
         name = "/".join(key.rsplit("/", 3)[1:])
         ends = (
             self._begin(key, name, first=first_sent is None)
@@ -174,14 +236,21 @@ class World:
             else time.time() + self._seconds
         )
         self._at("sent")
-        if self._closed.wait(max(0.0, ends - time.time())):
-            return Unreachable("link", "closed", "")
-        self._at("answered")
-        return done(f"{name} on {host.name}", exit_code=int(name in self._failing))
+
+        def outcome() -> Outcome | None:
+            if self._closed.is_set():
+                return Unreachable("link", "closed", "")
+            if time.time() < ends:
+                return None
+            self._at("answered")
+            return done(f"{name} on {host.name}", exit_code=int(name in self._failing))
+
+        return Pending(self._answers.when(outcome, stdout, stderr), lambda: None)
 
     def close(self) -> None:
         """Answer nobody any more."""
         self._closed.set()
+        self._answers.close()
 
     def _begin(self, key: str, name: str, *, first: bool) -> float:
         with self._alone():

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Stage:
 
     def attempts(self, run_id: int) -> list[Attempt]:
         """Return a run's attempts, with what was printed."""
-        return self.store.attempts.of(run_id, with_output=True)
+        return attempts(self.store, run_id)
 
     def statuses(self, run_id: int, host: str = "gpu-01") -> dict[str, Status]:
         """Return how each step's last attempt on a host ended."""
@@ -121,6 +122,15 @@ class Stage:
             thread.join(PATIENCE)
             assert not thread.is_alive()
         self.store.close()
+
+
+def attempts(store: Store, run_id: int) -> list[Attempt]:
+    """Return a run's attempts, with what was printed."""
+    return [
+        replace(one, stdout=stdout.text, stderr=stderr.text)
+        for one in store.attempts.of(run_id)
+        for stdout, stderr in [store.attempts.output(one)]
+    ]
 
 
 def ended(run: Run) -> tuple[RunState, str]:

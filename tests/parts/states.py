@@ -9,7 +9,6 @@ from typing import Any
 
 from bot.alert import Alert
 from bot.approval import Person
-from bot.effect import Output
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
 from bot.plan import Entry, Plan
@@ -187,11 +186,12 @@ class Scene:
         **more: Any,
     ) -> None:
         """Do one step on one host."""
-        begun = self.store.attempts.begin(run, step, host, 1)
+        (begun,) = self.store.attempts.begin(run, [(step, host, 1)])
         self.clock.on(seconds=seconds)
         ended = replace(begun, status=status, ended_at=self.clock(), summary=summary, verdict=verdict, **more)
-        data = stdout.encode("utf-8", "surrogateescape")
-        self.store.attempts.end(run, ended, Output(data, len(data)))
+        streams = self.store.outputs.open(run, begun)
+        streams.stdout.add(stdout.encode("utf-8", "surrogateescape"))
+        self.store.attempts.end(run, [(ended, streams)])
 
     def look(self, run: Run, host: str = "gpu-03") -> None:
         """Do what a restart looks at first: the machine is well, the service hangs."""

@@ -13,6 +13,7 @@ from bot.run import RunState
 from bot.sim.slack import Message
 from tests.parts.programs import short_directory, wait_until
 from tests.parts.sshd import Sshd
+from tests.parts.stage import attempts
 from tests.stories.ward import Ward, alert, flat, pretend_ward, real_ward
 
 pytestmark = pytest.mark.timeout(120)
@@ -118,7 +119,7 @@ def test_a_hostile_label_is_text_from_the_webhook_to_the_shell_and_to_slack(
         for run in store.runs.newest(limit=99):
             assert run.alert is not None
             text = run.alert["labels"]["text"]
-            (look,) = store.attempts.of(run.id, with_output=True)
+            (look,) = attempts(store, run.id)
             assert (look.stdout, run.state) == (f"<{text}><{text}><none>", RunState.SUCCEEDED), look.summary
     ward.wait(lambda: len(ward.slack.slack.messages()) == len(texts))
     roots = ward.slack.slack.messages()

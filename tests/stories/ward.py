@@ -26,6 +26,7 @@ from bot.sim.slack import Delivery, Message, PretendSlackThread
 from bot.store import Store
 from tests.parts.programs import wait_until
 from tests.parts.sshd import Sshd
+from tests.parts.stage import attempts
 from tests.stories.stage import SECRET, Serve
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class Ward:
     def attempts(self, number: int = 1) -> dict[str, Attempt]:
         """Return the last attempt of each step of a run on one host."""
         with self.store() as store:
-            return {one.step: one for one in store.attempts.of(number, with_output=True)}
+            return {one.step: one for one in attempts(store, number)}
 
     def until(self, ready: Callable[[Store], Any], what: str, seconds: float = 20) -> None:
         """Wait until the store says so."""

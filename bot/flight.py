@@ -1,0 +1,298 @@
+"""One run being advanced: what may go is sent, what comes back is judged and recorded, until it rests or ends.
+
+Each effect is a row before and a row after: `begun` is committed before a command leaves, its result together with
+the timeline's event after it came back. Everything between two rows may be lost to a crash; what was begun is then
+asked of the host, never guessed. All writes carry the run's fence, so that an engine that was frozen and comes back
+is refused.
+
+Nothing here waits for a host. Outcomes come through a queue, in whatever order hosts answer, and what is ready at the
+same time is written in one transaction; so a thousand hosts take one thread, and a dead one delays none of the others.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+
+from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
+from bot.errors import SickbayError
+from bot.judging import judged
+from bot.plan import Entry
+from bot.planner import Planner
+from bot.preparing import Ready, prepared, refused, taken
+from bot.program import Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
+from bot.run import Attempt, Run
+from bot.store import Store, Streams
+
+SLICE = 64
+"""Commands that leave, and outcomes that are taken in, between two looks at the whole."""
+
+LONGEST = 0.1
+"""Seconds that an outcome waits at most for others to be taken in with it."""
+
+Place = tuple[str, str, int]
+"""Step, host, number."""
+
+
+@dataclass(eq=False, slots=True)
+class _Sent:
+    """A command that is on its way."""
+
+    ready: Ready
+    begun: Attempt
+    streams: Streams
+    pending: Pending
+    cancelled: bool = False
+
+    @property
+    def place(self) -> Place:
+        return self.begun.step, self.begun.host, self.begun.number
+
+
+class Flight:
+    """One run, from its claim to where it rests."""
+
+    def __init__(
+        self, store: Store, planner: Planner, remote: Remote, run: Run, closing: threading.Event
+    ) -> None:
+        """`closing` ends it without writing anything more."""
+        self._store = store
+        self._planner = planner
+        self._remote = remote
+        self._closing = closing
+        self.run = run
+        self._record = Record()
+        self._mutates: Mutates = frozenset()
+        self._order = {step.id: at for at, (_, step) in enumerate(ordered(run.runbook))}
+        self._planned: dict[tuple[str, str], Entry] = {}
+        self._locked: set[str] = set()
+        self._going: dict[Place, _Sent] = {}
+        self._news: SimpleQueue[_Sent | None] = SimpleQueue()
+        self._cancelled = threading.Event()
+        self._heard = time.monotonic()
+
+    # ── from other threads ──
+    def cancel(self) -> None:
+        """End the commands that are going, but those of the clean-up."""
+        self._cancelled.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again at what is to be done."""
+        self._news.put(None)
+
+    # ── in its own ──
+    def fly(self) -> None:
+        """Do what the run can do now."""
+        self._record = Record(self._store.attempts.of(self.run.id), self._printed)
+        self._mutates = self._planner.mutates(self.run.runbook)
+        self._index()
+        while not self._closing.is_set():
+            run = self._refresh()
+            approval = self._store.approvals.get(run.id) if run.plan else None
+            now = self._store.now()
+            state = approval.state_at(now) if approval else None
+            expires = approval.expires_at if approval else None
+            move = next_move(run, self._record, self._mutates, state, expires, now)
+            if isinstance(move, Act):
+                more = self._start(move.calls)
+                self._hear(timedelta() if more or not self._going else self._until(move.due))
+                continue
+            match move:
+                case Ask():
+                    self._ask(run)
+                case Sleep(until):
+                    waiting = state == "pending"
+                    wake = until if waiting else _sooner(until, run.deadline, now)
+                    self._store.runs.sleep(run, wake, waiting=waiting)
+                    return
+                case Finish(final, reason, verdict):
+                    if state == "expired":
+                        self._store.approvals.expire(run)
+                    self._store.runs.finish(run, final, reason, verdict)
+                    return
+
+    def crash(self) -> None:
+        """After a mistake of ours: end what is going on hosts, wait for it, and record what can be."""
+        self.cancel()
+        self._end_cancelled()
+        wait([sent.pending.outcome for sent in self._going.values()])
+        if self._closing.is_set():
+            return
+        for sent in list(self._going.values()):
+            with contextlib.suppress(Exception):
+                self._record_ends([self._judge(sent)])
+
+    def leave(self) -> None:
+        """Forget what is still going: it is asked for by whoever takes the run over."""
+        for sent in self._going.values():
+            self._store.outputs.leave(sent.streams)
+
+    def _refresh(self) -> Run:
+        self.run = self._store.runs.refresh(self.run)
+        if self.run.cancelled_by is not None:
+            self._cancelled.set()
+        return self.run
+
+    def _ask(self, run: Run) -> None:
+        hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
+        plan = self._planner.plan(run, self._record, hosts)
+        self._store.approvals.plan(run, plan, ask=plan.changes and run.mode == "approve")
+        self.run = replace(run, plan=plan)
+        self._index()
+
+    def _index(self) -> None:
+        entries = self.run.plan.entries if self.run.plan else ()
+        self._planned = {(entry.step, entry.host): entry for entry in entries}
+
+    def _printed(self, attempt: Attempt) -> tuple[str, str]:
+        stdout, stderr = self._store.attempts.output(attempt)
+        return stdout.text, stderr.text
+
+    # ── out ──
+    def _start(self, calls: Sequence[Call]) -> bool:
+        """Send some of what may go, on all hosts the first step before the second; return whether there is more."""
+        fresh = [call for call in calls if (call.step.id, call.host, call.number) not in self._going]
+        fresh.sort(key=lambda call: self._order[call.step.id])
+        made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
+        over = [one for one in made if isinstance(one, Attempt)]
+        ready = self._lock([one for one in made if isinstance(one, Ready)], over)
+        begun = iter(self._begin([one for one in ready if one.resumed is None]))
+        stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
+        over += [attempt for attempt in stopped if attempt is not None]
+        self._record_ends([(attempt, None) for attempt in over])
+        self._end_cancelled()
+        return len(fresh) > SLICE
+
+    def _may(self, call: Call) -> bool:
+        """May it still be started? What has begun is asked for also after a cancel."""
+        last = self._record.last(call.step.id, call.host)
+        begun = last is not None and not last.done
+        return begun or call.section == "always" or not self._cancelled.is_set()
+
+    def _prepare(self, call: Call) -> Ready | Attempt:
+        return prepared(
+            self._planner,
+            self.run,
+            self._record,
+            call,
+            self._planned.get((call.step.id, call.host)),
+            self._store.now(),
+            mutating=call.step.id in self._mutates,
+        )
+
+    def _lock(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
+        """Take the hosts that are to be changed; what another run has goes to `over`."""
+        wanted = {one.call.host for one in ready if one.mutating and one.resumed is None} - self._locked
+        held = self._store.runs.lock_hosts(self.run, tuple(wanted)) if wanted else {}
+        self._locked |= wanted - held.keys()
+        now = self._store.now()
+        free = []
+        for one in ready:
+            if one.call.host in wanted and one.call.host in held:
+                over.append(taken(one, self.run, held[one.call.host], now))
+            else:
+                free.append(one)
+        return free
+
+    def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:
+        places = [(one.call.step.id, one.call.host, one.call.number) for one in ready]
+        return self._store.attempts.begin(self.run, places) if places else []
+
+    def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:
+        """Let a command go; return its attempt when it could not even be written."""
+        self._record.add(begun)
+        resumed = ready.resumed is not None
+        streams = self._store.outputs.open(self.run, begun, again=resumed)
+        try:
+            pending = self._remote.start(
+                ready.machine,
+                ready.command,
+                key=f"{self.run.created_at:%Y%m%dT%H%M%S.%f}/{begun.key}",  # a new database begins again at run 1
+                first_sent=begun.begun_at if resumed else None,
+                stdout=streams.stdout,
+                stderr=streams.stderr,
+            )
+        except SickbayError as error:
+            return refused(begun, error, resumed=resumed, mutating=ready.mutating)
+        sent = _Sent(ready, begun, streams, pending)
+        self._going[sent.place] = sent
+        pending.outcome.add_done_callback(lambda _: self._news.put(sent))
+        return None
+
+    def _end_cancelled(self) -> None:
+        if not self._cancelled.is_set():
+            return
+        for sent in self._going.values():
+            if not sent.ready.clean_up and not sent.cancelled:
+                sent.cancelled = True
+                sent.pending.cancel()
+
+    # ── back ──
+    def _until(self, due: datetime | None) -> timedelta | None:
+        return None if due is None else max(timedelta(), due - self._store.now())
+
+    def _hear(self, patience: timedelta | None) -> None:
+        """Wait for news, and take in what has come until then."""
+        came = self._came(patience)
+        if self._closing.is_set():
+            return  # what came now is what a closed room says
+        ended: list[tuple[Attempt, Streams | None]] = []
+        try:
+            ended += map(self._judge, came)
+        finally:
+            self._record_ends(ended)
+
+    def _came(self, patience: timedelta | None) -> list[_Sent]:
+        """Return what has come; the first waits for others for as long as it takes to deal with it."""
+        busy = min(time.monotonic() - self._heard, LONGEST)
+        most = min(SLICE, len(self._going))
+        found: list[_Sent] = []
+        with contextlib.suppress(Empty):
+            news = self._news.get(timeout=None if patience is None else patience.total_seconds())
+            until = time.monotonic() + (0.0 if patience == timedelta() else busy)
+            while news is not None:
+                found.append(news)
+                if len(found) == most:
+                    break
+                news = self._news.get(timeout=max(0.0, until - time.monotonic()))
+        self._heard = time.monotonic()
+        return found
+
+    def _judge(self, sent: _Sent) -> tuple[Attempt, Streams]:
+        """Say what an outcome means; what was printed is read for that, and not held any longer."""
+        del self._going[sent.place]
+        outcome = sent.pending.outcome.result()
+        if isinstance(outcome, Finished | TimedOut | Cancelled):
+            sent.streams.stdout.add(outcome.stdout.data)  # a word about the output came beside it
+            sent.streams.stderr.add(outcome.stderr.data)
+        if isinstance(outcome, Finished):
+            stdout, stderr = self._store.outputs.whole(sent.streams)
+            outcome = replace(outcome, stdout=stdout, stderr=stderr)
+        attempt = judged(
+            self._planner,
+            sent.ready.call,
+            sent.begun,
+            outcome,
+            sent.ready.context,
+            self._store.now(),
+            mutating=sent.ready.mutating,
+            where=sent.ready.machine.name,
+        )
+        return replace(attempt, stdout="", stderr=""), sent.streams
+
+    def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
+        if ended:
+            self._store.attempts.end(self.run, ended)
+            for attempt, _ in ended:
+                self._record.add(attempt)
+
+
+def _sooner(until: datetime | None, deadline: datetime | None, now: datetime) -> datetime | None:
+    """Return when to wake: a deadline that is still to come does not wait for the next retry."""
+    ahead = [moment for moment in (until, deadline if deadline and deadline > now else None) if moment]
+    return min(ahead, default=None)

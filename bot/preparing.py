@@ -1,0 +1,107 @@
+"""From a call to the command that goes out, or to why none does; `judging` is its way back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.effect import Command
+from bot.errors import SickbayError
+from bot.inventory import Host
+from bot.plan import Entry
+from bot.planner import Planner
+from bot.program import Call, Record
+from bot.run import Attempt, Run, Status
+from bot.steps.kind import CannotPlan, Context, Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A call whose command may leave as soon as it is written down."""
+
+    call: Call
+    machine: Host
+    """Where the command runs: the host that the call is about, or another that knows it (a load balancer)."""
+    command: Command
+    context: Mapping[str, Any]
+    resumed: Attempt | None
+    """What an earlier life of the process began: the host is asked what became of it."""
+    mutating: bool
+
+    @property
+    def clean_up(self) -> bool:
+        """Is it done in any case, even when the run is cancelled or late?"""
+        return self.call.section == "always"
+
+
+def prepared(
+    planner: Planner,
+    run: Run,
+    record: Record,
+    call: Call,
+    planned: Entry | None,
+    now: datetime,
+    *,
+    mutating: bool,
+) -> Ready | Attempt:
+    """Return the command of a call, or the attempt as it is to be recorded when none is sent; never raises for a host."""
+    last = record.last(call.step.id, call.host)
+    resumed = last if last is not None and not last.done else None
+    attempt = resumed or Attempt(run.id, call.step.id, call.host, call.number, Status.BEGUN, now)
+    try:
+        context = planner.context(run, call.host, record)
+        if resumed is None and not _wanted(planner, call, planned, context):
+            return replace(attempt, status=Status.SKIPPED, summary=f"not needed: {call.step.when}")
+        effect = _effect(planner, run, call, planned, context)
+        machine = _machine(planner, effect.host or call.host)
+    except SickbayError as error:
+        return refused(attempt, error, resumed=resumed is not None, mutating=mutating)
+    command = effect.command
+    if run.deadline is not None and call.section != "always":
+        left = (run.deadline - now) / timedelta(seconds=1)
+        command = replace(command, timeout=max(1.0, min(command.timeout, left)))
+    return Ready(call, machine, command, context, resumed, mutating)
+
+
+def refused(attempt: Attempt, error: SickbayError, *, resumed: bool, mutating: bool) -> Attempt:
+    """Return the attempt of a command that cannot be sent; of one that may have been, nobody knows the end now."""
+    status = Status.UNKNOWN if resumed and mutating else Status.FAILED
+    return replace(attempt, status=status, summary=error.what, advice=error.advice, sent=resumed)
+
+
+def taken(ready: Ready, run: Run, owner: int, now: datetime) -> Attempt:
+    """Return the attempt of a change to a host that another run is changing."""
+    call = ready.call
+    return Attempt(
+        run.id,
+        call.step.id,
+        call.host,
+        call.number,
+        Status.FAILED,
+        now,
+        summary=f"{call.host} is being changed by run {owner}",
+        advice=f"wait for run {owner}, or `sickbay cancel {owner}`, then start again",
+        sent=False,
+    )
+
+
+def _wanted(planner: Planner, call: Call, planned: Entry | None, context: Context) -> bool:
+    """Is the step needed? Where the plan could tell, its word stands: that is what people approved."""
+    if planned is not None and planned.decision != "later":
+        return planned.decision == "run"
+    return planner.wanted(call.step, context)
+
+
+def _effect(planner: Planner, run: Run, call: Call, planned: Entry | None, context: Context) -> Effect:
+    """Return the command as it stands in the plan; one that the plan could not know is made now."""
+    if planned is not None and planned.text:
+        command = Command(planned.text, planned.env, planned.timeout, planned.mutating)
+        return Effect(command, planned.on)
+    return planner.effect(run.runbook, call.step, context)
+
+
+def _machine(planner: Planner, name: str) -> Host:
+    host = planner.inventory.hosts.get(name)
+    if host is None:
+        raise CannotPlan(f"{name} is not in the inventory", advice="add it under `hosts:`")
+    return host
