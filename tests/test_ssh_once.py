@@ -383,15 +383,13 @@ def test_what_ran_too_long_while_the_bot_was_away_is_ended(ssh: Ssh, sshd: Sshd,
     later.close()
 
 
-def test_cancelling_ends_it_at_once(ssh: Ssh, sshd: Sshd, held: Deed) -> None:
+def test_cancelling_ends_it(ssh: Ssh, sshd: Sshd, held: Deed) -> None:
     pending = begin(ssh, sshd.host(), held.text)
     wait_until(lambda: held.starts == 1, "the command")
-    began = time.monotonic()
     pending.cancel()
     outcome = pending.outcome.result(20)
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
-    assert time.monotonic() - began < 1.5
     wait_until(lambda: not sshd.processes(), "the end of the group")
 
 

@@ -230,7 +230,8 @@ sb_weigh() {
 	set -- ${sb_list##*"$sb_newline"}
 	sb_size=$(((${1:-0} + 1023) / 1024))
 	[ "$sb_size" -lt 1024 ] || sb_mark $((sb_size / 1024))
-	{ echo "$sb_size" >>"$sb_file.claim"; } 2>/dev/null
+	# Who was held up by a dead link may come here when it has been forgotten already.
+	{ [ -e "$sb_file.claim" ] && echo "$sb_size" >>"$sb_file.claim"; } 2>/dev/null
 }
 
 # Forgets, when it is time to, so that there are never more than about 1,000 commands and 256 MB: outputs that are over
