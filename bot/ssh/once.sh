@@ -41,12 +41,12 @@ sb_run() {
 	sb_say STARTED
 	# With exec, or dash would keep the link open in there.
 	(
-		exec <"$sb_file.o" >/dev/null 2>&1
+		exec <"$sb_pipe.o" >/dev/null 2>&1
 		sb_store "$sb_file.out"
 	) &
 	sb_out=$!
 	(
-		exec <"$sb_file.e" >/dev/null 2>&1
+		exec <"$sb_pipe.e" >/dev/null 2>&1
 		sb_store "$sb_file.err"
 	) &
 	sb_err=$!
@@ -54,7 +54,7 @@ sb_run() {
 		trap - TERM HUP INT PIPE
 		unset sb_nonce
 		eval "$sb_command"
-	) </dev/null >"$sb_file.o" 2>"$sb_file.e" &
+	) </dev/null >"$sb_pipe.o" 2>"$sb_pipe.e" &
 	sb_job=$!
 	sb_tell </dev/null 2>/dev/null &
 	sb_teller=$!
@@ -78,7 +78,8 @@ sb_run() {
 		wait "$sb_teller"
 	fi 2>/dev/null
 	sb_weigh
-	rm -f "$sb_file.o" "$sb_file.e" "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+	sb_let_go "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+	sb_spare
 }
 
 # Takes the right to tell how it goes on, which only one may have.

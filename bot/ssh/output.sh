@@ -4,14 +4,14 @@
 
 # Has all that it wrote been stored?
 sb_stored() {
-	[ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ] || [ ! -e "$sb_file.o" ]
+	[ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ] || [ ! -e "$sb_pipe.o" ]
 }
 
 # Does nobody who stores output have anything to do? Returns 2 when nobody stores any.
 sb_idle() {
 	sb_found=2
 	for sb_stat in /proc/[0-9]*; do
-		[ "$sb_stat/fd/0" -ef "$sb_file.o" ] || [ "$sb_stat/fd/0" -ef "$sb_file.e" ] || continue
+		[ "$sb_stat/fd/0" -ef "$sb_pipe.o" ] || [ "$sb_stat/fd/0" -ef "$sb_pipe.e" ] || continue
 		sb_process "${sb_stat#/proc/}" || continue
 		[ "$sb_doing" = S ] || return 1
 		sb_found=0
