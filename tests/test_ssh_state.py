@@ -96,6 +96,14 @@ class Box:
             with (shelf / f"{name}.{stream}.1000000000000000").open("w") as file:
                 file.truncate(size * 512)
 
+    def file(self, key: str, name: str) -> Path:
+        """One of the files of a command; the directory around it is made."""
+        request = Request("run", key, Command("true"), "me", 0, 1)
+        line = next(line for line in request.script.decode().splitlines() if line.startswith("sb_id="))
+        path = self.base / (line.removeprefix("sb_id='").removesuffix("'") + f".{name}")
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return path
+
     def due(self) -> None:
         """Let the next command look through it all."""
         (self.base / "tidied").unlink(missing_ok=True)
@@ -376,15 +384,9 @@ def test_a_container_whose_uptime_is_its_own_is_not_taken_for_new(box: Box) -> N
 @pytest.mark.parametrize("name", ["claim", "rc.0", "out.1000000000000000", "o", "told", "out.full"])
 def test_no_link_in_the_way_is_followed(box: Box, name: str) -> None:
     box.ask(key="first")
-    (first,) = box.base.glob("?/*.claim")
     target = box.folder / "target"
     target.write_text("mine\n")
-    request = Request("run", "key", Command("true"), "me", 0, 1)
-    line = next(line for line in request.script.decode().splitlines() if line.startswith("sb_id="))
-    shelf, rest = line.removeprefix("sb_id='").removesuffix("'").split("/")
-    (first.parents[1] / shelf).mkdir(exist_ok=True)
-    link = first.parents[1] / shelf / f"{rest}.{name}"
-    link.symlink_to(target)
+    box.file("key", name).symlink_to(target)
     answer = box.ask("echo hi; exit 3")
     if name == "claim":
         assert answer.word == "UNKNOWN"
@@ -449,9 +451,9 @@ def test_a_claim_that_was_never_filled_in_is_unknown(box: Box) -> None:
 
 
 def test_what_a_cleaning_left_half_done_is_not_taken_for_a_result(box: Box) -> None:
-    box.ask("exit 3")
-    (claim,) = box.base.glob("?/*.claim")
-    claim.unlink()
+    box.ask(key="first")
+    for name in ("rc.3", "out.1000000000000000", "err.1000000000000000", "o"):
+        box.file("key", name).write_text("old\n")
     answer = box.ask("echo again; exit 4")
     assert (answer.exit_code, answer.stdout.data) == ("4", b"again\n")
     assert box.ask(mode="resume").exit_code == "4"

@@ -23,8 +23,7 @@ sb_say() {
 
 # Says all that is known: word, exit code, whether the outputs are complete.
 sb_report() {
-	sb_lack=whole
-	[ -z "$sb_late" ] || sb_lack=late
+	sb_lack=${sb_late:-whole}
 	[ -e "$sb_file.out.full" ] || [ -e "$sb_file.err.full" ] && sb_lack=full
 	# What was killed before it began has no output; what ended by itself had one, and who cleans up is not always us.
 	if [ ! -e "$sb_file.out.$sb_one" ] || [ ! -e "$sb_file.err.$sb_one" ]; then
@@ -94,10 +93,10 @@ sb_voice() {
 # Tells what it writes while it runs; begins when it has run for a moment, so that most cost nothing.
 sb_tell() {
 	sb_whole= sb_said= sb_n=0 sb_pid=$$ sb_started=$sb_begin
-	sb_pause 0.5 || {
-		sb_coarse=yes
-		sb_pause 1
-	}
+	# Until it has said something it may be ended as well as not.
+	trap - TERM
+	sb_nap 50
+	trap '' TERM
 	# Signals only hurry us: bash loses one now and then.
 	trap : USR2
 	trap 'sb_whole=yes' USR1
@@ -230,6 +229,7 @@ sb_kill() {
 
 # It may have been sent before, and is not known. Could it have run, and been forgotten?
 sb_unsure() {
+	sb_began
 	# A reboot may have taken its claim along; and who cleans such directories is not always us.
 	[ "$sb_up" -le $((sb_age + 60)) ] || [ "$sb_age" -gt 500000 ] || sb_forgotten $((sb_now - sb_age - 60)) "$@"
 }

@@ -39,11 +39,15 @@ sb_alive() {
 	sb_process "$sb_pid" && [ "$sb_start" = "$sb_started" ]
 }
 
-# Sets sb_now: uptime in seconds; and sb_up: seconds since this machine, or this container, was started.
+# Sets sb_now: uptime in seconds.
 sb_clock() {
 	sb_now=0
 	read -r sb_now sb_rest <"$sb_uptime"
 	sb_now=${sb_now%.*}
+}
+
+# Sets sb_up: seconds since this machine, or this container, was started.
+sb_began() {
 	sb_up=$sb_now
 	sb_line=
 	{ read -r sb_line <"$sb_init"; } 2>/dev/null
@@ -226,7 +230,8 @@ sb_weigh() {
 	set -- ${sb_list##*"$sb_newline"}
 	sb_size=$(((${1:-0} + 1023) / 1024))
 	[ "$sb_size" -lt 1024 ] || sb_mark $((sb_size / 1024))
-	{ echo "$sb_size" >>"$sb_file.claim"; } 2>/dev/null
+	# Who was held up by a dead link may come here when it has been forgotten already.
+	{ [ -e "$sb_file.claim" ] && echo "$sb_size" >>"$sb_file.claim"; } 2>/dev/null
 }
 
 # Forgets, when it is time to, so that there are never more than about 1,000 commands and 256 MB: outputs that are over
