@@ -7,6 +7,7 @@ that somebody may approve is the approval rule's to say.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 
 from bot.approval import Person
 from bot.errors import SickbayError
@@ -25,7 +26,7 @@ from bot.grammar import (
     usages,
 )
 from bot.inventory import Inventory
-from bot.library import Loaded
+from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
     help_card,
@@ -39,7 +40,9 @@ from bot.messages import (
     runbook_table,
     say,
 )
+from bot.planner import Planner
 from bot.run import Requester
+from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
 
@@ -82,6 +85,7 @@ class Commands:
         library: Mapping[str, Loaded],
         people: Mapping[str, Person],
         *,
+        planner: Planner | None = None,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
@@ -92,6 +96,7 @@ class Commands:
         self._library = library
         self._check = check
         self._channel = channel
+        self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
@@ -138,7 +143,7 @@ class Commands:
     def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
         prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
         runs = [
-            (loaded, self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
+            (loaded, *self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
         requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
         with self._store.write() as tx:
@@ -150,17 +155,19 @@ class Commands:
                     runbook=loaded.runbook,
                     digest=loaded.digest,
                     hosts=hosts,
+                    host_set=host_set,
                     inputs=inputs,
                     mode=loaded.runbook.mode,
                     requester=requester,
                     channel=asker.channel or (self._channel if loaded.runbook.kind == "mutate" else ""),
                     thread=asker.thread,
                 )
-                for loaded, hosts, inputs in runs
+                for loaded, hosts, host_set, inputs in runs
             )
         hosts = runs[0][1]
-        names = ", ".join(one.runbook.name for one, _, _ in runs)
-        asks = any(one.runbook.kind == "mutate" and one.runbook.mode == "approve" for one, _, _ in runs)
+        books = [one.runbook for one, *_ in runs]
+        names = ", ".join(book.name for book in books)
+        asks = any(book.kind == "mutate" and book.mode == "approve" for book in books)
         phrase = "listing.started_asks" if asks else "listing.started"
         started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
         return Reply(notice(started), ids)
@@ -173,6 +180,7 @@ class Commands:
             raise SickbayError(
                 f"there is no runbook `{name}`", advice=f"{hint}`runbooks` lists what there is"
             )
+        loaded = loaded.fresh()
         book = loaded.runbook
         if not book.by_command:
             raise SickbayError(
@@ -186,13 +194,14 @@ class Commands:
             )
         return loaded
 
-    def _hosts(self, loaded: Loaded, wanted: Start) -> tuple[str, ...]:
+    def _hosts(self, loaded: Loaded, wanted: Start) -> tuple[tuple[str, ...], str]:
+        """Return the hosts, and the set they were written as."""
         pattern = wanted.hosts or loaded.runbook.hosts
         if not pattern or "{{" in pattern:
             raise SickbayError(
                 f"`{loaded.runbook.name}` needs hosts", advice=f"write: run {loaded.runbook.name} HOSTS"
             )
-        return tuple(host.name for host in self._inventory.select(pattern))
+        return tuple(host.name for host in self._inventory.select(pattern)), pattern
 
     # ── looking ──
     def _look(self, command: Look) -> Reply:
@@ -214,9 +223,14 @@ class Commands:
     # ── deciding ──
     def _decide(self, command: Decide, asker: Asker) -> Reply:
         person = self._known(asker, "decide about runs")
-        refused = self._store.approvals.decide(command.run, person, command.answer, command.digest)
+        run = self._store.runs.get(command.run)
+        broken = self._planner.broken(run) if run is not None else ""
+        refused = self._store.approvals.decide(
+            command.run, person, command.answer, command.digest, broken=broken
+        )
         if refused is not None:
-            raise SickbayError(refused)
+            advice = "nothing was changed; start the runbook again for a new plan" if broken else ""
+            raise SickbayError(refused, advice=advice)
         word = "approved" if command.answer == "approve" else "denied"
         return Reply(notice(say(f"listing.{word}", id=command.run)))
 

@@ -25,8 +25,9 @@ from bot.plan import Entry
 from bot.planner import Planner
 from bot.preparing import Ready, prepared, refused, taken
 from bot.program import Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
-from bot.run import Attempt, Run
+from bot.run import Attempt, Run, RunState
 from bot.store import Store, Streams
+from bot.wording import no_longer
 
 SLICE = 64
 """Commands that leave, and outcomes that are taken in, between two looks at the whole."""
@@ -99,6 +100,10 @@ class Flight:
             expires = approval.expires_at if approval else None
             move = next_move(run, self._record, self._mutates, state, expires, now)
             if isinstance(move, Act):
+                if run.plan is not None and run.begun_at is None and not self._begin_plan(run):
+                    if approval is None:
+                        return
+                    continue
                 more = self._start(move.calls)
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
@@ -107,6 +112,9 @@ class Flight:
                     self._ask(run)
                 case Sleep(until):
                     waiting = state == "pending"
+                    if waiting and (why := self._planner.broken(run)):
+                        self._store.approvals.fall(run, why)
+                        continue
                     wake = until if waiting else _sooner(until, run.deadline, now)
                     self._store.runs.sleep(run, wake, waiting=waiting)
                     return
@@ -144,6 +152,16 @@ class Flight:
         self._store.approvals.plan(run, plan, ask=plan.changes and run.mode == "approve")
         self.run = replace(run, plan=plan)
         self._index()
+
+    def _begin_plan(self, run: Run) -> bool:
+        """Note that the plan begins; false when it no longer holds: its question is void, or the run has ended."""
+        broken = self._planner.broken(run)
+        begun_at = self._store.approvals.begin(run, broken)
+        if begun_at is not None:
+            self.run = replace(run, begun_at=begun_at)
+        elif self._store.approvals.get(run.id) is None:
+            self._store.runs.finish(run, RunState.CANCELLED, no_longer(broken), None)
+        return begun_at is not None
 
     def _index(self) -> None:
         entries = self.run.plan.entries if self.run.plan else ()

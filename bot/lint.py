@@ -24,7 +24,7 @@ STEP_ATTRIBUTES = (
 )  # fmt: skip
 """What `steps.<id>` has in expressions."""
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "alert": ("name", "host", "labels", "annotations", "starts_at", "status"),
+    "alert": ("name", "host", "labels", "annotations", "starts_at", "status", "fingerprint"),
     "host": ("name", "address", "vars", "groups"),
     "run": ("id", "requester"),
 }

@@ -12,6 +12,7 @@ from bot.effect import Finished
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.plan import Entry, Plan
+from bot.preconditions import DigestNow, broken, preconditions
 from bot.program import Parts, Printed, Record, batches_of, in_hand, ordered
 from bot.run import Attempt, Run, Status
 from bot.runbook import Runbook, Step
@@ -26,6 +27,8 @@ class Planner:
 
     kinds: Mapping[str, Kind]
     inventory: Inventory
+    digest_now: DigestNow | None = None
+    """None: the runbooks come from no files (in rehearsals), so they do not change."""
 
     def mutates(self, book: Runbook) -> frozenset[str]:
         """Return the ids of the steps that change hosts."""
@@ -100,16 +103,23 @@ class Planner:
     def plan(self, run: Run, record: Record, hosts: list[str]) -> Plan:
         """Write down what remains to be done on these hosts, host by host."""
         book = run.runbook
-        look = {step.id for step in Parts.of(book, self.mutates(book)).look}
+        look = Parts.of(book, self.mutates(book)).look
+        looked = {step.id for step in look}
         batches = batches_of(book, hosts)
         entries = [
             self._entry(run, record, section, step, host)
             for batch in batches
             for section, step in ordered(book)
-            if step.id not in look
+            if step.id not in looked
             for host in batch
         ]
-        return Plan(book.name, run.runbook_digest, batches, tuple(entries))
+        machines = {entry.on for entry in entries if entry.on}
+        seen = preconditions(run, record, self.inventory, look, machines)
+        return Plan(book.name, run.runbook_digest, batches, tuple(entries), seen)
+
+    def broken(self, run: Run) -> str:
+        """Say what the run's plan was made from that is no longer so; empty: it holds."""
+        return "; ".join(broken(run.plan, self.inventory, self.digest_now)) if run.plan is not None else ""
 
     def _entry(self, run: Run, record: Record, section: str, step: Step, host: str) -> Entry:
         base = Entry(

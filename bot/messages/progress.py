@@ -14,6 +14,7 @@ from bot.program import Record, ordered
 from bot.run import Attempt, Run, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
+from bot.wording import no_longer
 
 GROUPS = 6
 """Lines under one step; the hosts beyond are counted."""
@@ -40,7 +41,7 @@ def asks(view: RunView) -> bool:
 def ending(view: RunView) -> str:
     """Say why a run ended as it did; of a plan that no longer held, what made it so."""
     if view.approval is not None and view.approval.state == "void" and view.run.cancelled_by is None:
-        return f"The plan no longer held: {view.approval.note}. Nothing was changed."
+        return no_longer(view.approval.note)
     return view.run.reason
 
 

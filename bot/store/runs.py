@@ -1,13 +1,26 @@
 """Runs: their rows, who may write them (the fence), and what is due."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
+from bot.alert import Alert
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
@@ -49,6 +62,7 @@ class Runs:
         mode: Mode,
         requester: Requester,
         channel: str,
+        host_set: str = "",
         thread: str | None = None,
         incident: int | None = None,
         alert: Mapping[str, Any] | None = None,
@@ -61,6 +75,7 @@ class Runs:
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
+            host_set=host_set,
             inputs=dict(inputs),
             alert=alert,
             mode=mode,
@@ -100,6 +115,12 @@ class Runs:
         query = query.where(runs.c.state.in_(_OPEN)) if open_only else query
         with self._db.read() as tx:
             return [_run(row) for row in tx.execute(query).mappings()]
+
+    def answering(self, tx: Connection, incident_id: int, alert: Alert) -> list[int]:
+        """Return the incident's runs that this very alert has started."""
+        query = select(runs.c.id, runs.c.alert).where(runs.c.incident_id == incident_id)
+        about = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at.isoformat()}
+        return [row.id for row in tx.execute(query) if about.items() <= (row.alert or {}).items()]
 
     def of_incident(self, tx: Connection, incident_id: int) -> list[int]:
         """Return the incident's runs, oldest first."""
@@ -183,11 +204,15 @@ class Runs:
     def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
         """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
         changed = set(tx.scalars(select(host_locks.c.host).where(host_locks.c.run_id == run.id)))
-        asked = select(runs.c.id, runs.c.hosts).join(approvals, approvals.c.run_id == runs.c.id)
-        for other in tx.execute(asked.where(approvals.c.state == "pending", runs.c.id != run.id)).all():
+        asked = (
+            select(runs.c.id, runs.c.hosts)
+            .join(approvals, approvals.c.run_id == runs.c.id)
+            .where(runs.c.state.in_(_OPEN), runs.c.id != run.id, runs.c.begun_at.is_(None))
+        )
+        for other in tx.execute(asked.where(approvals.c.state.in_(("pending", "approved")))).all():
             if touched := sorted(changed & set(other.hosts)):
                 why = f"run {run.id} has changed {', '.join(touched)} since it was looked at"
-                void(tx, now, other.id, why)
+                void(tx, now, other.id, why, approved=True)
                 tx.execute(update(runs).where(runs.c.id == other.id).values(wake_at=now))
 
     def cancel(self, run_id: int, by: str) -> bool:
@@ -207,11 +232,14 @@ class Runs:
         void(tx, now, run_id, f"the run was cancelled by {by}")
         return True
 
-    def withdraw(self, tx: Connection, incident_id: int, by: str) -> None:
-        """Cancel the incident's mutating runs that have not come to a plan yet; one that acts is left to finish."""
+    def withdraw(self, tx: Connection, run_ids: Sequence[int], by: str) -> None:
+        """Cancel those of these runs that would change something, but have neither asked nor begun to act."""
         rows = tx.execute(
             runs.select().where(
-                runs.c.incident_id == incident_id, runs.c.state.in_(_OPEN), runs.c.plan.is_(None)
+                runs.c.id.in_(run_ids),
+                runs.c.state.in_(_OPEN),
+                runs.c.begun_at.is_(None),
+                ~exists().where(approvals.c.run_id == runs.c.id),
             )
         )
         for run in map(_run, rows.mappings()):
@@ -236,9 +264,16 @@ class Runs:
             return held
 
 
-def void(tx: Connection, now: datetime, run_id: int, why: str) -> bool:
-    """End a run's question because the reason for it is gone; false when nothing is being asked."""
-    statement = update(approvals).where(approvals.c.run_id == run_id, approvals.c.state == "pending")
+def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:
+    """End a run's question because the reason for it is gone; false when there is none to end.
+
+    With `approved` also one that was answered with yes, as long as nothing of its plan has begun.
+    """
+    standing: ColumnElement[bool] = approvals.c.state == "pending"
+    if approved:
+        unbegun = exists().where(runs.c.id == run_id, runs.c.begun_at.is_(None))
+        standing = or_(standing, and_(approvals.c.state == "approved", unbegun))
+    statement = update(approvals).where(approvals.c.run_id == run_id, standing)
     if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
         return False
     incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
@@ -98,6 +98,7 @@ runs = Table(
     Column("runbook_name", String, nullable=False),
     Column("runbook_digest", String, nullable=False),
     Column("hosts", JSON, nullable=False),
+    Column("host_set", Text, nullable=False, server_default=""),
     Column("inputs", JSON, nullable=False),
     Column("alert", JSON(none_as_null=True)),
     Column("mode", String, nullable=False),
@@ -107,6 +108,7 @@ runs = Table(
     Column("thread", String),
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
+    Column("begun_at", Moment),
     Column("deadline", Moment),
     Column("ended_at", Moment),
     Column("wake_at", Moment),
