@@ -4,7 +4,7 @@ Strangers may look at everything; what changes a host or decides about it takes 
 that somebody may approve is the approval rule's to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -21,6 +21,7 @@ from bot.grammar import (
     ListHosts,
     ListRunbooks,
     Look,
+    Preview,
     Start,
     parse,
     usages,
@@ -34,19 +35,27 @@ from bot.messages import (
     incident_card,
     incident_table,
     notice,
+    preview_card,
     refusal_card,
     run_card,
     run_table,
     runbook_table,
     say,
 )
+from bot.plan import GuardLine, Plan
 from bot.planner import Planner
-from bot.run import Requester
+from bot.run import Requester, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
+Guard = Callable[[Run, Plan], Sequence[GuardLine]]
+
+
+def unguarded(run: Run, plan: Plan) -> Sequence[GuardLine]:  # noqa: ARG001 - whoever has rails says more
+    """Say nothing: no guard rail was asked."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +95,21 @@ class Commands:
         people: Mapping[str, Person],
         *,
         planner: Planner | None = None,
+        guard: Guard = unguarded,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
-        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else."""
+        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
+
+        `guard` is asked what the guard rails would say to a plan that is only shown.
+        """
         self.people = people
         self._store = store
         self._inventory = inventory
         self._library = library
         self._check = check
         self._channel = channel
+        self._guard = guard
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
 
     def person_of(self, slack: str) -> Person | None:
@@ -117,6 +131,8 @@ class Commands:
                 return self._start([Start(name, hosts) for name in self._checks()], asker)
             case Start():
                 return self._start([command], asker)
+            case Preview():
+                return self._preview(command, asker)
             case ListHosts(hosts):
                 everything = tuple(self._inventory.hosts.values())
                 return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
@@ -172,7 +188,30 @@ class Commands:
         started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
         return Reply(notice(started), ids)
 
-    def _loaded(self, name: str, asker: Asker) -> Loaded:
+    def _preview(self, wanted: Preview, asker: Asker) -> Reply:
+        """Show a plan; there is no run of it, so nothing can come of it."""
+        loaded = self._found(wanted.runbook)
+        book = loaded.runbook
+        hosts, host_set = self._hosts(loaded, wanted)
+        run = Run(
+            id=0,
+            incident_id=None,
+            runbook=book,
+            runbook_digest=loaded.digest,
+            hosts=hosts,
+            inputs=book.fill(wanted.inputs),
+            alert=None,
+            mode=book.mode,
+            requester=Requester(asker.name, asker.person.name if asker.person else None, asker.via),
+            state=RunState.QUEUED,
+            channel="",
+            created_at=self._store.now(),
+            host_set=host_set,
+        )
+        plan = self._planner.preview(run)
+        return Reply(preview_card(run, plan, self._guard(run, plan)))
+
+    def _found(self, name: str) -> Loaded:
         loaded = self._library.get(name)
         if loaded is None:
             near = get_close_matches(name, self._library, n=1)
@@ -180,7 +219,10 @@ class Commands:
             raise SickbayError(
                 f"there is no runbook `{name}`", advice=f"{hint}`runbooks` lists what there is"
             )
-        loaded = loaded.fresh()
+        return loaded.fresh()
+
+    def _loaded(self, name: str, asker: Asker) -> Loaded:
+        loaded = self._found(name)
         book = loaded.runbook
         if not book.by_command:
             raise SickbayError(
@@ -194,12 +236,13 @@ class Commands:
             )
         return loaded
 
-    def _hosts(self, loaded: Loaded, wanted: Start) -> tuple[tuple[str, ...], str]:
+    def _hosts(self, loaded: Loaded, wanted: Start | Preview) -> tuple[tuple[str, ...], str]:
         """Return the hosts, and the set they were written as."""
         pattern = wanted.hosts or loaded.runbook.hosts
         if not pattern or "{{" in pattern:
+            verb = "run" if isinstance(wanted, Start) else "plan"
             raise SickbayError(
-                f"`{loaded.runbook.name}` needs hosts", advice=f"write: run {loaded.runbook.name} HOSTS"
+                f"`{loaded.runbook.name}` needs hosts", advice=f"write: {verb} {loaded.runbook.name} HOSTS"
             )
         return tuple(host.name for host in self._inventory.select(pattern)), pattern
 

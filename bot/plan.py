@@ -38,6 +38,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardLine:
+    """What a guard rail says of a plan, for one host."""
+
+    host: str
+    answer: Literal["ok", "would wait", "would refuse"]
+    words: str = ""
+    """Which rail, and why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Precondition:
     """A value that the plan was made from: once it is another, the plan no longer holds."""
 

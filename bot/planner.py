@@ -61,7 +61,7 @@ class Planner:
                 "vars": dict(machine.vars),
                 "groups": list(machine.groups),
             },
-            "run": {"id": run.id, "requester": run.requester.name},
+            "run": {**({"id": run.id} if run.id else {}), "requester": run.requester.name},
             "steps": views,
         }
 
@@ -117,6 +117,16 @@ class Planner:
         seen = preconditions(run, record, self.inventory, look, machines)
         return Plan(book.name, run.runbook_digest, batches, tuple(entries), seen)
 
+    def preview(self, run: Run) -> Plan:
+        """Write down what a run that does not exist would do: its look too, of which nothing is known yet."""
+        look = [
+            replace(self._entry(run, Record(), "steps", step, host), section="look")
+            for step in Parts.of(run.runbook, self.mutates(run.runbook)).look
+            for host in run.hosts
+        ]
+        plan = self.plan(run, Record(), list(run.hosts))
+        return replace(plan, entries=(*look, *plan.entries))
+
     def broken(self, run: Run) -> str:
         """Say what the run's plan was made from that is no longer so; empty: it holds."""
         return "; ".join(broken(run.plan, self.inventory, self.digest_now)) if run.plan is not None else ""
@@ -135,14 +145,15 @@ class Planner:
             context = self.context(run, host, record, planning=True)
             if not self.wanted(step, context):
                 return replace(base, decision="skip", note=f"not needed: {step.when}")
-        except template.Unknown:
-            base = replace(base, decision="later", note=f"only when {step.when}")
+        except template.Unknown as error:
+            base = replace(base, decision="later", note=_depends(error, str(step.when)))
         except SickbayError as error:
             return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
         try:
             effect = self.effect(run.runbook, step, context)
         except template.Unknown as error:
-            return replace(base, decision="later", note=error.what)
+            notes = [base.note, _depends(error, error.what)]
+            return replace(base, decision="later", note="; ".join(note for note in notes if note))
         except SickbayError as error:
             return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
         command = effect.command
@@ -154,6 +165,13 @@ class Planner:
             env=dict(command.env),
             timeout=command.timeout,
         )
+
+
+def _depends(error: template.Unknown, on: str) -> str:
+    """Say what has to be known first; what a step finds is seen when it has run."""
+    if error.name.split(".")[0] == "steps":
+        return f"depends on what is seen: {on}"
+    return f"depends on {error.name}, which is not known: {on}"
 
 
 def view(attempt: Attempt | None, printed: Printed = in_hand) -> Mapping[str, Any]:
