@@ -24,7 +24,7 @@ from bot.judging import judged
 from bot.plan import Entry
 from bot.planner import Planner
 from bot.preparing import Ready, prepared, refused, taken
-from bot.program import Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
+from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
 from bot.run import Attempt, Run, RunState
 from bot.store import Store, Streams
 from bot.wording import no_longer
@@ -190,7 +190,7 @@ class Flight:
         """May it still be started? What has begun is asked for also after a cancel."""
         last = self._record.last(call.step.id, call.host)
         begun = last is not None and not last.done
-        return begun or call.section == "always" or not self._cancelled.is_set()
+        return begun or call.section in CLEAN_UP or not self._cancelled.is_set()
 
     def _prepare(self, call: Call) -> Ready | Attempt:
         return prepared(

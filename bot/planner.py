@@ -141,6 +141,8 @@ class Planner:
             mutating=self.mutating(run.runbook, step),
             retries=step.retries,
         )
+        if section == "rollback":
+            base = replace(base, note="only where its step has succeeded and the host does not come through")
         try:
             context = self.context(run, host, record, planning=True)
             if not self.wanted(step, context):
