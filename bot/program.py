@@ -19,6 +19,7 @@ from typing import Literal
 from bot.approval import ApprovalState
 from bot.fleet import named
 from bot.plan import allowed_failures, partition
+from bot.rollback import undoing, undone
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
 from bot.verdict import Verdict, worst
@@ -299,19 +300,11 @@ def _batch(
 def _roll_back(
     parts: Parts, verify: Sequence[Step], hosts: Iterable[str], record: Record, now: datetime
 ) -> _Column:
-    """Undo what had succeeded on hosts that did not come through, the last step first; one that fails ends it.
-
-    Where nobody knows how a command ended, nothing is undone: a person looks at that host as it is.
-    """
+    """Undo what had succeeded on hosts that did not come through."""
     whole = _Column()
     for host in hosts:
-        ran = {step.id: record.last(step.id, host) for step in (*parts.act, *verify)}
-        if any(last is not None and last.status is Status.UNKNOWN for last in ran.values()):
-            continue
-        done = [step for step in parts.act if (last := ran[step.id]) and last.status is Status.OK]
-        back = _walk("rollback", [step.undo for step in reversed(done) if step.undo], [host], record, now)
-        whole.calls += back.calls
-        whole.due += back.due
+        undos = undoing(parts.act, verify, host, record.last)
+        whole.calls += _walk("rollback", undos, [host], record, now).calls
     return whole
 
 
@@ -334,37 +327,18 @@ def _end(
     if lost:
         where = named(lost, _LONG)
         return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
-    undone = _rolled_back(run, record)
+    back = undone(run.runbook.steps, run.hosts, record.last)
     if halt is not None:
         state, why = halt
-        return Finish(RunState.FAILED if undone.failed else state, f"{why}{undone.words}", verdict)
+        return Finish(RunState.FAILED if back.failed else state, f"{why}{back.words}", verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {named(failed, _LONG)}." + (
             f" Not begun on {named(untouched, _LONG)}." if untouched else ""
         )
-        reason += undone.words
+        reason += back.words
         return Finish(RunState.FAILED, reason, verdict)
     return Finish(RunState.SUCCEEDED, why, verdict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Undone:
-    failed: bool
-    words: str
-
-
-def _rolled_back(run: Run, record: Record) -> _Undone:
-    """Say where steps were undone, and where that failed."""
-    undos = [step.undo.id for step in run.runbook.steps if step.undo is not None]
-    ran = {
-        host: [last for undo in undos if (last := record.last(undo, host)) is not None] for host in run.hosts
-    }
-    bad = [host for host, lasts in ran.items() if any(not last.good for last in lasts)]
-    good = [host for host, lasts in ran.items() if lasts and host not in bad]
-    words = f" Rolled back on {named(good, _LONG)}." if good else ""
-    words += f" Rolling back failed on {named(bad, _LONG)}." if bad else ""
-    return _Undone(bool(bad), words)
 
 
 def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:

@@ -19,7 +19,7 @@ NAMES_THAT_NAME_NOTHING = {
 }  # fmt: skip
 PURE = [
     "alert", "approval", "duration", "effect", "errors", "incident", "intake", "inventory", "plan", "program", "route",
-    "run", "runbook", "schema", "template", "verdict", "steps", "facts", "messages",
+    "preconditions", "rollback", "run", "runbook", "schema", "template", "verdict", "steps", "facts", "messages",
 ]  # fmt: skip
 OUTSIDE = {
     "socket",
