@@ -30,6 +30,7 @@ The map, from the front door down; imports go down only.
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     rollback                what is undone on a host that did not come through
+    autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground

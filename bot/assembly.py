@@ -77,6 +77,7 @@ class Assembly:
             library,
             config.persons,
             planner=planner,
+            successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
         )
@@ -104,6 +105,6 @@ class Assembly:
         dispatch = Dispatch(
             self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
         )
-        return Delivery(
-            self.store, Engine(self.store, self.planner, remote), dispatch.turn if dispatching else None
-        )
+        successes = self.config.autonomy.successes
+        engine = Engine(self.store, self.planner, remote, successes=successes)
+        return Delivery(self.store, engine, dispatch.turn if dispatching else None)

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
+from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import (
@@ -45,6 +46,7 @@ from bot.messages import (
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.run import Requester, Run, RunState
+from bot.runbook import Mode
 from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
@@ -96,12 +98,14 @@ class Commands:
         *,
         planner: Planner | None = None,
         guard: Guard = unguarded,
+        successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
-        `guard` is asked what the guard rails would say to a plan that is only shown.
+        `guard` is asked what the guard rails would say to a plan that is only shown; `successes` are what `mode: auto`
+        takes.
         """
         self.people = people
         self._store = store
@@ -110,6 +114,7 @@ class Commands:
         self._check = check
         self._channel = channel
         self._guard = guard
+        self._successes = successes
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
 
     def person_of(self, slack: str) -> Person | None:
@@ -137,14 +142,29 @@ class Commands:
                 everything = tuple(self._inventory.hosts.values())
                 return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
             case ListRunbooks():
-                books = [one.runbook for one in self._library.values() if one.runbook.by_command]
-                return Reply(runbook_table(books))
+                return self._runbooks()
             case Look():
                 return self._look(command)
             case Decide():
                 return self._decide(command, asker)
             case Cancel(run_id):
                 return self._cancel(run_id, asker)
+
+    def _runbooks(self) -> Reply:
+        shown = [one for one in self._library.values() if one.runbook.by_command]
+        modes = {
+            one.runbook.name: standing(one.runbook.mode, self._earned(one), self._successes)
+            for one in shown
+            if one.runbook.kind == "mutate"
+        }
+        return Reply(runbook_table([one.runbook for one in shown], modes))
+
+    def _earned(self, loaded: Loaded) -> Earned:
+        return self._store.runs.earned(loaded.runbook.name, loaded.digest)
+
+    def _mode(self, loaded: Loaded) -> tuple[Mode, str]:
+        """Return the mode that counts now, and why it is more careful than the runbook's."""
+        return settled(loaded.runbook.mode, self._earned(loaded), self._successes)
 
     # ── starting ──
     def _checks(self) -> list[str]:
@@ -181,9 +201,8 @@ class Commands:
                 for loaded, hosts, host_set, inputs in runs
             )
         hosts = runs[0][1]
-        books = [one.runbook for one, *_ in runs]
-        names = ", ".join(book.name for book in books)
-        asks = any(book.kind == "mutate" and book.mode == "approve" for book in books)
+        names = ", ".join(one.runbook.name for one, *_ in runs)
+        asks = any(one.runbook.kind == "mutate" and self._mode(one)[0] == "approve" for one, *_ in runs)
         phrase = "listing.started_asks" if asks else "listing.started"
         started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
         return Reply(notice(started), ids)
@@ -193,6 +212,7 @@ class Commands:
         loaded = self._found(wanted.runbook)
         book = loaded.runbook
         hosts, host_set = self._hosts(loaded, wanted)
+        mode, lowered = self._mode(loaded)
         run = Run(
             id=0,
             incident_id=None,
@@ -201,7 +221,8 @@ class Commands:
             hosts=hosts,
             inputs=book.fill(wanted.inputs),
             alert=None,
-            mode=book.mode,
+            mode=mode,
+            lowered=lowered,
             requester=Requester(asker.name, asker.person.name if asker.person else None, asker.via),
             state=RunState.QUEUED,
             channel="",

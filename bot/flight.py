@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
+from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
 from bot.judging import judged
@@ -58,9 +59,17 @@ class Flight:
     """One run, from its claim to where it rests."""
 
     def __init__(
-        self, store: Store, planner: Planner, remote: Remote, run: Run, closing: threading.Event
+        self,
+        store: Store,
+        planner: Planner,
+        remote: Remote,
+        run: Run,
+        closing: threading.Event,
+        *,
+        successes: int = SUCCESSES,
     ) -> None:
-        """`closing` ends it without writing anything more."""
+        """`closing` ends it without writing anything more; `successes` are what `mode: auto` takes."""
+        self._successes = successes
         self._store = store
         self._planner = planner
         self._remote = remote
@@ -121,7 +130,7 @@ class Flight:
                 case Finish(final, reason, verdict):
                     if state == "expired":
                         self._store.approvals.expire(run)
-                    self._store.runs.finish(run, final, reason, verdict)
+                    self._store.runs.finish(run, final, reason, verdict, proved=self._proved(run))
                     return
 
     def crash(self) -> None:
@@ -149,8 +158,10 @@ class Flight:
     def _ask(self, run: Run) -> None:
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
         plan = self._planner.plan(run, self._record, hosts)
-        self._store.approvals.plan(run, plan, ask=plan.changes and run.mode == "approve")
-        self.run = replace(run, plan=plan)
+        earned = self._store.runs.earned(plan.runbook, plan.runbook_digest)
+        mode, lowered = settled(run.mode, earned, self._successes) if plan.changes else (run.mode, "")
+        self._store.approvals.plan(run, plan, ask=plan.changes and mode == "approve", lowered=lowered)
+        self.run = replace(run, plan=plan, mode=mode, lowered=lowered)
         self._index()
 
     def _begin_plan(self, run: Run) -> bool:
@@ -162,6 +173,12 @@ class Flight:
         elif self._store.approvals.get(run.id) is None:
             self._store.runs.finish(run, RunState.CANCELLED, no_longer(broken), None)
         return begun_at is not None
+
+    def _proved(self, run: Run) -> bool | None:
+        """Did verify pass where something was changed? What a person cancelled proves nothing."""
+        if run.plan is None or run.cancelled_by is not None:
+            return None
+        return proved(run.runbook.verify, run.hosts, self._record.last)
 
     def _index(self) -> None:
         entries = self.run.plan.entries if self.run.plan else ()

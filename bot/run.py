@@ -124,6 +124,8 @@ class Run:
     wake_at: datetime | None = None
     fence: int = 0
     cancelled_by: str | None = None
+    lowered: str = ""
+    """Why its mode is more careful than the runbook's."""
     plan: Plan | None = None
     reason: str = ""
     """Why it ended as it did."""

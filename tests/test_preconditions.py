@@ -63,7 +63,7 @@ class Desk:
         """Start anew with this inventory; the runbooks stay as they were read."""
         self.stage.inventory = inventory
         planner = Planner(KINDS, inventory, lambda name: digest_in(self.library, name))
-        self.stage.engine = Engine(self.stage.store, planner, self.stage.script)
+        self.stage.engine = Engine(self.stage.store, planner, self.stage.script, successes=0)
         people = {"alice": ALICE, "bob": BOB}
         self.commands = Commands(self.stage.store, inventory, self.library, people, channel="oncall")
         route = Route.model_validate({"match": {}, "runbook": "mend"})

@@ -53,6 +53,8 @@ def approval_card(
         if found := diagnosis_words(view, most=2):
             nodes.append(Text(say("approval.why", found=found)))
         nodes += [Text(words) for words in _deeds(run.plan)]
+        if run.lowered:
+            nodes.append(Text(text(run.lowered)))
         called = _called(approval, people or {})
         nodes.append(Text(say("approval.who", called=called, until=approval.expires_at)))
         nodes.append(Note(_asked_by(view, approval)))
@@ -160,7 +162,8 @@ def preview_card(run: Run, plan: Plan, guard: Sequence[GuardLine] = ()) -> Card:
         roles=" or ".join(rule.from_),
         timeout=rule.timeout,
     )
-    return Card(plain(headline), (Title(headline), Text(asks), Output(plan_text(plan, guard))))
+    told = [Text(text(run.lowered))] if run.lowered else []
+    return Card(plain(headline), (Title(headline), Text(asks), *told, Output(plan_text(plan, guard))))
 
 
 def plan_text(plan: Plan, guard: Sequence[GuardLine] = ()) -> str:

@@ -22,13 +22,19 @@ class Approvals:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool) -> None:
-        """Store a run's plan and, where people have to agree, the question about it."""
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
+        """Store a run's plan and, where people have to agree, the question about it.
+
+        `lowered` says why they have to although the runbook's mode is `auto`.
+        """
         now = self._db.now()
         rule = run.runbook.approval
         with self._db.write() as tx:
-            fenced(tx, run, plan=plan.as_json(), deadline=now + run.runbook.timeout)
+            mode = "approve" if lowered else run.mode
+            limit = now + run.runbook.timeout
+            fenced(tx, run, plan=plan.as_json(), deadline=limit, mode=mode, lowered=lowered)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
+            data |= {"lowered": lowered} if lowered else {}
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
             if ask:
                 tx.execute(

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
+from bot.autonomy import Earned
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
@@ -179,11 +180,18 @@ class Runs:
             if state is not run.state:
                 tell(tx, self._db.now(), f"run.{state}", incident=run.incident_id, run=run.id)
 
-    def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
-        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified."""
+    def finish(
+        self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
+    ) -> None:
+        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified.
+
+        `proved` says whether its verify passed; it counts for the runbook's autonomy.
+        """
         now = self._db.now()
+        counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
+        ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
         with self._db.write() as tx:
-            fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
+            fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
             tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
             void(tx, now, run.id, f"the run has ended as {state}")
@@ -214,6 +222,15 @@ class Runs:
                 why = f"run {run.id} has changed {', '.join(touched)} since it was looked at"
                 void(tx, now, other.id, why, approved=True)
                 tx.execute(update(runs).where(runs.c.id == other.id).values(wake_at=now))
+
+    def earned(self, name: str, digest: str) -> Earned:
+        """Count a runbook's verified successes since its verify last failed."""
+        of_it = (runs.c.runbook_name == name, runs.c.runbook_digest == digest)
+        with self._db.read() as tx:
+            failed = tx.scalar(select(func.max(runs.c.ended_at)).where(*of_it, runs.c.proved == 0))
+            since = () if failed is None else (runs.c.ended_at > failed,)
+            count = tx.scalar(select(func.count()).where(*of_it, runs.c.proved == 1, *since))
+        return Earned(count or 0, failed is not None)
 
     def cancel(self, run_id: int, by: str) -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
@@ -295,7 +312,7 @@ def fenced(tx: Connection, run: Run, **values: Any) -> None:
 
 def _run(row: RowMapping) -> Run:
     fields: dict[str, Any] = dict(row)
-    del fields["runbook_name"]
+    del fields["runbook_name"], fields["proved"]
     return Run(
         **{
             **fields,

@@ -102,6 +102,7 @@ runs = Table(
     Column("inputs", JSON, nullable=False),
     Column("alert", JSON(none_as_null=True)),
     Column("mode", String, nullable=False),
+    Column("lowered", Text, nullable=False, server_default=""),
     Column("requester", JSON, nullable=False),
     Column("state", String, nullable=False, index=True),
     Column("channel", String, nullable=False),
@@ -117,7 +118,9 @@ runs = Table(
     Column("plan", JSON(none_as_null=True)),
     Column("reason", Text, nullable=False, server_default=""),
     Column("verdict", String),
+    Column("proved", Integer),
 )
+Index("proofs", runs.c.runbook_name, runs.c.runbook_digest, sqlite_where=text("proved is not null"))
 
 attempts = Table(
     "attempts",
