@@ -32,6 +32,6 @@ The map, from the front door down; imports go down only.
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns
-    template sandbox quoting schema document    expressions, values for the shell, strict YAML
+    template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bot.document import MAX_BYTES
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.lint import KindSpec, lint
@@ -32,7 +33,7 @@ class Loaded:
         if self.again is None:
             return self.digest
         try:
-            return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
+            return hashlib.sha256(_read(Path(self.file))).hexdigest()
         except OSError:
             return None
 
@@ -44,6 +45,12 @@ class Loaded:
 
         """
         return self if self.again is None or self.digest_now() == self.digest else self.again()
+
+
+def _read(path: Path) -> bytes:
+    """Read a file, of one that is too large only so much that it can be told."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def load_text(
@@ -85,7 +92,7 @@ def load_runbook(
 
     """
     try:
-        text = path.read_bytes()
+        text = _read(path)
     except OSError as error:
         reason = error.strerror or error
         raise SickbayError(f"cannot be read: {reason}", where=str(path), advice="check the path") from error

@@ -294,3 +294,11 @@ def test_a_library_tells_the_mistakes_of_all_files(tmp_path: Path) -> None:
 def test_a_library_is_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "restart-vllm.yaml").write_text(GOOD, encoding="utf-8")
     assert list(load_library([tmp_path], kinds=KINDS, parsers=PARSERS)) == ["restart-vllm"]
+
+
+def test_of_a_file_without_end_only_so_much_is_read_that_it_can_be_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as file:
+        file.truncate(50 * 1024**3)  # a sparse file: 50 GiB that lie nowhere
+    with pytest.raises(Invalid, match=r"huge\.yaml:1: the file is larger than 1024 KiB \(split it\)"):
+        load_runbook(path, kinds=KINDS, parsers=PARSERS)
