@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bot.effect import KEEP, Command
+from bot.effect import HEAD, KEEP, TAIL, Command
 from bot.ssh.once import UNKNOWN_AGE, Answer, Places, Request
-from bot.ssh.output import HEAD, TAIL, Keeper
+from bot.ssh.output import Keeper
 
 NONCE = "0123456789abcdef0123456789abcdef"
 MARK = f"\n{NONCE} ".encode()

@@ -434,3 +434,26 @@ def test_hosts_that_hang_do_not_delay_the_rest(sshd: Sshd, mutating: bool) -> No
             one.cancel()
         assert all(isinstance(one.outcome.result(10), Cancelled) for one in sent)
         ssh.close()
+
+
+@pytest.mark.parametrize(
+    "algorithms",
+    [
+        "Ciphers aes128-gcm@openssh.com",
+        "Ciphers aes256-ctr\nMACs hmac-sha2-256-etm@openssh.com",
+        "Ciphers aes128-ctr\nMACs hmac-sha2-512",
+    ],
+)
+def test_packets_may_come_in_any_pieces_under_every_kind_of_cipher(tmp_path: Path, algorithms: str) -> None:
+    with Sshd(tmp_path, options=f"{algorithms}\nRekeyLimit 40K") as sshd, Proxy(sshd.host()) as proxy:
+        proxy.piece = 7
+        sshd.known_hosts.write_text(proxy.known_hosts_line(sshd.known_hosts_line()))
+        with nothing_left():
+            ssh = sshd.ssh()
+            command = Command("head -c 120000 /dev/zero; echo end; echo err >&2; exit 3")
+            outcomes = [ssh.run(proxy.host(), command, key="k", first_sent=None) for _ in range(2)]
+            ssh.close()
+    for outcome in outcomes:
+        assert isinstance(outcome, Finished), outcome
+        assert (outcome.exit_code, outcome.stdout.total, outcome.stderr.data) == (3, 120_004, b"err\n")
+    assert proxy.connections == 1

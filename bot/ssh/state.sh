@@ -8,6 +8,7 @@
 #   X/ID.out.P  what it wrote from byte P - sb_one on, and the same for err. Of a long output the first part and the last
 #               two are kept: nothing is ever moved, so whoever reads along needs no lock
 #   X/ID.out.done .full .o .e .told  only while it runs: no more comes · the disk is full · pipes · who tells the end
+#   X/ID.gone   empty, made when its output was removed
 #   floor.BOOT.UPTIME  empty: what was claimed before that may have been forgotten. What may have been sent before that
 #               and is not known is never started
 #   tidied      when state was last looked through, and then a letter for each command and each MB since
@@ -267,7 +268,7 @@ sb_tidy() {
 				fi
 				rm -f "$sb_file".[!c]* "$sb_file.claim"
 			elif [ "$sb_sum" -gt 196608 ] || { [ "$sb_age" -gt 86400 ] && [ "$sb_size" -gt 64 ]; }; then
-				rm -f "$sb_file".out.* "$sb_file".err.*
+				true >"$sb_file.gone" && rm -f "$sb_file".out.* "$sb_file".err.*
 			fi
 		done
 	}

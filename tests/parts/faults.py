@@ -221,7 +221,7 @@ class Site:
             word, wrong = type(outcome).__name__, f"not what it did: {_short(outcome)}"
         same = type(again) is type(outcome) and _code(again) == _code(outcome)
         # what was cancelled has ended all the same, and says so when it is asked again
-        if not wrong and not same and not (word == "cancelled" and isinstance(again, Finished)):
+        if not wrong and not same and not (isinstance(outcome, Cancelled) and isinstance(again, Finished)):
             wrong = f"first {_short(outcome)}, then {_short(again)}"
         if not wrong and word == "finished" and not deed.exact(again):
             wrong = f"its output was lost: {_short(again)}"
@@ -330,8 +330,10 @@ class Site:
             self.sshd.kill_sessions()
             self._kill_all()
             if gone:
-                shutil.rmtree(self.sshd.state)
+                # what is not killed yet may still write there; a directory that is moved away is gone for it too
+                self.sshd.state.rename(self.sshd.directory / f"state-{deed.number}")
                 self.sshd.state.mkdir(mode=0o755)
+                self.sshd.state.chmod(0o755)
             self.boot(f"boot-{deed.number}", uptime="0.50 1.00\n")
 
         outcome, sent, _ = self._meanwhile(deed, chance, reboot)

@@ -31,6 +31,8 @@ class Proxy(Part):
         """Close new connections at once."""
         self.frozen = False
         """Move no byte, but keep the connections open."""
+        self.piece = 65536
+        """Move at most so many bytes at once."""
         self.cut_up: int | None = None
         """Cut a connection when so many bytes of it went to the host."""
         self.cut_down: int | None = None
@@ -108,7 +110,7 @@ class Proxy(Part):
         upward = sock is pair.client
         source, sink = (pair.client, pair.server) if upward else (pair.server, pair.client)
         most, gone = (self.cut_up, pair.up) if upward else (self.cut_down, pair.down)
-        room = 65536 if most is None else max(0, min(65536, most - gone))
+        room = self.piece if most is None else max(0, min(self.piece, most - gone))
         try:
             data = source.recv(room) if room else b""
             sink.sendall(data)
