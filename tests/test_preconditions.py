@@ -11,6 +11,7 @@ import pytest
 from bot.alert import Alert
 from bot.approval import Person
 from bot.commands import Asker, Commands
+from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.engine import Engine
 from bot.facts.registry import PARSERS
@@ -195,6 +196,36 @@ def test_what_changes_is_also_noticed_without_a_click_once_the_run_is_looked_at(
     asked = desk.asked(hosts)
     change(desk)
     desk.voided(asked.id, why)
+
+
+def test_after_a_start_with_another_inventory_waiting_plans_are_void_without_a_click(desk: Desk) -> None:
+    asked = desk.asked()
+    desk.reload(moved())
+    over = threading.Event()
+
+    def heard() -> None:
+        if desk.stage.run(asked.id).state.ended:
+            over.set()
+
+    unlisten = desk.stage.store.database.listen(heard)
+    delivery = Delivery(desk.stage.store, desk.stage.engine)
+    delivery.start()
+    assert over.wait(PATIENCE)
+    unlisten()
+    delivery.stop()
+    why = "the inventory entry of gpu-01 was changed (address 10.0.0.1 → 10.0.9.9, user none → root)"
+    desk.voided(asked.id, why)
+
+
+def test_what_was_approved_and_then_cancelled_stays_so_when_its_alert_clears(desk: Desk) -> None:
+    asked = desk.alerted()
+    desk.say(f"approve {asked.id}")
+    desk.say(f"cancel {asked.id}")
+    assert desk.stage.advance(asked.id).state is RunState.CANCELLED
+    desk.tell("resolved")
+    approval = desk.stage.store.approvals.get(asked.id)
+    assert approval is not None
+    assert approval.state == "approved"
 
 
 def test_nothing_changed_and_the_plan_is_carried_out(desk: Desk) -> None:

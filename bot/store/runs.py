@@ -147,6 +147,11 @@ class Runs:
             statement = update(runs).where(runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
             return tx.execute(statement.values(wake_at=self._db.now())).rowcount
 
+    def look_again(self) -> None:
+        """After a start: let every run that waits for people see whether its plan still holds."""
+        with self._db.write() as tx:
+            tx.execute(update(runs).where(runs.c.state == RunState.WAITING).values(wake_at=self._db.now()))
+
     def claim(self, run_id: int) -> Run | None:
         """Take a run over: whoever held it before is fenced off. None when it has ended."""
         now = self._db.now()
@@ -288,7 +293,7 @@ def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool
     """
     standing: ColumnElement[bool] = approvals.c.state == "pending"
     if approved:
-        unbegun = exists().where(runs.c.id == run_id, runs.c.begun_at.is_(None))
+        unbegun = exists().where(runs.c.id == run_id, runs.c.begun_at.is_(None), runs.c.state.in_(_OPEN))
         standing = or_(standing, and_(approvals.c.state == "approved", unbegun))
     statement = update(approvals).where(approvals.c.run_id == run_id, standing)
     if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
