@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -298,7 +299,8 @@ def test_wrapper_and_command_killed_together_are_lost_and_never_run_again(
         future = pool.submit(act, ssh, sshd.host(), held.text)
         wait_until(lambda: held.starts == 1, "the command")
         for pid in sshd.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a `sleep` between two looks
+                os.kill(pid, signal.SIGKILL)
         lost(future.result(20), "processes are gone")
     lost(act(ssh, sshd.host(), held.text, first_sent=datetime.now(UTC)), "processes are gone")
     assert held.starts == 1
@@ -310,7 +312,7 @@ def test_the_deadline_ends_it_and_says_that_it_is_gone(ssh: Ssh, sshd: Sshd, hel
     assert outcome.ended
     assert outcome.stdout.data == b"before\n"
     assert 0.4 < outcome.after < 3
-    wait_until(lambda: not sshd.processes(), "the end of the group")
+    wait_until(lambda: {"sh"} >= sshd.names(), "the end of the group, but for the shell that waits")
     again = act(ssh, sshd.host(), held.text, first_sent=datetime.now(UTC))
     assert isinstance(again, Finished)
     assert again.exit_code == 143
@@ -351,7 +353,7 @@ def test_cancelling_ends_it_at_once(ssh: Ssh, sshd: Sshd, held: Deed) -> None:
     assert isinstance(outcome, Cancelled)
     assert outcome.ended
     assert time.monotonic() - began < 1.5
-    wait_until(lambda: not sshd.processes(), "the end of the group")
+    wait_until(lambda: {"sh"} >= sshd.names(), "the end of the group, but for the shell that waits")
 
 
 def test_cancelling_what_may_be_on_its_way_sees_that_it_never_starts(
