@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator
 
 from bot.approval import Person
+from bot.autonomy import SUCCESSES
 from bot.errors import Misplaced, SickbayError
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
@@ -117,6 +118,14 @@ class SshSection(Noun):
     max_connecting: int = Field(32, ge=1, le=512, description="logins at once, over all hosts")
 
 
+class AutonomySection(Noun):
+    """When a runbook's `mode: auto` counts."""
+
+    successes: int = Field(
+        SUCCESSES, ge=0, le=1000, description="verified successes it takes; 0: it counts at once"
+    )
+
+
 class HostSection(Noun):
     """A host, or a host set whose addresses are written as a set of the same size."""
 
@@ -154,6 +163,7 @@ class Config(Noun):
     check: tuple[Name, ...] = Field(
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
+    autonomy: AutonomySection = AutonomySection()
     routes: tuple[Route, ...] = ()
 
     @property
