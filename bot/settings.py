@@ -115,6 +115,7 @@ class SshSection(Noun):
     connect_timeout: Seconds = Field(5.0, description="seconds for name lookup and TCP, each")
     login_timeout: Seconds = Field(15.0, description="seconds for key exchange and login together")
     idle_close: Seconds = Field(600.0, description="seconds a connection is kept with nothing to do")
+    max_connections: int = Field(2000, ge=1, le=20_000, description="connections that are kept at most")
     max_connecting: int = Field(32, ge=1, le=512, description="logins at once, over all hosts")
 
 
