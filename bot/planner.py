@@ -12,7 +12,8 @@ from bot.effect import Finished
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.plan import Entry, Plan
-from bot.program import Parts, Printed, Record, batches_of, in_hand, ordered
+from bot.program import Parts, batches_of, ordered
+from bot.record import Printed, Record, in_hand
 from bot.run import Attempt, Run, Status
 from bot.runbook import Runbook, Step
 from bot.steps import shell
@@ -36,6 +37,10 @@ class Planner:
         if step.uses is not None:
             return self.kinds[step.uses].mutating
         return step.mutates if step.mutates is not None else book.kind == "mutate"
+
+    def partial(self, step: Step) -> bool:
+        """Is what a step printed before its time was over worth judging?"""
+        return step.uses is not None and self.kinds[step.uses].partial
 
     def context(self, run: Run, host: str, record: Record, *, planning: bool = False) -> dict[str, Any]:
         """Return what expressions see; when planning, steps that have not run yet are unknown, not `false`."""
@@ -109,7 +114,7 @@ class Planner:
             if step.id not in look
             for host in batch
         ]
-        return Plan(book.name, run.runbook_digest, batches, tuple(entries))
+        return Plan(book.name, run.runbook_digest, batches, _of_changed(entries))
 
     def _entry(self, run: Run, record: Record, section: str, step: Step, host: str) -> Entry:
         base = Entry(
@@ -144,6 +149,18 @@ class Planner:
             env=dict(command.env),
             timeout=command.timeout,
         )
+
+
+def _of_changed(entries: list[Entry]) -> tuple[Entry, ...]:
+    """Take evidence only of hosts where something may be changed."""
+    changed = {entry.host for entry in entries if entry.changes}
+    note = "nothing is changed there"
+    return tuple(
+        replace(entry, decision="skip", note=note)
+        if entry.section == "evidence" and entry.host not in changed
+        else entry
+        for entry in entries
+    )
 
 
 def view(attempt: Attempt | None, printed: Printed = in_hand) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 
 from bot.approval import Approval, Person
-from bot.fleet import named
+from bot.fleet import folded, named
 from bot.inventory import fold
 from bot.messages.card import (
     Button,
@@ -51,13 +51,14 @@ def approval_card(
     if state == "pending":
         if found := diagnosis_words(view, most=2):
             nodes.append(Text(say("approval.why", found=found)))
+        nodes += [Text(words) for words in _without(run.plan)]
         nodes += [Text(words) for words in _deeds(run.plan)]
         called = _called(approval, people or {})
         nodes.append(Text(say("approval.who", called=called, until=approval.expires_at)))
         nodes.append(Note(_asked_by(view, approval)))
         nodes.append(Buttons(_buttons(view, approval)))
     else:
-        nodes.append(Text(_outcome(approval)))
+        nodes.append(Text(_outcome(approval, without=bool(run.plan and run.plan.without))))
         nodes.append(Note(_asked_by(view, approval)))
     return Card(plain(headline), tuple(nodes), "busy" if state == "pending" else "plain")
 
@@ -75,14 +76,15 @@ def _asked_by(view: RunView, approval: Approval) -> Words:
     return join(parts)
 
 
-def _outcome(approval: Approval) -> Words:
+def _outcome(approval: Approval, *, without: bool) -> Words:
     last = approval.decisions[-1] if approval.decisions else None
     if approval.state == "void":
         return say("approval.void", note=approval.note)
     if last is None or approval.state == "pending":
-        return say("approval.expired", at=approval.expires_at)
+        return say("approval.expired_without" if without else "approval.expired", at=approval.expires_at)
     names = ", ".join(decision.person for decision in approval.decisions if decision.answer == last.answer)
-    return say(f"approval.{approval.state}", names=names, at=last.at)
+    state = "denied_without" if without and approval.state == "denied" else approval.state
+    return say(f"approval.{state}", names=names, at=last.at)
 
 
 def _called(approval: Approval, people: Mapping[str, Person]) -> Words:
@@ -130,6 +132,19 @@ def _deed(entry: Entry, hosts: list[str]) -> Words:
     )
 
 
+def _without(plan: Plan | None) -> list[Words]:
+    """Name the hosts whose evidence could not be had, and why."""
+    said = folded(((host, "", why) for host, why in plan.without), most=4) if plan else None
+    if said is None:
+        return []
+    lines = [
+        say("approval.without", hosts=named(group.hosts), why=line(group.text, 200)) for group in said.groups
+    ]
+    return (
+        [*lines, say("approval.without", hosts=named(said.rest), why="see the plan")] if said.rest else lines
+    )
+
+
 def _buttons(view: RunView, approval: Approval) -> tuple[Button, Button]:
     value = f"{view.run.id}:{approval.digest[:DIGEST]}"
     what = f"{view.run.runbook.name} on {cut(target(view), 120)}"
@@ -150,7 +165,7 @@ def plan_card(plan: Plan, run_id: int | None = None) -> Card:
 
 def plan_text(plan: Plan) -> str:
     """Write a plan out: batch by batch in short, hosts alike together; then the long commands letter by letter."""
-    lines: list[str] = []
+    lines = [f"without evidence of {host}: {why}" for host, why in plan.without]
     for number, batch in enumerate(plan.batches, 1):
         lines.append(f"batch {number} of {len(plan.batches)}: {fold(batch)}")
         entries = [entry for entry in plan.entries if entry.host in batch]

@@ -10,7 +10,8 @@ from bot.fleet import Folded, folded, named
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import count, line, took
 from bot.messages.words import join, say, text
-from bot.program import Record, ordered
+from bot.program import ordered
+from bot.record import Record
 from bot.run import Attempt, Run, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
@@ -77,11 +78,14 @@ def shown_steps(view: RunView) -> list[tuple[str, Step]]:
     """Return the steps worth a line: a rescue only once it began, and after the end only what was begun."""
     seen = {attempt.step for attempt in view.record.all()}
     over = view.run.state.ended
-    return [
+    shown = [
         (section, step)
         for section, step in ordered(view.run.runbook)
-        if step.id in seen or not (over or section == "rescue")
+        if step.id in seen or not (over or section in ("rescue", "evidence"))
     ]
+    planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
+    looked = [one for one in shown if one[1].id not in planned]
+    return [*looked, *(one for one in shown if one[1].id in planned)]
 
 
 def position(view: RunView) -> tuple[int, int, Step | None]:

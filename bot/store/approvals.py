@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from bot.approval import Answer, Approval, Decision, Person
 from bot.plan import Plan
@@ -29,8 +29,12 @@ class Approvals:
         with self._db.write() as tx:
             fenced(tx, run, plan=plan.as_json(), deadline=now + run.runbook.timeout)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
+            if plan.without:
+                data["without"] = [list(one) for one in plan.without]
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
             if ask:
+                tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
+                tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(
                     approvals.insert().values(
                         run_id=run.id,
