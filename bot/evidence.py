@@ -76,7 +76,8 @@ GPUS = (
     Part(
         "holder_processes",
         f"p=$({_APPS}=pid --format=csv,noheader) || exit; p=$(printf '%s' \"$p\" | tr -s '\\n ' ',,')\n"
-        '[ -n "$p" ] || exit 0; ps -o pid,ppid,user,stat,lstart,wchan,comm -p "$p"',
+        '[ -n "$p" ] || exit 0; ps -o pid,ppid,user,stat,lstart,wchan,comm -p "$p"\n'
+        'code=$?; [ "$code" -ne 1 ] || exit 0; exit "$code"',  # 1: they have ended meanwhile
         8,
     ),
     Part("nvlink", "nvidia-smi nvlink -s", 8, 32 * 1024),

@@ -137,6 +137,8 @@ class EvidenceRule(Noun):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, data: Any) -> Any:
+        if isinstance(data, str) and data not in ("default", "none"):
+            raise ValueError(f"expected `default`, `none`, or a list of steps, not {data!r}")
         return {"pack": data} if isinstance(data, str | list) else data
 
     @field_validator("pack")
