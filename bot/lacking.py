@@ -36,7 +36,7 @@ def lacking(run: Run, hosts: Sequence[str], last: Last) -> Lacking:
 
 def _why(run: Run, host: str, last: Last) -> str:
     attempts = [last(step.id, host) for step in run.runbook.captures]
-    return "; ".join(one.summary for one in attempts if one is not None and not one.good)
+    return "; ".join(one.summary or str(one.status) for one in attempts if one is not None and not one.good)
 
 
 def ungranted(run: Run, approval: ApprovalState | None, most: int) -> str:
