@@ -1,5 +1,7 @@
 """A network that misbehaves in every way seen so far: each has its layer, its deadline, and leaves nothing behind."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -457,3 +459,30 @@ def test_packets_may_come_in_any_pieces_under_every_kind_of_cipher(tmp_path: Pat
         assert isinstance(outcome, Finished), outcome
         assert (outcome.exit_code, outcome.stdout.total, outcome.stderr.data) == (3, 120_004, b"err\n")
     assert proxy.connections == 1
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_a_warm_command_takes_one_round_trip(proxy: Proxy, sshd: Sshd, mutating: bool) -> None:
+    ssh = sshd.ssh()
+    assert isinstance(ssh.probe(proxy.host()), Finished)
+    wait_until(lambda: bool(sshd.processes("sh")), "the shell that waits for the next command")
+    proxy.flights = 1
+    outcome = ssh.run(proxy.host(), Command("echo here", mutating=mutating), key="k", first_sent=None)
+    proxy.flights = None
+    ssh.close()
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.stdout.data == b"here\n"
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_a_shell_that_was_killed_while_it_waited_is_replaced(sshd: Sshd, mutating: bool) -> None:
+    ssh = sshd.ssh()
+    assert isinstance(ssh.probe(sshd.host()), Finished)
+    wait_until(lambda: bool(sshd.processes("sh")), "the shell that waits for the next command")
+    for pid in sshd.processes("sh"):
+        os.kill(pid, signal.SIGKILL)
+    outcome = ssh.run(sshd.host(), Command("echo here", mutating=mutating), key="k", first_sent=None)
+    ssh.close()
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.stdout.data == b"here\n"
+    assert sshd.logins == 1

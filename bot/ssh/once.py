@@ -25,6 +25,7 @@ LACKS = {
     "full": "the disk of the host was full",
     "gone": "the host keeps long ones for a day, and only so many",
     "late": "the host was still storing it",
+    "killed": "what stored it was killed",
 }
 
 

@@ -23,8 +23,7 @@ sb_say() {
 
 # Says all that is known: word, exit code, whether the outputs are complete.
 sb_report() {
-	sb_lack=whole
-	[ -z "$sb_late" ] || sb_lack=late
+	sb_lack=${sb_late:-whole}
 	[ -e "$sb_file.out.full" ] || [ -e "$sb_file.err.full" ] && sb_lack=full
 	# What was killed before it began has no output; what ended by itself had one, and who cleans up is not always us.
 	if [ ! -e "$sb_file.out.$sb_one" ] || [ ! -e "$sb_file.err.$sb_one" ]; then
@@ -42,12 +41,12 @@ sb_run() {
 	sb_say STARTED
 	# With exec, or dash would keep the link open in there.
 	(
-		exec <"$sb_file.o" >/dev/null 2>&1
+		exec <"$sb_pipe.o" >/dev/null 2>&1
 		sb_store "$sb_file.out"
 	) &
 	sb_out=$!
 	(
-		exec <"$sb_file.e" >/dev/null 2>&1
+		exec <"$sb_pipe.e" >/dev/null 2>&1
 		sb_store "$sb_file.err"
 	) &
 	sb_err=$!
@@ -55,7 +54,7 @@ sb_run() {
 		trap - TERM HUP INT PIPE
 		unset sb_nonce
 		eval "$sb_command"
-	) </dev/null >"$sb_file.o" 2>"$sb_file.e" &
+	) </dev/null >"$sb_pipe.o" 2>"$sb_pipe.e" &
 	sb_job=$!
 	sb_tell </dev/null 2>/dev/null &
 	sb_teller=$!
@@ -79,7 +78,8 @@ sb_run() {
 		wait "$sb_teller"
 	fi 2>/dev/null
 	sb_weigh
-	rm -f "$sb_file.o" "$sb_file.e" "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+	sb_let_go "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+	sb_spare
 }
 
 # Takes the right to tell how it goes on, which only one may have.
@@ -94,10 +94,10 @@ sb_voice() {
 # Tells what it writes while it runs; begins when it has run for a moment, so that most cost nothing.
 sb_tell() {
 	sb_whole= sb_said= sb_n=0 sb_pid=$$ sb_started=$sb_begin
-	sb_pause 0.5 || {
-		sb_coarse=yes
-		sb_pause 1
-	}
+	# Until it has said something it may be ended as well as not.
+	trap - TERM
+	sb_nap 50
+	trap '' TERM
 	# Signals only hurry us: bash loses one now and then.
 	trap : USR2
 	trap 'sb_whole=yes' USR1
@@ -230,6 +230,7 @@ sb_kill() {
 
 # It may have been sent before, and is not known. Could it have run, and been forgotten?
 sb_unsure() {
+	sb_began
 	# A reboot may have taken its claim along; and who cleans such directories is not always us.
 	[ "$sb_up" -le $((sb_age + 60)) ] || [ "$sb_age" -gt 500000 ] || sb_forgotten $((sb_now - sb_age - 60)) "$@"
 }

@@ -4,14 +4,14 @@
 
 # Has all that it wrote been stored?
 sb_stored() {
-	[ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ] || [ ! -e "$sb_file.o" ]
+	[ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ] || [ ! -e "$sb_pipe.o" ]
 }
 
 # Does nobody who stores output have anything to do? Returns 2 when nobody stores any.
 sb_idle() {
 	sb_found=2
 	for sb_stat in /proc/[0-9]*; do
-		[ "$sb_stat/fd/0" -ef "$sb_file.o" ] || [ "$sb_stat/fd/0" -ef "$sb_file.e" ] || continue
+		[ "$sb_stat/fd/0" -ef "$sb_pipe.o" ] || [ "$sb_stat/fd/0" -ef "$sb_pipe.e" ] || continue
 		sb_process "${sb_stat#/proc/}" || continue
 		[ "$sb_doing" = S ] || return 1
 		sb_found=0
@@ -21,7 +21,7 @@ sb_idle() {
 
 # The end was written down, but the last of the output may still be on its way through a pipe. Something that the
 # command left running may hold that pipe for ever: when it is empty, its keepers stay, and the process that waits for
-# them may go. Sets sb_late when it may not have been waited for long enough.
+# them may go. Sets sb_late when some of it may be missing: late or killed.
 sb_drain() {
 	sb_n=0 sb_quiet=0
 	while [ "$sb_booted" = "$sb_boot" ] && ! sb_stored; do
@@ -29,15 +29,16 @@ sb_drain() {
 		case $? in
 		0) sb_quiet=$((sb_quiet + 1)) ;;
 		1) sb_quiet=0 ;;
-		*) sb_alive || sb_n=1000 ;;
+		*) sb_alive || sb_late=killed ;;
 		esac
 		if [ "$sb_quiet" -ge 2 ]; then
 			kill -USR1 "$sb_pid" 2>/dev/null
 			return
 		fi
-		if [ "$sb_n" -ge 1000 ]; then
-			sb_stored || sb_late=yes
-			return
+		[ "$sb_n" -lt 1000 ] || sb_late=late
+		if [ -n "$sb_late" ]; then
+			sb_stored && sb_late=
+			return 0
 		fi
 		sb_nap 05
 	done

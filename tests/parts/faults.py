@@ -73,13 +73,13 @@ class Deed:
             and outcome.stderr.data == b"half\nwhole\n"
         )
 
-    def cut_short(self, outcome: Outcome) -> bool:
-        """Is that its end, with as much of its output as a full disk could hold, and said so?"""
+    def cut_short(self, outcome: Outcome, why: str) -> bool:
+        """Is that its end, with the beginning of its output, and said why there is no more?"""
         return (
             isinstance(outcome, Finished)
             and outcome.exit_code == self.code
             and (PATTERN[: self.first] + PATTERN[: self.second]).startswith(outcome.stdout.data)
-            and "the disk of the host was full" in outcome.stderr.text
+            and why in outcome.stderr.text
         )
 
 
@@ -204,7 +204,7 @@ class Site:
         word, wrong, starts = "", "", deed.starts
         if deed.exact(outcome):
             word = "finished"
-        elif kind == "full disk" and deed.cut_short(outcome):
+        elif kind in SHORT and deed.cut_short(outcome, SHORT[kind]):
             word = "cut short"
         elif isinstance(outcome, Cancelled) and kind in {"cancelled", "duplicate after void"}:
             word = "cancelled" if starts else "never started"
@@ -406,6 +406,10 @@ KINDS: dict[str, Callable[[Site, Deed, random.Random], _Told]] = {
     "cancelled": Site.cancelled,
     "full disk": Site.full_disk,
 }
+
+
+SHORT = {"full disk": "the disk of the host was full", "all killed": "what stored it was killed"}
+"""Why there may be less of an output than was written."""
 
 
 @contextmanager
