@@ -5,6 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from bot.pattern import LONGEST, endless
+
 
 class Noun(BaseModel):
     """Base of all models people write in YAML: frozen, and strict about keys."""
@@ -30,6 +32,10 @@ class Input(Noun):
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"not a regular expression: {error}") from error
+            if group := endless(pattern):
+                raise ValueError(
+                    f"{group} can take for ever on a hostile text: write it without a repeat inside a repeat"
+                )
         return pattern
 
     @model_validator(mode="after")
@@ -53,6 +59,8 @@ class Input(Noun):
             given = _read(self.type, given)
         if not isinstance(given, _TYPES[self.type]) or (isinstance(given, bool) and self.type != "boolean"):
             raise ValueError(f"expected {self.type}, not {given!r}")
+        if self.pattern is not None and isinstance(given, str) and len(given) > LONGEST:
+            raise ValueError(f"{given[:40]!r}… is longer than {LONGEST:,} characters")
         if self.pattern is not None and (not isinstance(given, str) or not re.fullmatch(self.pattern, given)):
             raise ValueError(f"{given!r} does not match {self.pattern}")
         if self.choices is not None and given not in self.choices:

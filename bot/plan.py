@@ -43,6 +43,26 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardLine:
+    """What a guard rail says of a plan, for one host."""
+
+    host: str
+    answer: Literal["ok", "would wait", "would refuse"]
+    words: str = ""
+    """Which rail, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """A value that the plan was made from: once it is another, the plan no longer holds."""
+
+    about: Literal["runbook", "input", "alert", "host set", "host", "look"]
+    name: str
+    value: Any
+    """Plain data."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All entries, in the order of the batches."""
 
@@ -50,12 +70,13 @@ class Plan:
     runbook_digest: str
     batches: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
+    preconditions: tuple[Precondition, ...] = ()
     without: tuple[tuple[str, str], ...] = ()
     """Hosts whose evidence could not be had, and why: people are asked whether to go on."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that would be done; approvals are bound to it."""
+        """SHA-256 over everything that would be done and what it rests on; approvals are bound to it."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -80,6 +101,7 @@ class Plan:
             runbook_digest=data["runbook_digest"],
             batches=tuple(tuple(batch) for batch in data["batches"]),
             entries=tuple(Entry(**entry) for entry in data["entries"]),
+            preconditions=tuple(Precondition(**one) for one in data["preconditions"]),
             without=tuple((host, why) for host, why in data.get("without", ())),
         )
 

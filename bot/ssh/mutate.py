@@ -260,9 +260,11 @@ class Errand:
             case "VOID":
                 return Cancelled(Output(), Output(), ended=True)
             case "REBOOTED":
-                return Lost("the host was rebooted while it ran", LOOK)
+                return Lost("the host was rebooted while it ran", LOOK, over=True)
             case "LOST":
-                return Lost("its processes are gone and left no result: something killed them", LOOK)
+                root = becomes_root(self.host, self.settings, mutating=True)
+                why = "its processes are gone and left no result: something killed them"
+                return Lost(why, LOOK, over=not root)  # what sudo started may outlive who started it
             case "FORGOTTEN":
                 return Lost(
                     "the host does not know it, and was started anew or has cleaned up since it was sent",

@@ -205,13 +205,8 @@ def _links(verb: str, gpus: list[Gpu], *, errors: bool) -> str:
             "\n".join([head, *(f"GPU{gpu.index}{row}" for gpu, row in zip(gpus, rows, strict=True))]) + "\n"
         )
     says = "Replay Errors: 0" if errors else "26.562 GB/s"
-    lines = []
-    for gpu in gpus:
-        lines += [
-            f"GPU {gpu.index}: {NAME} (UUID: {gpu.uuid})",
-            *(f"\t Link {link}: {says}" for link in range(18)),
-        ]
-    return "\n".join(lines) + "\n"
+    links = "".join(f"\t Link {link}: {says}\n" for link in range(18))
+    return "".join(f"GPU {gpu.index}: {NAME} (UUID: {gpu.uuid})\n{links}" for gpu in gpus) or "\n"
 
 
 def _lost(host: State) -> str:
