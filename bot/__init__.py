@@ -29,6 +29,9 @@ The map, from the front door down; imports go down only.
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
+    record · lacking        what a run has done; evidence that could not be had
+    inputs                  the base of what people write in YAML, and what a run is given
+    evidence                what is kept of a host before it is changed
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns
