@@ -5,6 +5,7 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from bot.commands import Commands
@@ -14,10 +15,12 @@ from bot.dispatch import Dispatch
 from bot.effect import Remote
 from bot.engine import Engine
 from bot.facts.registry import PARSERS
+from bot.guard import Settings
 from bot.inventory import Inventory
-from bot.library import Loaded, load_library
+from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
+from bot.rails import Rails
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -54,6 +57,7 @@ class Assembly:
     library: Mapping[str, Loaded]
     store: Store
     planner: Planner
+    rails: Rails
     commands: Commands
 
     @classmethod
@@ -69,8 +73,19 @@ class Assembly:
         inventory = config.inventory
         library = read_library(config, document)
         store = Store(config.store_path, clock)
+        planner = Planner(KINDS, inventory, partial(digest_in, library))
+        breaker = Settings(**config.breaker.model_dump())
+        rails = Rails(store, planner, breaker, config.windows)
         commands = Commands(
-            store, inventory, library, config.persons, check=config.check, channel=config.slack.channel
+            store,
+            inventory,
+            library,
+            config.persons,
+            planner=planner,
+            rails=rails,
+            successes=config.autonomy.successes,
+            check=config.check,
+            channel=config.slack.channel,
         )
         return cls(
             config=config,
@@ -78,7 +93,8 @@ class Assembly:
             inventory=inventory,
             library=library,
             store=store,
-            planner=Planner(KINDS, inventory),
+            planner=planner,
+            rails=rails,
             commands=commands,
         )
 
@@ -94,8 +110,13 @@ class Assembly:
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
         """Return what advances runs and, for a server, turns alerts into them."""
         dispatch = Dispatch(
-            self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
+            self.store,
+            self.inventory,
+            self.library,
+            self.config.routes,
+            self.config.slack.channel,
+            self.config.windows,
         )
-        return Delivery(
-            self.store, Engine(self.store, self.planner, remote), dispatch.turn if dispatching else None
-        )
+        successes = self.config.autonomy.successes
+        engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
+        return Delivery(self.store, engine, dispatch.turn if dispatching else None)

@@ -157,6 +157,19 @@ def run(
 
 
 @cli.command()
+def plan(
+    runbook: str,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
+    ] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Show what a run would do, host by host and batch by batch; touches nothing."""
+    _desk("plan", [runbook, *(words or [])], config, as_)
+
+
+@cli.command()
 def hosts(
     select: Annotated[
         list[str] | None, typer.Argument(metavar="[HOSTS] | enroll HOST", help="else all")
@@ -199,6 +212,36 @@ def incidents(number: SomeNumber = None, config: ConfigOption = None, as_: AsOpt
 def runs(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption = None) -> None:
     """List runs, or show one and what it asks."""
     _desk("runs", number, config, as_)
+
+
+@cli.command()
+def freeze(
+    reason: Annotated[list[str], typer.Argument(metavar="REASON [on HOSTS]", help="why, and where")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let nothing change these hosts, or any; looking goes on."""
+    _desk("freeze", reason, config, as_)
+
+
+@cli.command()
+def thaw(
+    select: Annotated[list[str] | None, typer.Argument(metavar="[HOSTS]", help="as they were frozen")] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Lift the freeze of a host set, or the one of everything."""
+    _desk("thaw", select, config, as_)
+
+
+@cli.command()
+def breaker(
+    words: Annotated[list[str], typer.Argument(metavar="reset REASON", help="why it may go on")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let automation go on after it stopped itself."""
+    _desk("breaker", words, config, as_)
 
 
 @cli.command()

@@ -4,11 +4,13 @@ Strangers may look at everything; what changes a host or decides about it takes 
 that somebody may approve is the approval rule's to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 
 from bot.approval import Person
+from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import (
@@ -21,15 +23,16 @@ from bot.grammar import (
     ListHosts,
     ListRunbooks,
     Look,
+    Preview,
     ResetBreaker,
     Start,
     Thaw,
     parse,
     usages,
 )
-from bot.guard import Freeze, frozen, thaw_advice
+from bot.guard import Freeze
 from bot.inventory import Inventory
-from bot.library import Loaded
+from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
     help_card,
@@ -37,18 +40,24 @@ from bot.messages import (
     incident_card,
     incident_table,
     notice,
+    preview_card,
     refusal_card,
     run_card,
     run_table,
     runbook_table,
     say,
 )
-from bot.run import Requester
+from bot.plan import GuardLine, Plan
+from bot.planner import Planner
+from bot.rails import Rails
+from bot.run import Requester, Run, RunState
+from bot.runbook import Mode
+from bot.steps import KINDS
 from bot.store import Store
-from bot.store.ledger import covered
 from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
+Guard = Callable[[Run, Plan], Sequence[GuardLine]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,8 @@ class Reply:
     runs: tuple[int, ...] = ()
     """Runs that were started."""
     ok: bool = True
+    warnings: tuple[str, ...] = ()
+    """What to beware of, also in the card."""
 
 
 class Commands:
@@ -87,16 +98,28 @@ class Commands:
         library: Mapping[str, Loaded],
         people: Mapping[str, Person],
         *,
+        planner: Planner | None = None,
+        guard: Guard | None = None,
+        rails: Rails | None = None,
+        successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
-        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else."""
+        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
+
+        `guard` is asked what the guard rails would say to a plan that is only shown, by default the rails themselves;
+        `successes` are what `mode: auto` takes.
+        """
         self.people = people
         self._store = store
         self._inventory = inventory
         self._library = library
         self._check = check
         self._channel = channel
+        self._successes = successes
+        self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
+        self._rails = rails or Rails(store, self._planner)
+        self._guard = guard or self._rails.lines
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
@@ -117,12 +140,15 @@ class Commands:
                 return self._start([Start(name, hosts) for name in self._checks()], asker)
             case Start():
                 return self._start([command], asker)
+            case Preview():
+                return self._preview(command, asker)
             case ListHosts(hosts):
                 everything = tuple(self._inventory.hosts.values())
-                return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
+                shown = self._inventory.select(hosts) if hosts else everything
+                notes = self._rails.notes(host.name for host in shown)
+                return Reply(host_table(shown, notes, self._rails.standstill()))
             case ListRunbooks():
-                books = [one.runbook for one in self._library.values() if one.runbook.by_command]
-                return Reply(runbook_table(books))
+                return self._runbooks()
             case Look():
                 return self._look(command)
             case Decide():
@@ -139,6 +165,22 @@ class Commands:
             case Cancel(run_id):
                 return self._cancel(run_id, asker)
 
+    def _runbooks(self) -> Reply:
+        shown = [one for one in self._library.values() if one.runbook.by_command]
+        modes = {
+            one.runbook.name: standing(one.runbook.mode, self._earned(one), self._successes)
+            for one in shown
+            if one.runbook.kind == "mutate"
+        }
+        return Reply(runbook_table([one.runbook for one in shown], modes))
+
+    def _earned(self, loaded: Loaded) -> Earned:
+        return self._store.runs.earned(loaded.runbook.name, loaded.digest)
+
+    def _mode(self, loaded: Loaded) -> tuple[Mode, str]:
+        """Return the mode that counts now, and why it is more careful than the runbook's."""
+        return settled(loaded.runbook.mode, self._earned(loaded), self._successes)
+
     # ── starting ──
     def _checks(self) -> list[str]:
         known = [name for name in self._check if name in self._library]
@@ -152,8 +194,11 @@ class Commands:
     def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
         prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
         runs = [
-            (loaded, self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
+            (loaded, *self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
+        acting = [on for loaded, on, *_ in runs if loaded.runbook.kind == "mutate"]
+        changed = [host for on in acting for host in on]
+        self._rails.refuse_frozen(changed)
         requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
@@ -164,22 +209,49 @@ class Commands:
                     runbook=loaded.runbook,
                     digest=loaded.digest,
                     hosts=hosts,
+                    host_set=host_set,
                     inputs=inputs,
                     mode=loaded.runbook.mode,
                     requester=requester,
                     channel=asker.channel or (self._channel if loaded.runbook.kind == "mutate" else ""),
                     thread=asker.thread,
                 )
-                for loaded, hosts, inputs in runs
+                for loaded, hosts, host_set, inputs in runs
             )
         hosts = runs[0][1]
-        names = ", ".join(one.runbook.name for one, _, _ in runs)
-        asks = any(one.runbook.kind == "mutate" and one.runbook.mode == "approve" for one, _, _ in runs)
+        names = ", ".join(one.runbook.name for one, *_ in runs)
+        asks = any(one.runbook.kind == "mutate" and self._mode(one)[0] == "approve" for one, *_ in runs)
         phrase = "listing.started_asks" if asks else "listing.started"
         started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
-        return Reply(notice(started), ids)
+        warnings = tuple(self._rails.warnings(changed))
+        return Reply(notice(started, warnings), ids, warnings=warnings)
 
-    def _loaded(self, name: str, asker: Asker) -> Loaded:
+    def _preview(self, wanted: Preview, asker: Asker) -> Reply:
+        """Show a plan; there is no run of it, so nothing can come of it."""
+        loaded = self._found(wanted.runbook)
+        book = loaded.runbook
+        hosts, host_set = self._hosts(loaded, wanted)
+        mode, lowered = self._mode(loaded)
+        run = Run(
+            id=0,
+            incident_id=None,
+            runbook=book,
+            runbook_digest=loaded.digest,
+            hosts=hosts,
+            inputs=book.fill(wanted.inputs),
+            alert=None,
+            mode=mode,
+            lowered=lowered,
+            requester=Requester(asker.name, asker.person.name if asker.person else None, asker.via),
+            state=RunState.QUEUED,
+            channel="",
+            created_at=self._store.now(),
+            host_set=host_set,
+        )
+        plan = self._planner.preview(run)
+        return Reply(preview_card(run, plan, self._guard(run, plan)))
+
+    def _found(self, name: str) -> Loaded:
         loaded = self._library.get(name)
         if loaded is None:
             near = get_close_matches(name, self._library, n=1)
@@ -187,6 +259,10 @@ class Commands:
             raise SickbayError(
                 f"there is no runbook `{name}`", advice=f"{hint}`runbooks` lists what there is"
             )
+        return loaded.fresh()
+
+    def _loaded(self, name: str, asker: Asker) -> Loaded:
+        loaded = self._found(name)
         book = loaded.runbook
         if not book.by_command:
             raise SickbayError(
@@ -200,13 +276,15 @@ class Commands:
             )
         return loaded
 
-    def _hosts(self, loaded: Loaded, wanted: Start) -> tuple[str, ...]:
+    def _hosts(self, loaded: Loaded, wanted: Start | Preview) -> tuple[tuple[str, ...], str]:
+        """Return the hosts, and the set they were written as."""
         pattern = wanted.hosts or loaded.runbook.hosts
         if not pattern or "{{" in pattern:
+            verb = "run" if isinstance(wanted, Start) else "plan"
             raise SickbayError(
-                f"`{loaded.runbook.name}` needs hosts", advice=f"write: run {loaded.runbook.name} HOSTS"
+                f"`{loaded.runbook.name}` needs hosts", advice=f"write: {verb} {loaded.runbook.name} HOSTS"
             )
-        return tuple(host.name for host in self._inventory.select(pattern))
+        return tuple(host.name for host in self._inventory.select(pattern)), pattern
 
     # ── looking ──
     def _look(self, command: Look) -> Reply:
@@ -228,11 +306,16 @@ class Commands:
     # ── deciding ──
     def _decide(self, command: Decide, asker: Asker) -> Reply:
         person = self._known(asker, "decide about runs")
-        if command.answer == "approve" and (run := self._store.runs.get(command.run)) is not None:
-            self._not_frozen(run.hosts)
-        refused = self._store.approvals.decide(command.run, person, command.answer, command.digest)
+        run = self._store.runs.get(command.run)
+        if run is not None and command.answer == "approve":
+            self._rails.refuse_frozen(run.hosts)
+        broken = self._planner.broken(run) if run is not None else ""
+        refused = self._store.approvals.decide(
+            command.run, person, command.answer, command.digest, broken=broken
+        )
         if refused is not None:
-            raise SickbayError(refused)
+            advice = "nothing was changed; start the runbook again for a new plan" if broken else ""
+            raise SickbayError(refused, advice=advice)
         word = "approved" if command.answer == "approve" else "denied"
         return Reply(notice(say(f"listing.{word}", id=command.run)))
 
@@ -253,14 +336,6 @@ class Commands:
                 f"{hosts or 'everything'} is not frozen", advice=f"frozen: {known or 'nothing'}"
             )
         return Reply(notice(say("listing.thawed", hosts=hosts or "everything")))
-
-    def _not_frozen(self, hosts: Sequence[str]) -> None:
-        def covers(pattern: str) -> frozenset[str]:
-            return frozenset(host.name for host in self._inventory.select(pattern))
-
-        for freeze in self._store.ledger.freezes():
-            if any(covered(freeze, host, covers) for host in hosts):
-                raise SickbayError(frozen(freeze), advice=thaw_advice(freeze))
 
     def _cancel(self, run_id: int, asker: Asker) -> Reply:
         person = self._known(asker, "cancel runs")

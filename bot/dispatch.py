@@ -19,6 +19,7 @@ from bot.alert import HOST_LABELS, Alert
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
+from bot.maintenance import Windows
 from bot.route import Route, lower
 from bot.run import Requester
 from bot.runbook import Mode, Runbook
@@ -36,6 +37,7 @@ class Proposal:
 
     loaded: Loaded
     hosts: tuple[str, ...]
+    host_set: str
     inputs: Mapping[str, Any]
     mode: Mode
 
@@ -50,8 +52,10 @@ class Dispatch:
         library: Mapping[str, Loaded],
         routes: Sequence[Route],
         channel: str,
+        windows: Windows | None = None,
     ) -> None:
-        """`channel` is where incidents without a route's own channel are shown."""
+        """`channel` is where incidents without a route's own channel are shown; inside `windows` no run is started."""
+        self._windows = windows or Windows()
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -133,6 +137,7 @@ class Dispatch:
                 runbook=proposal.loaded.runbook,
                 digest=proposal.loaded.digest,
                 hosts=proposal.hosts,
+                host_set=proposal.host_set,
                 inputs=proposal.inputs,
                 mode=proposal.mode,
                 requester=Requester(f"alert {alert.name}", via="alert"),
@@ -145,12 +150,20 @@ class Dispatch:
         store = self._store
         incident = store.incidents.of_episode(tx, alert.episode)
         store.incidents.join(tx, alert_id, incident, alert)
-        if incident is None or store.incidents.firing(tx, incident):
+        if incident is None:
             return
-        for run_id in store.runs.of_incident(tx, incident):
-            store.approvals.void(tx, run_id, "the alert has cleared")
-        store.runs.withdraw(tx, incident, "the alert, which has cleared")
-        store.incidents.resolve(tx, incident, "the alert has cleared")
+        if others := store.incidents.firing(tx, incident):
+            runs = store.runs.answering(tx, incident, alert)
+            still = f"{others} more of its incident {'is' if others == 1 else 'are'} still firing"
+            why = f"the alert it was made for has cleared ({still}: start the runbook again if they need it)"
+        else:
+            runs = store.runs.of_incident(tx, incident)
+            why = "the alert has cleared"
+        for run_id in runs:
+            store.approvals.void(tx, run_id, why)
+        store.runs.withdraw(tx, runs, "the alert, which has cleared")
+        if not others:
+            store.incidents.resolve(tx, incident, why)
 
     def _machine(self, alert: Alert) -> Host | None:
         """Find the alert's machine in the inventory, by name or address."""
@@ -165,6 +178,10 @@ class Dispatch:
         if route is None:
             return None, "No route matches this alert: it is shown, nothing is done."
         loaded = self._choose(route, alert)
+        try:
+            loaded = loaded and loaded.fresh()
+        except SickbayError as error:
+            return None, f"The runbook was not started, its file was changed and has mistakes: {error}"
         if loaded is None:
             return (
                 None,
@@ -172,15 +189,12 @@ class Dispatch:
             )
         try:
             book = loaded.runbook
-            return (
-                Proposal(
-                    loaded,
-                    self._hosts(route, book, alert, host),
-                    book.fill(route.inputs),
-                    lower(book.mode, route.mode),
-                ),
-                "",
-            )
+            hosts, host_set = self._hosts(route, book, alert, host)
+            if at := self._windows.over(hosts, self._store.now()):
+                by_hand = f" To run it all the same: run {book.name} {host_set}" if book.by_command else ""
+                return None, f"{book.name} was not started: {'; '.join(at)}.{by_hand}"
+            inputs = book.fill(route.inputs)
+            return Proposal(loaded, hosts, host_set, inputs, lower(book.mode, route.mode)), ""
         except SickbayError as error:
             log.warning("no run for alert %s: %s", alert.key, error.what)
             return None, f"{loaded.runbook.name} was not started: {error.what}. {error.advice}".strip()
@@ -191,7 +205,10 @@ class Dispatch:
         books = self._library.values()
         return next((one for one in books if one.runbook.answers(dict(alert.labels))), None)
 
-    def _hosts(self, route: Route, book: Runbook, alert: Alert, host: Host | None) -> tuple[str, ...]:
+    def _hosts(
+        self, route: Route, book: Runbook, alert: Alert, host: Host | None
+    ) -> tuple[tuple[str, ...], str]:
+        """Return the hosts, and the set they were written as."""
         wanted = route.hosts or book.hosts or "{{ alert.host }}"
         if "{{" in wanted and host is None:
             named = " or ".join(f"`{machine[:80]}`" for machine in alert.machines[:3])
@@ -207,7 +224,7 @@ class Dispatch:
             _one_name(template.evaluate(piece.text, seen)) if piece.is_value else piece.text
             for piece in template.pieces(wanted)
         )
-        return tuple(one.name for one in self._inventory.select(wanted))
+        return tuple(one.name for one in self._inventory.select(wanted)), wanted
 
 
 def _one_name(value: Any) -> str:

@@ -8,10 +8,11 @@ import contextlib
 import logging
 import threading
 
+from bot.autonomy import SUCCESSES
 from bot.effect import Remote
 from bot.flight import Flight
-from bot.guard import Settings
 from bot.planner import Planner
+from bot.rails import Rails
 from bot.run import RunState
 from bot.store import Fenced, Store
 
@@ -22,8 +23,17 @@ class Engine:
     """Advances runs; safe to call from many threads, one run at a time each."""
 
     def __init__(
-        self, store: Store, planner: Planner, remote: Remote, settings: Settings | None = None
+        self,
+        store: Store,
+        planner: Planner,
+        remote: Remote,
+        *,
+        successes: int = SUCCESSES,
+        rails: Rails | None = None,
     ) -> None:
+        """`successes` are the verified ones that a runbook needs before its `mode: auto` counts."""
+        self._successes = successes
+        self._rails = rails or Rails(store, planner)
         self._store = store
         self._planner = planner
         self._remote = remote
@@ -48,7 +58,15 @@ class Engine:
         run = self._store.runs.claim(run_id)
         if run is None:
             return
-        flight = Flight(self._store, self._planner, self._remote, run, self._closing, self._settings)
+        flight = Flight(
+            self._store,
+            self._planner,
+            self._remote,
+            run,
+            self._closing,
+            self._rails,
+            successes=self._successes,
+        )
         self._flights[run_id] = flight
         try:
             flight.fly()

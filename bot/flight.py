@@ -12,22 +12,25 @@ same time is written in one transaction; so a thousand hosts take one thread, an
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
+from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
-from bot.guard import Answer, Settings
-from bot.judging import judged
+from bot.judging import judged, sealed
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.preparing import Ready, kept, lock_keys, prepared, refused, uuids
-from bot.program import Act, Ask, Call, Finish, Mutates, Parts, Record, Sleep, next_move, ordered
-from bot.run import Attempt, Run
+from bot.preparing import Ready, prepared, refused
+from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Parts, Sleep, next_move, ordered
+from bot.rails import Rails
+from bot.record import Record
+from bot.run import Attempt, Run, RunState, Status
 from bot.store import Store, Streams
+from bot.wording import no_longer
 
 SLICE = 64
 """Commands that leave, and outcomes that are taken in, between two looks at the whole."""
@@ -64,14 +67,17 @@ class Flight:
         remote: Remote,
         run: Run,
         closing: threading.Event,
-        settings: Settings,
+        rails: Rails,
+        *,
+        successes: int = SUCCESSES,
     ) -> None:
-        """`closing` ends it without writing anything more."""
+        """`closing` ends it without writing anything more; `successes` are what `mode: auto` takes."""
+        self._successes = successes
         self._store = store
         self._planner = planner
         self._remote = remote
         self._closing = closing
-        self._settings = settings
+        self._rails = rails
         self._waits = ""
         self.run = run
         self._record = Record()
@@ -97,17 +103,23 @@ class Flight:
     # ── in its own ──
     def fly(self) -> None:
         """Do what the run can do now."""
-        self._record = Record(self._store.attempts.of(self.run.id), self._printed)
         self._mutates = self._planner.mutates(self.run.runbook)
+        self._read()
+        sent = (one for one in self._record.all() if one.sent and one.status is not Status.SKIPPED)
+        self._locked = {one.host for one in sent if one.step in self._mutates}
         self._index()
         while not self._closing.is_set():
             run = self._refresh()
-            approval = self._store.approvals.get(run.id) if run.plan else None
+            approval = self._store.approvals.get(run.id) if run.plan or run.former else None
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
             move = next_move(run, self._record, self._mutates, state, expires, now)
             if isinstance(move, Act):
+                if run.plan is not None and run.begun_at is None and not self._begin_plan(run):
+                    if approval is None:
+                        return
+                    continue
                 more = self._start(move.calls)
                 if self._waits and not self._going:
                     self._store.runs.queue(run, self._again(), self._waits)
@@ -115,17 +127,20 @@ class Flight:
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
             match move:
-                case Ask():
-                    self._ask(run)
+                case Ask(without):
+                    self._ask(run, without)
                 case Sleep(until):
                     waiting = state == "pending"
+                    if waiting and run.begun_at is None and (why := self._planner.broken(run)):
+                        self._store.approvals.fall(run, why)
+                        continue
                     wake = until if waiting else _sooner(until, run.deadline, now)
                     self._store.runs.sleep(run, wake, waiting=waiting)
                     return
                 case Finish(final, reason, verdict):
                     if state == "expired":
                         self._store.approvals.expire(run)
-                    self._store.runs.finish(run, final, reason, verdict)
+                    self._store.runs.finish(run, final, reason, verdict, proved=self._proved(run))
                     return
 
     def crash(self) -> None:
@@ -150,17 +165,51 @@ class Flight:
             self._cancelled.set()
         return self.run
 
-    def _again(self) -> int:
-        """Return the number that a new look begins with."""
-        acting = {step.id for step in Parts.of(self.run.runbook, self._mutates).act}
-        return 1 + max((one.number for one in self._record.all() if one.step not in acting), default=0)
+    def _read(self) -> None:
+        """Read what has been recorded; what was looked at again counts from there on."""
+        run = self.run
+        look = {step.id for step in Parts.of(run.runbook, self._mutates).look}
 
-    def _ask(self, run: Run) -> None:
+        def first(step: str, host: str) -> int:
+            return max(run.look_from, run.looks.get(host, 1) if step in look else 1)
+
+        self._record = Record(self._store.attempts.of(run.id), self._printed, first)
+
+    def _again(self) -> int:
+        """Return the number that a new beginning begins with."""
+        return 1 + max((one.number for one in self._record.all()), default=0)
+
+    def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> None:
+        if run.plan is not None:
+            plan = replace(run.plan, without=(*run.plan.without, *without))
+            self._store.approvals.plan(run, plan, ask=True, lowered=run.lowered)
+            self.run = replace(run, plan=plan)
+            return
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
         plan = self._planner.plan(run, self._record, hosts)
-        self._store.approvals.plan(run, plan, ask=plan.changes and run.mode == "approve")
-        self.run = replace(run, plan=plan)
+        earned = self._store.runs.earned(plan.runbook, plan.runbook_digest)
+        mode, lowered = settled(run.mode, earned, self._successes) if plan.changes else (run.mode, "")
+        ask = plan.changes and mode == "approve"
+        self._rails.wish(run, plan)
+        plan = self._store.approvals.plan(run, plan, ask=ask, lowered=lowered)
+        self.run = replace(run, plan=plan, former=None, mode=mode, lowered=lowered)
         self._index()
+
+    def _begin_plan(self, run: Run) -> bool:
+        """Note that the plan begins; false when it no longer holds: its question is void, or the run has ended."""
+        broken = self._planner.broken(run)
+        begun_at = self._store.approvals.begin(run, broken)
+        if begun_at is not None:
+            self.run = replace(run, begun_at=begun_at)
+        elif self._store.approvals.get(run.id) is None:
+            self._store.runs.finish(run, RunState.CANCELLED, no_longer(broken), None)
+        return begun_at is not None
+
+    def _proved(self, run: Run) -> bool | None:
+        """Did verify pass where something was changed? What a person cancelled proves nothing."""
+        if run.plan is None or run.cancelled_by is not None:
+            return None
+        return proved(run.runbook.verify, run.hosts, self._record.last)
 
     def _index(self) -> None:
         entries = self.run.plan.entries if self.run.plan else ()
@@ -174,10 +223,10 @@ class Flight:
     def _start(self, calls: Sequence[Call]) -> bool:
         """Send some of what may go, on all hosts the first step before the second; return whether there is more."""
         fresh = [call for call in calls if (call.step.id, call.host, call.number) not in self._going]
-        fresh.sort(key=lambda call: self._order[call.step.id])
+        fresh.sort(key=lambda call: self._order.get(call.step.id, -1))
         made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
         over = [one for one in made if isinstance(one, Attempt)]
-        ready = self._lock([one for one in made if isinstance(one, Ready)], over)
+        ready = self._take([one for one in made if isinstance(one, Ready)], over)
         begun = iter(self._begin([one for one in ready if one.resumed is None]))
         stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
         over += [attempt for attempt in stopped if attempt is not None]
@@ -189,7 +238,7 @@ class Flight:
         """May it still be started? What has begun is asked for also after a cancel."""
         last = self._record.last(call.step.id, call.host)
         begun = last is not None and not last.done
-        return begun or call.section == "always" or not self._cancelled.is_set()
+        return begun or call.section in CLEAN_UP or not self._cancelled.is_set()
 
     def _prepare(self, call: Call) -> Ready | Attempt:
         return prepared(
@@ -202,40 +251,25 @@ class Flight:
             mutating=call.step.id in self._mutates,
         )
 
-    def _lock(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
+    def _take(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
         """Take the hosts that are to be changed; what the guard refuses goes to `over`, what has to wait to nowhere."""
-        asked = [one for one in ready if one.mutating and one.resumed is None]
-        answers: dict[str, Answer] = {}
-        for clean_up in (False, True):
-            keys: dict[str, tuple[str, ...]] = {}
-            for one in asked:
-                if one.clean_up is clean_up and one.call.host not in self._locked:
-                    try:
-                        keys[one.call.host] = lock_keys(self.run, one)
-                    except SickbayError as error:
-                        words = f"the lock of {self.run.runbook.name} cannot be named: {error.what}"
-                        answers[one.call.host] = Answer(one.call.host, "lock", "refuse", words, error.advice)
-            if keys:
-                answers |= self._store.ledger.take(
-                    self.run,
-                    keys,
-                    {host: uuids(self.run, self._record, host) for host in keys},
-                    lambda pattern: frozenset(host.name for host in self._planner.inventory.select(pattern)),
-                    self._settings,
-                    clean_up_only=clean_up,
-                )
-        waits = next((one.words for one in answers.values() if one.reaction == "queue"), "")
-        self._waits = waits
-        if not waits:
-            self._locked |= {host for host, one in answers.items() if one.reaction == "go"}
-        now, free = self._store.now(), []
-        for one in ready:
-            answer = answers.get(one.call.host)
-            if answer is None or one not in asked or (answer.reaction == "go" and not waits):
-                free.append(one)
-            elif not waits:
-                over.append(kept(one, self.run, answer, now))
-        return free
+        taken = self._rails.take(self.run, self._record, ready, self._locked)
+        over += taken.over
+        self._waits = taken.waits
+        if taken.again:
+            self._look_again(taken.again)
+        return taken.free
+
+    def _look_again(self, hosts: Mapping[str, str]) -> None:
+        """Let these hosts be looked at again before they are changed."""
+        look = {step.id for step in Parts.of(self.run.runbook, self._mutates).look}
+        newest = {
+            host: max(one.number for one in self._record.of(host) if one.step in look) for host in hosts
+        }
+        looks = {**self.run.looks, **{host: number + 1 for host, number in newest.items()}}
+        self._store.runs.relook(self.run, looks, hosts)
+        self.run = replace(self.run, looks=looks)
+        self._read()
 
     def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:
         places = [(one.call.step.id, one.call.host, one.call.number) for one in ready]
@@ -308,7 +342,7 @@ class Flight:
         if isinstance(outcome, Finished | TimedOut | Cancelled):
             sent.streams.stdout.add(outcome.stdout.data)  # a word about the output came beside it
             sent.streams.stderr.add(outcome.stderr.data)
-        if isinstance(outcome, Finished):
+        if isinstance(outcome, Finished | TimedOut):
             stdout, stderr = self._store.outputs.whole(sent.streams)
             outcome = replace(outcome, stdout=stdout, stderr=stderr)
         attempt = judged(
@@ -321,6 +355,8 @@ class Flight:
             mutating=sent.ready.mutating,
             where=sent.ready.machine.name,
         )
+        if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
+            attempt = sealed(attempt, sent.ready.command, outcome)
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
@@ -328,6 +364,10 @@ class Flight:
             self._store.attempts.end(self.run, ended)
             for attempt, _ in ended:
                 self._record.add(attempt)
+
+
+def _evident(call: Call) -> bool:
+    return call.section == "evidence" or call.step.uses == "host.capture"
 
 
 def _sooner(until: datetime | None, deadline: datetime | None, now: datetime) -> datetime | None:

@@ -42,6 +42,15 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """Show what a runbook would do; do nothing."""
+
+    runbook: str
+    hosts: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ListHosts:
     """Show hosts."""
 
@@ -108,6 +117,7 @@ Command = (
     | Help
     | Check
     | Start
+    | Preview
     | ListHosts
     | ListRunbooks
     | Look
@@ -176,8 +186,16 @@ def _check(words: Sequence[str]) -> Command:
 
 
 def _run(words: Sequence[str]) -> Command:
+    return Start(*_started("run", words))
+
+
+def _plan(words: Sequence[str]) -> Command:
+    return Preview(*_started("plan", words))
+
+
+def _started(verb: str, words: Sequence[str]) -> tuple[str, str, dict[str, str]]:
     if not words:
-        raise _usage("run", "which runbook?")
+        raise _usage(verb, "which runbook?")
     runbook, *rest = words
     hosts = [word for word in rest if "=" not in word]
     inputs: dict[str, str] = {}
@@ -186,11 +204,11 @@ def _run(words: Sequence[str]) -> Command:
         if not equals:
             continue
         if not name:
-            raise _usage("run", f"`{word}` has no name before its `=`; write name=value without spaces")
+            raise _usage(verb, f"`{word}` has no name before its `=`; write name=value without spaces")
         if name in inputs:
-            raise _usage("run", f"`{name}` is given twice")
+            raise _usage(verb, f"`{name}` is given twice")
         inputs[name] = value
-    return Start(runbook, ",".join(hosts), inputs)
+    return runbook, ",".join(hosts), inputs
 
 
 def _hosts(words: Sequence[str]) -> Command:
@@ -229,12 +247,16 @@ def _cancel(words: Sequence[str]) -> Command:
 
 
 def _freeze(words: Sequence[str]) -> Command:
-    if not 1 <= len(words) <= 2 or not words[0].strip():
-        raise _usage("freeze", "it takes a reason in quotes, and a host set or nothing")
-    return FreezeHosts(*words)
+    """Read a reason and, behind the last `on` that stands before one word, a host set."""
+    hosts = words[-1] if len(words) > 1 and words[-2].lower() == "on" else ""
+    reason = " ".join(words[:-2] if hosts else words).strip()
+    if not reason:
+        raise _usage("freeze", "why? Whoever is stopped by it reads the reason")
+    return FreezeHosts(reason, hosts)
 
 
 def _thaw(words: Sequence[str]) -> Command:
+    words = words[1:] if len(words) == 2 and words[0].lower() == "on" else words
     if len(words) > 1:
         raise _usage("thaw", "it takes the host set that was frozen, or nothing")
     return Thaw(*words)
@@ -265,6 +287,7 @@ VERBS: dict[str, Verb] = {
     "help": Verb("help", "this", _help),
     "check": Verb("check HOSTS", "look at GPUs and serving of these hosts; changes nothing", _check),
     "run": Verb("run RUNBOOK HOSTS [name=value …]", "run a runbook; asks before it changes anything", _run),
+    "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
     "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
@@ -272,7 +295,7 @@ VERBS: dict[str, Verb] = {
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),
     "freeze": Verb(
-        'freeze "REASON" [HOSTS]', "let nothing change these hosts, or any; looking goes on", _freeze
+        "freeze REASON [on HOSTS]", "let nothing change these hosts, or any; looking goes on", _freeze
     ),
     "thaw": Verb("thaw [HOSTS]", "lift the freeze of this host set, or the one of everything", _thaw),
     "breaker": Verb("breaker reset REASON", "let automation go on after it stopped itself", _breaker),

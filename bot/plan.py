@@ -36,6 +36,31 @@ class Entry:
     mutating: bool = False
     retries: int = 0
 
+    @property
+    def changes(self) -> bool:
+        """Could it change the host, leaving rescue and clean-up aside?"""
+        return self.mutating and self.decision != "skip" and self.section in ("steps", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLine:
+    """What a guard rail says of a plan, for one host."""
+
+    host: str
+    answer: Literal["ok", "would wait", "would refuse"]
+    words: str = ""
+    """Which rail, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """A value that the plan was made from: once it is another, the plan no longer holds."""
+
+    about: Literal["runbook", "input", "alert", "host set", "host", "look"]
+    name: str
+    value: Any
+    """Plain data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -45,21 +70,32 @@ class Plan:
     runbook_digest: str
     batches: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
+    preconditions: tuple[Precondition, ...] = ()
+    members: tuple[str, ...] = ()
+    """Hosts of the group of which some must stay ready."""
+    without: tuple[tuple[str, str], ...] = ()
+    """Hosts whose evidence could not be had, and why: people are asked whether to go on."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that would be done; approvals are bound to it."""
+        """SHA-256 over everything that would be done and what it rests on; approvals are bound to it."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
+    def essence(self) -> str:
+        """SHA-256 over what people agree to: what is done, and what the look made of it; not the numbers it saw."""
+        rests = [
+            {**asdict(one), "value": {**one.value, "facts": None}} if one.about == "look" else asdict(one)
+            for one in self.preconditions
+        ]
+        text = json.dumps({**asdict(self), "preconditions": rests, "without": None}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def changes(self) -> bool:
         """Could anything be changed on any host, leaving rescue aside?"""
-        return any(
-            entry.mutating and entry.decision != "skip"
-            for entry in self.entries
-            if entry.section in ("steps", "verify")
-        )
+        return any(entry.changes for entry in self.entries)
 
     def entry(self, step: str, host: str) -> Entry | None:
         """Return what was planned for a step on a host."""
@@ -77,6 +113,9 @@ class Plan:
             runbook_digest=data["runbook_digest"],
             batches=tuple(tuple(batch) for batch in data["batches"]),
             entries=tuple(Entry(**entry) for entry in data["entries"]),
+            preconditions=tuple(Precondition(**one) for one in data["preconditions"]),
+            members=tuple(data.get("members", ())),
+            without=tuple((host, why) for host, why in data.get("without", ())),
         )
 
 

@@ -12,7 +12,8 @@ from bot.guard import Answer
 from bot.inventory import Host
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.program import Call, Record
+from bot.program import CLEAN_UP, Call
+from bot.record import Record
 from bot.run import Attempt, Run, Status
 from bot.steps.kind import CannotPlan, Context, Effect
 
@@ -33,7 +34,7 @@ class Ready:
     @property
     def clean_up(self) -> bool:
         """Is it done in any case, even when the run is cancelled or late?"""
-        return self.call.section == "always"
+        return self.call.section in CLEAN_UP
 
 
 def prepared(
@@ -53,13 +54,13 @@ def prepared(
     try:
         context = planner.context(run, call.host, record)
         if resumed is None and not _wanted(planner, call, planned, context):
-            return replace(attempt, status=Status.SKIPPED, summary=f"not needed: {call.step.when}")
+            return replace(attempt, status=Status.SKIPPED, summary=_needless(call, planned))
         effect = _effect(planner, run, call, planned, context)
         machine = _machine(planner, effect.host or call.host)
     except SickbayError as error:
         return refused(attempt, error, resumed=resumed is not None, mutating=mutating)
     command = effect.command
-    if run.deadline is not None and call.section != "always":
+    if run.deadline is not None and call.section not in CLEAN_UP:
         left = (run.deadline - now) / timedelta(seconds=1)
         command = replace(command, timeout=max(1.0, min(command.timeout, left)))
     return Ready(call, machine, command, context, resumed, mutating)
@@ -88,7 +89,7 @@ def kept(ready: Ready, run: Run, answer: Answer, now: datetime) -> Attempt:
     )
 
 
-def lock_keys(run: Run, ready: Ready) -> tuple[str, ...]:
+def lock_keys(run: Run, context: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the runbook's `lock` wants locked besides the host.
 
     Raises:
@@ -101,7 +102,7 @@ def lock_keys(run: Run, ready: Ready) -> tuple[str, ...]:
     if lock == "runbook":
         return (f"runbook {run.runbook.name}",)
     filled = (
-        str(template.evaluate(piece.text, ready.context)) if piece.is_value else piece.text
+        str(template.evaluate(piece.text, context)) if piece.is_value else piece.text
         for piece in template.pieces(lock)
     )
     return (f"lock {''.join(filled)}",)
@@ -118,6 +119,10 @@ def uuids(run: Run, record: Record, host: str) -> tuple[str, ...]:
             if len(found) == len(gpus):
                 return found
     return ()
+def _needless(call: Call, planned: Entry | None) -> str:
+    if call.section == "evidence" and planned is not None:
+        return f"not needed: {planned.note}"
+    return f"not needed: {call.step.when}"
 
 
 def _wanted(planner: Planner, call: Call, planned: Entry | None, context: Context) -> bool:

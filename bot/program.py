@@ -4,23 +4,29 @@ A run looks first, asks once, then acts batch by batch:
 
     look      the observe steps a mutate runbook begins with, on all hosts at once
     ask       the plan is made from what was seen; people approve that plan, not the runbook
-    batches   the remaining steps, then verify; rescue for hosts that failed; always for every host of the batch
+    batches   evidence of every host of the batch before any of them is changed; the remaining steps, then verify;
+              rollbacks and rescue for hosts that did not come through; always for every host of the batch
 
 Because the answer follows from the attempts alone, a process killed at any instant resumes exactly where the last
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from bot.approval import ApprovalState
+from bot.counting import counting
 from bot.fleet import named
+from bot.lacking import lacking, ungranted
 from bot.plan import allowed_failures, partition
+from bot.record import Record
+from bot.result import held_back, whole_verdict
+from bot.rollback import undoing, undone
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
-from bot.verdict import Verdict, worst
+from bot.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,13 @@ class Call:
     step: Step
     host: str
     number: int
+    first: int = 1
+    """The number of its first try."""
+
+    @property
+    def tries(self) -> int:
+        """How many tries there will have been with this one."""
+        return self.number - self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,10 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Make the plan and, where the mode wants it, ask people."""
+    """Make the plan and, where the mode wants it, ask people; with a plan made, ask about what it lacks."""
+
+    without: tuple[tuple[str, str], ...] = ()
+    """Hosts whose evidence could not be had, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +79,12 @@ class Finish:
     verdict: Verdict | None = None
 
 
+CLEAN_UP = ("rollback", "always")
+"""Sections that are done in any case, even when the run is cancelled or late."""
+
 Move = Act | Ask | Sleep | Finish
 Mutates = frozenset[str]
 """Ids of the steps that change hosts."""
-
-
-Printed = Callable[[Attempt], tuple[str, str]]
-"""What an attempt's command wrote to stdout and stderr."""
-
-
-def in_hand(attempt: Attempt) -> tuple[str, str]:
-    """Return what was printed from the attempt itself, where it is at hand."""
-    return attempt.stdout, attempt.stderr
-
-
-class Record:
-    """The attempts of a run, by host and step; a later number replaces an earlier one."""
-
-    def __init__(self, attempts: Iterable[Attempt] = (), printed: Printed = in_hand) -> None:
-        """`printed` fetches what an attempt printed: the outputs of all hosts are too much to be held."""
-        self.printed = printed
-        self._latest: dict[str, dict[str, Attempt]] = {}
-        for attempt in attempts:
-            self.add(attempt)
-
-    def add(self, attempt: Attempt) -> None:
-        """Take in a new or changed attempt."""
-        column = self._latest.setdefault(attempt.host, {})
-        known = column.get(attempt.step)
-        if known is None or attempt.number >= known.number:
-            column[attempt.step] = attempt
-
-    def last(self, step: str, host: str) -> Attempt | None:
-        """Return the newest attempt of a step on a host."""
-        column = self._latest.get(host)
-        return None if column is None else column.get(step)
-
-    def of(self, host: str) -> list[Attempt]:
-        """Return the newest attempt of each step on a host."""
-        return list(self._latest.get(host, {}).values())
-
-    def all(self) -> list[Attempt]:
-        """Return the newest attempt of each step on each host."""
-        return [attempt for column in self._latest.values() for attempt in column.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,43 +130,46 @@ def _walk(
     now: datetime,
     *,
     stopping: bool = False,
-    first: int = 1,
 ) -> _Column:
     """Find what is next in each host's column; when stopping, only what has already begun is brought to its end."""
     column = _Column()
     for host in hosts:
         for step in steps:
-            last = record.last(step.id, host)
+            last, first = record.last(step.id, host), record.first(step.id, host)
             if last is not None and not last.done:
-                column.calls.append(Call(section, step, host, last.number))
+                column.calls.append(Call(section, step, host, last.number, first))
                 break
-            retry = (
-                last is not None
-                and last.again
-                and last.status is not Status.UNKNOWN
-                and last.number - first < step.retries
-            )
-            if last is not None and last.number < first:
-                last, retry = None, False
+            retry = last is not None and last.again and _once_more(step, last, last.number - first + 1)
             if stopping and (last is None or retry or not last.good):
                 column.dropped.append(host)
                 break
             if last is None:
-                column.calls.append(Call(section, step, host, first))
+                column.calls.append(Call(section, step, host, first, first))
                 break
             if retry:
                 due = (last.ended_at or now) + step.delay
                 if due <= now:
-                    column.calls.append(Call(section, step, host, last.number + 1))
+                    column.calls.append(Call(section, step, host, last.number + 1, first))
                 else:
                     column.due.append(due)
                 break
-            if not last.good and section != "always":
+            if not last.good and section not in _TO_THE_END:
                 column.dropped.append(host)
                 break
         else:
             column.passed.append(host)
     return column
+
+
+def repeatable(step: Step, tries: int) -> bool:
+    """May this attempt be followed by another although nobody knows how it ended? One more than those it has anyway."""
+    return step.idempotent and tries <= step.retries + 1
+
+
+def _once_more(step: Step, last: Attempt, tries: int) -> bool:
+    if last.status is Status.UNKNOWN:
+        return repeatable(step, tries)
+    return tries <= step.retries
 
 
 def next_move(
@@ -206,25 +188,28 @@ def next_move(
     halt = _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
-    look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None, first=run.look_from)
+    look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
     if look.busy:
         return _go(look)
     failed = list(look.dropped)
     if not _agreed(run, approval):
+        if run.plan is not None and run.plan.without:
+            return _ungranted(run, record, mutates, approval, expires_at, now, halt)
         if halt is not None:
             return Finish(*halt)
         if len(failed) > limit or not look.passed:
             return _end(run, record, failed, mutates)
         if run.plan is None:
-            return Ask()
+            return _unapproved(approval, expires_at, now) if approval == "void" else Ask()
         return _unapproved(approval, expires_at, now)
     if run.plan is not None and (run.mode == "suggest" or not run.plan.changes):
         why = "Suggested only: the mode is `suggest`." if run.plan.changes else "Nothing needed doing."
         return _end(run, record, failed, mutates, why=why)
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
-    for batch in batches:
-        move, dropped = _batch(book, parts, batch, record, now, stopping=halt is not None)
+    for number, batch in enumerate(batches, 1):
+        left = [host for host in batch if host not in failed]  # a host may be gone when it is looked at again
+        move, dropped = _batch(run, parts, number, left, record, now, stopping=halt is not None)
         if move is not None:
             return move
         failed += dropped
@@ -261,15 +246,63 @@ def _unapproved(approval: ApprovalState | None, expires_at: datetime | None, now
     )
 
 
+def _ungranted(
+    run: Run,
+    record: Record,
+    mutates: Mutates,
+    approval: ApprovalState | None,
+    expires_at: datetime | None,
+    now: datetime,
+    halt: tuple[RunState, str] | None,
+) -> Move:
+    """Wait for the answer whether to go on without evidence, or end the run; batches before have their own end."""
+    if halt is None and approval == "pending" and expires_at is not None and now < expires_at:
+        return Sleep(expires_at)
+    reason = ungranted(run, approval, _LONG)
+    return _end(run, record, (), mutates, halt or (RunState.CANCELLED, reason))
+
+
+def _evidence(
+    run: Run, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+) -> tuple[Move | None, list[str]]:
+    """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it."""
+    captures = run.runbook.captures
+    taken = _walk("evidence", captures, batch, record, now, stopping=stopping)
+    if taken.busy:
+        return _go(taken), []
+    found = lacking(run, taken.passed, record.last)
+    if found.unasked and not stopping:
+        return Ask(found.unasked), []
+    return None, list(found.refused)
+
+
 def _batch(
-    book: Runbook, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+    run: Run,
+    parts: Parts,
+    number: int,
+    batch: Sequence[str],
+    record: Record,
+    now: datetime,
+    *,
+    stopping: bool,
 ) -> tuple[Move | None, list[str]]:
     """Bring one batch as far as it goes; return its next move, or the hosts that failed once it is through."""
-    act = _walk("steps", parts.act, batch, record, now, stopping=stopping)
+    book = run.runbook
+    move, refused = _evidence(run, batch, record, now, stopping=stopping)
+    if move is not None:
+        return move, []
+    granted = [host for host in batch if host not in refused]
+    count = _walk("count", *counting(run, number, granted), record, now, stopping=stopping)
+    if count.busy:
+        return _go(count), []
+    act = _walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
+    back = _roll_back(parts, book.verify, dropped, record, now)
+    if back.busy:
+        return _go(back), []
     kept = {host for host in batch if held_back(record, host) is not None}
     begun = [
         host for host in batch if host not in kept and any(record.last(step.id, host) for step in parts.act)
@@ -288,7 +321,18 @@ def _batch(
         for step in book.always
         if (last := record.last(step.id, host)) and not last.good
     }
-    return None, [host for host in batch if host in bad or host in dropped]
+    return None, [host for host in batch if host in bad or host in dropped or host in refused]
+
+
+def _roll_back(
+    parts: Parts, verify: Sequence[Step], hosts: Iterable[str], record: Record, now: datetime
+) -> _Column:
+    """Undo what had succeeded on hosts that did not come through."""
+    whole = _Column()
+    for host in hosts:
+        undos = undoing(parts.act, verify, host, record.last)
+        whole.calls += _walk("rollback", undos, [host], record, now).calls
+    return whole
 
 
 def _go(*columns: _Column) -> Move:
@@ -305,68 +349,40 @@ def _end(
     halt: tuple[RunState, str] | None = None,
     why: str = "",
 ) -> Finish:
-    verdict = _verdict(run, record, run.hosts)
+    verdict = whole_verdict(run, record)
     lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
     if lost:
         where = named(lost, _LONG)
         return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
+    back = undone(run.runbook.steps, run.hosts, record.last)
     if halt is not None:
-        return Finish(*halt, verdict)
+        state, why = halt
+        return Finish(RunState.FAILED if back.failed else state, f"{why}{back.words}", verdict)
     kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
     for one in kept.values():
         if one.facts["guard"] == "escalate":
-            return Finish(RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.", verdict)
+            return Finish(RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.{back.words}", verdict)
     if failed and set(failed) <= {host for host, one in kept.items() if one.facts["guard"] == "skip"}:
-        return Finish(RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.", verdict)
+        return Finish(RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.{back.words}", verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {named(failed, _LONG)}." + (
             f" Not begun on {named(untouched, _LONG)}." if untouched else ""
         )
+        reason += back.words
         return Finish(RunState.FAILED, reason, verdict)
     return Finish(RunState.SUCCEEDED, why, verdict)
 
 
-def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:
-    """Judge a host by its newest checks: those of verify when it came so far, else those of the steps."""
-    attempts = {attempt.step: attempt for attempt in record.of(host)}
-    cut_short = [Verdict.UNKNOWN] if any(not attempt.good for attempt in attempts.values()) else []
-    for section in ("verify", "steps"):
-        seen = [attempts[step.id].verdict for step in getattr(run.runbook, section) if step.id in attempts]
-        judged = [verdict for verdict in seen if verdict is not None]
-        if judged:
-            return worst(judged + cut_short)
-    return worst(cut_short) if cut_short else None
-
-
-def held_back(record: Record, host: str) -> Attempt | None:
-    """Return the attempt that the guard refused before this run had changed anything on the host."""
-    found = record.of(host)
-    return next((one for one in found if "guard" in one.facts and not one.sent and one.done), None)
-
-
-def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:
-    verdicts = [verdict for host in hosts if (verdict := host_verdict(run, record, host)) is not None]
-    return worst(verdicts) if verdicts else None
-
+_TO_THE_END = ("always", "evidence")
+"""Sections of which a failed step does not keep the next from being tried."""
 
 _LONG = 300
 """Characters of a host set in a reason."""
 
-HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
-
-
-def host_result(record: Record, host: str) -> HostResult:
-    """Sum up a host: the first thing that went wrong, or ok."""
-    attempts = [attempt for attempt in record.of(host) if attempt.done]
-    if not attempts:
-        return "not begun"
-    for status in (Status.UNKNOWN, Status.UNREACHABLE, Status.FAILED):
-        if any(attempt.status is status for attempt in attempts):
-            return status.value  # type: ignore[return-value]
-    return "ok"
-
-
 def ordered(book: Runbook) -> list[tuple[str, Step]]:
-    """Return all steps with their sections, in the order they run."""
-    return [(section, step) for section in SECTIONS for step in getattr(book, section)]
+    """Return all steps with their sections, in the order they run; what undoes a step stands after verify."""
+    undos = [("rollback", step.undo) for step in reversed(book.steps) if step.undo is not None]
+    whole = {section: [(section, step) for step in getattr(book, section)] for section in SECTIONS}
+    evidence = [("evidence", step) for step in book.captures]
+    return [*evidence, *whole["steps"], *whole["verify"], *undos, *whole["rescue"], *whole["always"]]

@@ -124,11 +124,21 @@ class Run:
     wake_at: datetime | None = None
     fence: int = 0
     look_from: int = 1
-    """The first number of a look that counts: a run that has waited for a lock looks again."""
+    """The first number of attempts that count: a run that has waited for a lock begins anew."""
+    looks: Mapping[str, int] = field(default_factory=dict)
+    """The same for the look at a single host, where what was seen had grown old."""
     cancelled_by: str | None = None
+    lowered: str = ""
+    """Why its mode is more careful than the runbook's."""
     plan: Plan | None = None
+    former: Plan | None = None
+    """The plan that it had before it began anew; where the new one comes to the same, this one stands."""
     reason: str = ""
     """Why it ended as it did."""
     verdict: Verdict | None = None
+    host_set: str = ""
+    """How the hosts were written, such as `@serving`; empty: nobody wrote a set."""
+    begun_at: datetime | None = None
+    """When its plan began to be carried out; from then on the plan is not voided any more."""
     thread: str | None = None
     """Where the asker wants the result, opaque to all but the door it came through."""

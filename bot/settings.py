@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,12 +17,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator
 
 from bot.approval import Person
+from bot.autonomy import SUCCESSES
+from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
+from bot.inputs import Noun
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
+from bot.maintenance import Window, Windows
 from bot.route import Channel, Route
-from bot.runbook import Name, Noun
+from bot.runbook import Name
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 
@@ -114,7 +119,16 @@ class SshSection(Noun):
     connect_timeout: Seconds = Field(5.0, description="seconds for name lookup and TCP, each")
     login_timeout: Seconds = Field(15.0, description="seconds for key exchange and login together")
     idle_close: Seconds = Field(600.0, description="seconds a connection is kept with nothing to do")
+    max_connections: int = Field(2000, ge=1, le=20_000, description="connections that are kept at most")
     max_connecting: int = Field(32, ge=1, le=512, description="logins at once, over all hosts")
+
+
+class AutonomySection(Noun):
+    """When a runbook's `mode: auto` counts."""
+
+    successes: int = Field(
+        SUCCESSES, ge=0, le=1000, description="verified successes it takes; 0: it counts at once"
+    )
 
 
 class HostSection(Noun):
@@ -138,6 +152,16 @@ class PersonSection(Noun):
     roles: tuple[GroupName, ...] = ()
 
 
+class BreakerSection(Noun):
+    """When automation stops itself: so many hosts want so deep a change within so short a time."""
+
+    hosts: int = Field(3, ge=2, le=1000)
+    within: Duration = timedelta(minutes=10)
+    level: Literal[1, 2, 3] = Field(
+        2, description="1 restarts of replicas too; 2 GPU resets, plain commands; 3 reboots"
+    )
+
+
 class Config(Noun):
     """A whole sickbay.yaml."""
 
@@ -154,6 +178,9 @@ class Config(Noun):
     check: tuple[Name, ...] = Field(
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
+    autonomy: AutonomySection = AutonomySection()
+    breaker: BreakerSection = BreakerSection()
+    maintenance: tuple[Window, ...] = Field((), description="when and where automation keeps out")
     routes: tuple[Route, ...] = ()
 
     @property
@@ -165,6 +192,15 @@ class Config(Noun):
     def store_path(self) -> Path:
         """The database file."""
         return self.store.path
+
+    @property
+    def windows(self) -> Windows:
+        """The maintenance windows, over the hosts that there are."""
+        return Windows(self.maintenance, self.covers)
+
+    def covers(self, pattern: str) -> frozenset[str]:
+        """Return the hosts of a host set."""
+        return frozenset(host.name for host in self.inventory.select(pattern))
 
     @cached_property
     def inventory(self) -> Inventory:

@@ -1,6 +1,8 @@
 """The desk: one grammar for Slack and the terminal, and who may say what."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,21 +17,33 @@ from bot.grammar import (
     Check,
     Command,
     Decide,
+    FreezeHosts,
     Help,
     ListHosts,
     ListRunbooks,
     Look,
     Misunderstood,
+    Preview,
+    ResetBreaker,
     Start,
+    Thaw,
     parse,
     undecorated,
     usages,
 )
+from bot.guard import Settings, Want
 from bot.library import Loaded
+from bot.maintenance import Window, Windows
 from bot.messages import Card
 from bot.messages.card import Link, Output, Plain, Text, Time
+from bot.plan import GuardLine, Plan
+from bot.planner import Planner
+from bot.rails import Rails
+from bot.run import Requester, Run
 from bot.runbook import Runbook
+from bot.steps import KINDS
 from bot.terminal import render
+from tests.parts.books import book
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
 
 ON_CALL = Asker("alice", ALICE, "slack", "C0ONCALL")
@@ -74,6 +88,7 @@ def said(reply: Reply, width: int = 100) -> str:
         ("run gpu-check gpu-03 gpus=4", Start("gpu-check", "gpu-03", {"gpus": "4"})),
         ('run x gpu-03 note="two words" empty=', Start("x", "gpu-03", {"note": "two words", "empty": ""})),
         ("run x note=a=b gpu-03", Start("x", "gpu-03", {"note": "a=b"})),
+        ("plan gpu-check gpu-03 gpus=4", Preview("gpu-check", "gpu-03", {"gpus": "4"})),
         ("hosts", ListHosts()),
         ("hosts @serving", ListHosts("@serving")),
         ("runbooks", ListRunbooks()),
@@ -83,6 +98,14 @@ def said(reply: Reply, width: int = 100) -> str:
         ("approve 12", Decide(12, "approve")),
         ("deny 12", Decide(12, "deny")),
         ("cancel 12", Cancel(12)),
+        ("freeze the switch is odd", FreezeHosts("the switch is odd")),
+        ("freeze the switch is odd on @rack-b", FreezeHosts("the switch is odd", "@rack-b")),
+        ('freeze "odd" on gpu-03', FreezeHosts("odd", "gpu-03")),
+        ('freeze "we are on call"', FreezeHosts("we are on call")),
+        ("thaw", Thaw()),
+        ("thaw @rack-b", Thaw("@rack-b")),
+        ("thaw on @rack-b", Thaw("@rack-b")),
+        ("breaker reset it was the switch", ResetBreaker("it was the switch")),
     ],
 )
 def test_what_people_say(text: str, command: Command) -> None:
@@ -98,10 +121,17 @@ def test_what_people_say(text: str, command: Command) -> None:
         ("run", "run: which runbook?", "write: run RUNBOOK HOSTS"),
         ("run x gpu-03 a=1 a=2", "`a` is given twice", "write: run"),
         ("run x gpu-03 = 1", "`=` has no name before its `=`", "without spaces"),
+        ("plan", "plan: which runbook?", "write: plan RUNBOOK HOSTS"),
+        ("plan x a=1 a=2", "plan: `a` is given twice", "write: plan RUNBOOK HOSTS"),
         ("approve", "approve: it takes one number", "write: approve RUN"),
         ("approve two", "`two` is not a number", "write: approve RUN"),
         ("approve 0", "`0` is not a number", "write: approve RUN"),
         ("runbooks please", "it takes nothing more", "write: runbooks"),
+        ("freeze", "freeze: why?", "write: freeze REASON [on HOSTS]"),
+        ("freeze on @rack-b", "freeze: why?", "write: freeze REASON [on HOSTS]"),
+        ("thaw a b", "thaw: it takes the host set that was frozen", "write: thaw [HOSTS]"),
+        ("breaker", "breaker: it takes `reset` and a reason", "write: breaker reset REASON"),
+        ("breaker reset", "breaker: it takes `reset` and a reason", "write: breaker reset REASON"),
         ('check "gpu-03', "a quote is not closed", "close it"),
     ],
 )
@@ -183,6 +213,10 @@ def test_a_change_says_that_it_asks_first_and_is_shown_even_when_started_in_a_te
         ("check @servin", "no such group @servin", "did you mean @serving?"),
         ("run gpu-check gpu-03 gpu=4", "gpu-check has no input gpu", "inputs: gpus"),
         ("run gpu-check gpu-03 gpus=many", "gpu-check, input gpus", "many"),
+        ("plan gpu-chek gpu-03", "there is no runbook `gpu-chek`", "did you mean `gpu-check`?"),
+        ("plan gpu-check", "`gpu-check` needs hosts", "write: plan gpu-check HOSTS"),
+        ("plan gpu-check gpu-99", "no such host: gpu-99", "did you mean gpu-0"),
+        ("plan gpu-check gpu-03 gpus=many", "gpu-check, input gpus", "many"),
         ("runs 99", "there is no run 99", "`runs` lists"),
         ("incidents 99", "there is no incident 99", "`incidents` lists"),
         ("cancel 99", "there is no run 99", "`runs` lists"),
@@ -200,7 +234,7 @@ def test_what_cannot_be_done_is_explained_and_starts_nothing(
 
 
 def test_a_runbook_for_alerts_only_is_not_started_by_name(scene: Scene) -> None:
-    data = CHECK.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
     data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
     silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
     reply = desk(scene, silent=silent).do("run silent gpu-03", ON_CALL)
@@ -228,6 +262,135 @@ def test_a_delivery_repeated_starts_nothing_twice(scene: Scene, commands: Comman
     assert commands.do("check gpu-03", asker).runs == (1,)
     assert commands.do("check gpu-03", asker).runs == ()
     assert len(scene.store.runs.newest()) == 1
+
+
+# ── planning ──
+def test_a_plan_shows_what_a_run_would_do_and_touches_nothing(scene: Scene, commands: Commands) -> None:
+    reply = commands.do("plan restart-container gpu-[03-04]", STRANGER)
+    assert reply.ok
+    assert reply.runs == ()
+    shown = said(reply, 300)
+    for line in (
+        "What would be done: restart-container on gpu-[03-04]. Nothing was started.",
+        "1 person with the role oncall must approve it within 10 min.",
+        "look, before anything is changed: gpu-[03-04]",
+        "- GPUs (looks, at most 60 s)",
+        "batch 1 of 2: gpu-03",
+        "batch 2 of 2: gpu-04",
+        "- restart the container (changes, at most 60 s)",
+        "$ docker restart vllm",
+    ):
+        assert line in shown
+    assert "gpu-[03-04]: ok" in shown
+    assert scene.store.runs.newest() == []
+    assert scene.store.timeline.after(0) == []
+
+
+def test_a_plan_fills_in_what_is_known_and_says_of_the_rest_what_it_waits_for(scene: Scene) -> None:
+    steps = [
+        {"id": "look", "run": "look", "mutates": False},
+        {"id": "stop", "run": 'stop "{{ inputs.name }}" "{{ host.name }}"', "when": "steps.look.failed"},
+        {"id": "skip", "run": "skip", "when": "host.vars.gpus > 8"},
+        {"id": "tell", "run": 'tell "{{ run.id }}" "{{ alert.labels.gpu }}"'},
+    ]
+    one = Loaded(book(steps=steps, inputs={"name": {"pattern": "[a-z]+"}}), "", "d", "mend.yaml")
+    shown = said(desk(scene, mend=one).do("plan mend gpu-03 name=vllm", ON_CALL), 200)
+    for line in (
+        "depends on what is seen: steps.look.failed",
+        "sickbay_1='vllm'",
+        "sickbay_2='gpu-03'",
+        "skipped, not needed: host.vars.gpus > 8",
+        "depends on run.id, which is not known",
+    ):
+        assert line in shown
+
+
+def test_a_plan_for_alerts_only_can_be_looked_at(scene: Scene) -> None:
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
+    silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
+    assert "It only looks" in said(desk(scene, silent=silent).do("plan silent gpu-03", STRANGER))
+
+
+def test_a_plan_says_what_the_guard_rails_would_say_host_by_host(scene: Scene) -> None:
+    asked: list[tuple[Run, Plan]] = []
+
+    def rails(run: Run, plan: Plan) -> list[GuardLine]:
+        asked.append((run, plan))
+        refusing = GuardLine("gpu-05", "would refuse", "capacity: it is the last ready replica")
+        waiting = GuardLine("gpu-06", "would wait", "cooldown until 03:30")
+        return [GuardLine("gpu-03", "ok"), GuardLine("gpu-04", "ok"), refusing, waiting]
+
+    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, guard=rails)
+    shown = said(commands.do("plan restart-container gpu-[03-06]", ON_CALL), 200)
+    assert "gpu-[03-04]: ok" in shown
+    assert "gpu-05: would refuse, capacity: it is the last ready replica" in shown
+    assert "gpu-06: would wait, cooldown until 03:30" in shown
+    ((run, plan),) = asked
+    assert (run.hosts, plan.runbook) == (("gpu-03", "gpu-04", "gpu-05", "gpu-06"), "restart-container")
+
+
+# ── the rails ──
+def test_what_is_frozen_is_shown_and_neither_started_nor_approved_until_it_is_thawed(scene: Scene) -> None:
+    commands = desk(scene)
+    asking = commands.do("run restart-container gpu-03", ON_CALL).runs[0]
+    assert "@serving is frozen: the switch is odd." in said(commands.do("freeze the switch is odd on @serving", ON_CALL), 200)
+    for refused in ("run restart-container gpu-03", f"approve {asking}"):
+        reply = commands.do(refused, ON_CALL)
+        assert not reply.ok
+        assert "@serving is frozen by alice since " in said(reply, 200)
+        assert "ask alice; to lift it: thaw @serving" in said(reply, 200)
+    assert "@serving is frozen by alice since " in said(commands.do("hosts", STRANGER), 200)
+    planned = said(commands.do("plan restart-container gpu-03", ON_CALL), 200)
+    assert "gpu-03: would refuse, freeze: @serving is frozen by alice since " in planned
+    assert commands.do("run gpu-check gpu-03", STRANGER).ok, "looking is free"
+    not_frozen = commands.do("thaw gpu-03", ON_CALL)
+    assert "gpu-03 is not frozen" in said(not_frozen)
+    assert "frozen: @serving" in said(not_frozen)
+    assert commands.do("thaw @serving", ON_CALL).ok
+    assert commands.do("run restart-container gpu-03", ON_CALL).ok
+    assert "frozen" not in said(commands.do("hosts", STRANGER), 200)
+
+
+@pytest.mark.parametrize("text", ["freeze why", "thaw", "breaker reset why"])
+def test_strangers_freeze_and_thaw_and_reset_nothing(scene: Scene, text: str) -> None:
+    reply = desk(scene).do(text, STRANGER)
+    assert not reply.ok
+    assert "I don't know you, mallory" in said(reply)
+
+
+def test_a_set_that_means_nothing_is_not_frozen(scene: Scene) -> None:
+    reply = desk(scene).do("freeze why on @nobody", ON_CALL)
+    assert not reply.ok
+    assert scene.store.ledger.freezes() == []
+
+
+def test_the_breaker_is_shown_and_reset_by_a_named_person(scene: Scene) -> None:
+    commands = desk(scene)
+    assert "the breaker is not open" in said(commands.do("breaker reset it was the switch", ON_CALL))
+    asked = commands.do("run restart-container gpu-03", ON_CALL).runs[0]
+    run = scene.store.runs.claim(asked)
+    assert run is not None
+    wants = {host: Want(level=2) for host in ("gpu-03", "gpu-04", "gpu-05")}
+    scene.store.ledger.wish(replace(run, requester=Requester("alert Down", via="alert")), wants, Settings())
+    assert "automation stopped itself at " in said(commands.do("hosts", STRANGER), 200)
+    assert commands.do("breaker reset it was the switch", ON_CALL).ok
+    assert "automation" not in said(commands.do("hosts", STRANGER), 200)
+    (event,) = [one for one in scene.store.timeline.after(0) if one.kind == "breaker.reset"]
+    assert event.data == {"by": "alice", "reason": "it was the switch"}
+
+
+def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
+    now = scene.store.now()
+    window = Window(hosts="gpu-03", start=now, end=now + timedelta(hours=1), reason="new fans")
+    planner = Planner(KINDS, inventory())
+    rails = Rails(scene.store, planner, windows=Windows((window,), lambda hosts: frozenset({hosts})))
+    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, planner=planner, rails=rails, check=("gpu-check",))
+    reply = commands.do("run restart-container gpu-[03-04]", ON_CALL)
+    assert reply.ok
+    assert "⚠️ gpu-03 is in maintenance until " in said(reply, 200)
+    assert "new fans" in said(commands.do("plan restart-container gpu-03", ON_CALL), 200)
+    assert "new fans" in said(commands.do("hosts", STRANGER), 200)
 
 
 # ── deciding ──

@@ -1,6 +1,6 @@
 """Approvals: the question stands beside its plan; a click and its effect are one transaction."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,23 +22,35 @@ class Approvals:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool) -> None:
-        """Store a run's plan and, where people have to agree, the question about it."""
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> Plan:
+        """Store a run's plan and, where people have to agree, the question about it; return the plan that counts.
+
+        `lowered` says why they have to although the runbook's mode is `auto`. A run that had to begin anew and comes to
+        what was agreed to keeps its plan; else people are asked anew.
+        """
         now = self._db.now()
         rule = run.runbook.approval
         with self._db.write() as tx:
-            fenced(tx, run, plan=plan.as_json(), deadline=now + run.runbook.timeout)
-            data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
-            tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
+            mode = "approve" if lowered else run.mode
+            limit = now + run.runbook.timeout
             asked = _approval(tx, run.id)
-            if asked is not None and (asked.state, asked.digest) == ("approved", plan.digest):
-                return  # looked at again, and it is still what was agreed to
-            if asked is not None:
-                why = "looked at again after a wait, the plan differs from the one that was approved"
+            agreed = asked is not None and asked.state == "approved"
+            stands = agreed and run.former is not None and run.former.essence == plan.essence
+            plan = run.former if stands and run.former is not None else plan
+            fenced(tx, run, plan=plan.as_json(), former=None, deadline=limit, mode=mode, lowered=lowered)
+            data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
+            if plan.without:
+                data["without"] = [list(one) for one in plan.without]
+            data |= {"lowered": lowered} if lowered else {}
+            tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
+            if stands:
+                return plan
+            if agreed and run.former is not None:
+                why = "looked at again after a wait, the plan is another than the one that was approved"
                 tell(tx, now, "approval.void", incident=run.incident_id, run=run.id, why=why)
-                tx.execute(delete(decisions).where(decisions.c.run_id == run.id))
-                tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
             if ask:
+                tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
+                tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(
                     approvals.insert().values(
                         run_id=run.id,
@@ -50,16 +62,20 @@ class Approvals:
                     )
                 )
                 tell(tx, now, "approval.asked", incident=run.incident_id, run=run.id, **data)
+        return plan
 
     def get(self, run_id: int) -> Approval | None:
         """Return the question of a run."""
         with self._db.read() as tx:
             return _approval(tx, run_id)
 
-    def decide(self, run_id: int, person: Person, answer: Answer, digest: str | None = None) -> str | None:
+    def decide(
+        self, run_id: int, person: Person, answer: Answer, digest: str | None = None, *, broken: str = ""
+    ) -> str | None:
         """Take a person's answer; return None when it counts, else why it does not.
 
-        `digest` is the plan that the person saw: an answer to another plan is refused.
+        `digest` is the plan that the person saw: an answer to another plan is refused. `broken` says why the plan no
+        longer holds: then the question ends, whatever the answer; a plan that has begun is carried on.
         """
         now = self._db.now()
         with self._db.write() as tx:
@@ -68,6 +84,8 @@ class Approvals:
                 return f"Run {run_id} asks nobody for approval."
             if digest is not None and not approval.digest.startswith(digest):
                 return "The plan has changed since this message was shown. Look at the newest one."
+            if broken and approval.state_at(now) == "pending" and self.void(tx, run_id, broken):
+                approval = replace(approval, state="void", note=broken)
             refusal = approval.refusal(person, answer, now)
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
             if refusal is not None:
@@ -91,12 +109,35 @@ class Approvals:
             return None
 
     def void(self, tx: Connection, run_id: int, why: str) -> bool:
-        """End a pending question because the reason for it is gone; false when it was not pending."""
+        """End a question because the reason for it is gone; false when it was answered with no, or has begun."""
         now = self._db.now()
-        voided = void(tx, now, run_id, why)
+        voided = void(tx, now, run_id, why, approved=True)
         if voided:
             _wake(tx, run_id, now, approved=False)
         return voided
+
+    def begin(self, run: Run, broken: str = "") -> datetime | None:
+        """Note that a run's plan begins to be carried out; None when it must not, because it no longer holds.
+
+        Of this and whatever voids the plan, the one that is committed first wins.
+        """
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run)
+            state = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
+            if state not in (None, "approved"):
+                return None
+            if broken:
+                self.void(tx, run.id, broken)
+                return None
+            fenced(tx, run, begun_at=now)
+            return now
+
+    def fall(self, run: Run, why: str) -> None:
+        """End a run's question because whoever advances it saw that the plan no longer holds."""
+        with self._db.write() as tx:
+            fenced(tx, run)
+            self.void(tx, run.id, why)
 
     def expire(self, run: Run) -> None:
         """Write down that nobody answered in time."""

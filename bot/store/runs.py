@@ -1,12 +1,26 @@
 """Runs: their rows, who may write them (the fence), and what is due."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
+from bot.alert import Alert
+from bot.autonomy import Earned
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
@@ -48,6 +62,7 @@ class Runs:
         mode: Mode,
         requester: Requester,
         channel: str,
+        host_set: str = "",
         thread: str | None = None,
         incident: int | None = None,
         alert: Mapping[str, Any] | None = None,
@@ -60,6 +75,7 @@ class Runs:
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
+            host_set=host_set,
             inputs=dict(inputs),
             alert=alert,
             mode=mode,
@@ -100,6 +116,12 @@ class Runs:
         with self._db.read() as tx:
             return [_run(row) for row in tx.execute(query).mappings()]
 
+    def answering(self, tx: Connection, incident_id: int, alert: Alert) -> list[int]:
+        """Return the incident's runs that this very alert has started."""
+        query = select(runs.c.id, runs.c.alert).where(runs.c.incident_id == incident_id)
+        about = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at.isoformat()}
+        return [row.id for row in tx.execute(query) if about.items() <= (row.alert or {}).items()]
+
     def of_incident(self, tx: Connection, incident_id: int) -> list[int]:
         """Return the incident's runs, oldest first."""
         return list(
@@ -118,11 +140,21 @@ class Runs:
             return found
 
     def reclaim(self) -> int:
-        """After a start: make every run that was being advanced due again; return how many."""
+        """After a start: make every run that was being advanced due again; return how many.
+
+        A run that goes on keeps its locks; those of one that has ended hold nobody up.
+        """
         advanced = (RunState.RUNNING, RunState.WAITING)
         with self._db.write() as tx:
+            going = select(runs.c.id).where(runs.c.state.in_(_OPEN))
+            tx.execute(delete(locks).where(locks.c.run_id.not_in(going)))
             statement = update(runs).where(runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
             return tx.execute(statement.values(wake_at=self._db.now())).rowcount
+
+    def look_again(self) -> None:
+        """After a start: let every run that waits for people see whether its plan still holds."""
+        with self._db.write() as tx:
+            tx.execute(update(runs).where(runs.c.state == RunState.WAITING).values(wake_at=self._db.now()))
 
     def claim(self, run_id: int) -> Run | None:
         """Take a run over: whoever held it before is fenced off. None when it has ended."""
@@ -159,11 +191,18 @@ class Runs:
             if state is not run.state:
                 tell(tx, self._db.now(), f"run.{state}", incident=run.incident_id, run=run.id)
 
-    def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
-        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified."""
+    def finish(
+        self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
+    ) -> None:
+        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified.
+
+        `proved` says whether its verify passed; it counts for the runbook's autonomy.
+        """
         now = self._db.now()
+        counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
+        ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
         with self._db.write() as tx:
-            fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
+            fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
             if state is RunState.SUCCEEDED:
                 tx.execute(update(uses).where(uses.c.run_id == run.id).values(verified_at=now))
@@ -193,7 +232,7 @@ class Runs:
         )
 
     def queue(self, run: Run, look_from: int, why: str) -> None:
-        """Put a run to rest until a lock that it waits for is given back, and let it look again then.
+        """Put a run that has changed nothing to rest until a lock is given back; then it looks again and plans anew.
 
         The lock may have been given back since it was asked for: then it does not rest.
         """
@@ -202,18 +241,43 @@ class Runs:
             still = tx.scalar(select(func.count()).where(lock_waits.c.run_id == run.id))
             cancelled = tx.scalar(select(runs.c.cancelled_by).where(runs.c.id == run.id))
             wake = None if still and cancelled is None else now
-            fenced(tx, run, wake_at=wake, deadline=None, look_from=look_from, plan=None)
+            former = run.plan.as_json() if run.plan is not None else None
+            anew = {"look_from": look_from, "looks": {}, "plan": None, "former": former, "begun_at": None}
+            fenced(tx, run, wake_at=wake, deadline=None, **anew)
+            tx.execute(delete(locks).where(locks.c.run_id == run.id))
             tell(tx, now, "run.lock_awaited", incident=run.incident_id, run=run.id, why=why)
+
+    def relook(self, run: Run, looks: Mapping[str, int], why: Mapping[str, str]) -> None:
+        """Write with which numbers hosts are looked at again, and why."""
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run, looks=dict(looks))
+            for host, words in why.items():
+                tell(tx, now, "host.looked_again", incident=run.incident_id, run=run.id, host=host, why=words)
 
     def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
         """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
         changed = set(tx.scalars(select(locks.c.host).where(locks.c.run_id == run.id)))
-        asked = select(runs.c.id, runs.c.hosts).join(approvals, approvals.c.run_id == runs.c.id)
-        for other in tx.execute(asked.where(approvals.c.state == "pending", runs.c.id != run.id)).all():
+        asked = (
+            select(runs.c.id, runs.c.hosts)
+            .join(approvals, approvals.c.run_id == runs.c.id)
+            .where(runs.c.state.in_(_OPEN), runs.c.id != run.id, runs.c.begun_at.is_(None))
+            .where(runs.c.plan.is_not(None))  # who waits for a lock looks again anyway
+        )
+        for other in tx.execute(asked.where(approvals.c.state.in_(("pending", "approved")))).all():
             if touched := sorted(changed & set(other.hosts)):
                 why = f"run {run.id} has changed {', '.join(touched)} since it was looked at"
-                void(tx, now, other.id, why)
+                void(tx, now, other.id, why, approved=True)
                 tx.execute(update(runs).where(runs.c.id == other.id).values(wake_at=now))
+
+    def earned(self, name: str, digest: str) -> Earned:
+        """Count a runbook's verified successes since its verify last failed."""
+        of_it = (runs.c.runbook_name == name, runs.c.runbook_digest == digest)
+        with self._db.read() as tx:
+            failed = tx.scalar(select(func.max(runs.c.ended_at)).where(*of_it, runs.c.proved == 0))
+            since = () if failed is None else (runs.c.ended_at > failed,)
+            count = tx.scalar(select(func.count()).where(*of_it, runs.c.proved == 1, *since))
+        return Earned(count or 0, failed is not None)
 
     def cancel(self, run_id: int, by: str) -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
@@ -232,11 +296,14 @@ class Runs:
         void(tx, now, run_id, f"the run was cancelled by {by}")
         return True
 
-    def withdraw(self, tx: Connection, incident_id: int, by: str) -> None:
-        """Cancel the incident's mutating runs that have not come to a plan yet; one that acts is left to finish."""
+    def withdraw(self, tx: Connection, run_ids: Sequence[int], by: str) -> None:
+        """Cancel those of these runs that would change something, but have neither asked nor begun to act."""
         rows = tx.execute(
             runs.select().where(
-                runs.c.incident_id == incident_id, runs.c.state.in_(_OPEN), runs.c.plan.is_(None)
+                runs.c.id.in_(run_ids),
+                runs.c.state.in_(_OPEN),
+                runs.c.begun_at.is_(None),
+                ~exists().where(approvals.c.run_id == runs.c.id),
             )
         )
         for run in map(_run, rows.mappings()):
@@ -249,9 +316,17 @@ class Runs:
             return list(tx.scalars(_CANCEL_ASKED))
 
 
-def void(tx: Connection, now: datetime, run_id: int, why: str) -> bool:
-    """End a run's question because the reason for it is gone; false when nothing is being asked."""
-    statement = update(approvals).where(approvals.c.run_id == run_id, approvals.c.state == "pending")
+def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:
+    """End a run's question because the reason for it is gone; false when there is none to end.
+
+    With `approved` also one that was answered with yes, but none whose plan has begun: what such a run still asks is
+    whether it goes on without evidence, and that stands whatever becomes of the reason.
+    """
+    standing: ColumnElement[bool] = approvals.c.state == "pending"
+    if approved:
+        unbegun = exists().where(runs.c.id == run_id, runs.c.begun_at.is_(None), runs.c.state.in_(_OPEN))
+        standing = and_(approvals.c.state.in_(("pending", "approved")), unbegun)
+    statement = update(approvals).where(approvals.c.run_id == run_id, standing)
     if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
         return False
     incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
@@ -273,7 +348,7 @@ def fenced(tx: Connection, run: Run, **values: Any) -> None:
 
 def _run(row: RowMapping) -> Run:
     fields: dict[str, Any] = dict(row)
-    del fields["runbook_name"]
+    del fields["runbook_name"], fields["proved"]
     return Run(
         **{
             **fields,
@@ -282,6 +357,7 @@ def _run(row: RowMapping) -> Run:
             "requester": Requester(**row["requester"]),
             "state": RunState(row["state"]),
             "plan": Plan.from_json(row["plan"]) if row["plan"] else None,
+            "former": Plan.from_json(row["former"]) if row["former"] else None,
             "verdict": Verdict(row["verdict"]) if row["verdict"] else None,
         }
     )

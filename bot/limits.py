@@ -1,0 +1,31 @@
+"""How often a runbook may act, and how few replicas it may leave."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bot.duration import Duration
+from bot.inputs import Noun
+
+
+class Limits(Noun):
+    """How often the runbook may act."""
+
+    runs: int = Field(ge=1, le=1000)
+    per: Duration
+    by: Literal["host", "runbook", "gpu"] = "host"
+    then: Literal["escalate", "refuse"] = "escalate"
+
+
+class MinReady(Noun):
+    """A floor that no batch may go below."""
+
+    group: str = Field(min_length=1, description="a host set of replicas, such as @serving")
+    replicas: int = Field(ge=1, le=10_000, description="that must stay ready")
+    port: int = Field(8000, ge=1, le=65_535, description="of their API, where no load balancer knows them")
+
+
+class GuardRule(Noun):
+    """What must hold while hosts are changed."""
+
+    min_ready: MinReady
