@@ -37,7 +37,6 @@ class Engine:
         self._store = store
         self._planner = planner
         self._remote = remote
-        self._settings = settings or Settings()
         self._flights: dict[int, Flight] = {}
         self._closing = threading.Event()
 

@@ -56,9 +56,7 @@ def differs(before: Plan, now: Plan, host: str) -> str:
 
 
 def _deeds(plan: Plan, host: str) -> dict[str, Entry]:
-    return {
-        entry.step: entry for entry in plan.entries if entry.host == host and entry.section != "evidence"
-    }
+    return {entry.step: entry for entry in plan.entries if entry.host == host and entry.section != "evidence"}
 
 
 def _change(old: Entry, new: Entry) -> str:

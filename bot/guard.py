@@ -64,6 +64,8 @@ class Holder:
     by: str
     what: str
     """The host, or what else is locked, as people read it."""
+    key: str = ""
+    """The lock."""
 
     def __str__(self) -> str:
         return f"run {self.run} ({self.runbook}, started by {self.by})"
@@ -310,13 +312,18 @@ def _capacity(run: Run, facts: Facts) -> Answer | None:
         return None
     stay = f"{len(one.others)} of {one.group} would stay ready without {facts.host}"
     notes = [f"{host} is being changed by {holder}" for host, holder in one.taken.items()]
-    notes += [f"whether {host} is ready is unknown ({why}), so it is not counted" for host, why in one.unknown.items()]
+    notes += [
+        f"whether {host} is ready is unknown ({why}), so it is not counted"
+        for host, why in one.unknown.items()
+    ]
     words = "; ".join([f"{stay}, and {one.replicas} must", *notes])
     advice = "bring another replica back first"
     if one.outdated:
         return Answer(facts.host, "capacity", "queue", words, advice)
     if len(one.others) + len(one.taken) >= one.replicas:
-        return Answer(facts.host, "capacity", _in_conflict(run), words, f"wait for the other runs, or {advice}")
+        return Answer(
+            facts.host, "capacity", _in_conflict(run), words, f"wait for the other runs, or {advice}"
+        )
     return Answer(facts.host, "capacity", "refuse", words, advice)
 
 

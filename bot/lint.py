@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bot import template
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
-from bot.runbook import NEEDS_VERIFY, SECTIONS, deed, undo_id, used_twice
+from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
 from bot.wording import near
 
@@ -161,10 +161,9 @@ class _Lint:
         if isinstance(lock := book.get("lock"), str) and lock not in ("host", "runbook"):
             yield from self._values(("lock",), lock, roots=("alert", "inputs", "host", "run"), earlier=())
         if book.get("kind") == "observe":
-            for key in ("lock", "on_conflict", "cooldown", "limits", "guard"):
+            for key in RAILS:
                 if key in book:
-                    what = f"an observe runbook changes nothing, so `{key}` has nothing to guard"
-                    yield self._at((key,), what, f"remove `{key}`")
+                    yield self._at((key,), unguarded(key), f"remove `{key}`")
 
     def _floor(self, inventory: Inventory, floor: dict[str, Any]) -> Iterator[Mistake]:
         at: Path = ("guard", "min_ready")

@@ -96,7 +96,9 @@ def _week(weekly: str) -> tuple[int, int, int]:
 
 def _at(day: date, minute: int, zone: str) -> datetime:
     """Return the moment of a minute of a day by the clock on the wall."""
-    wall = datetime.combine(day, time(), ZoneInfo(zone)) + timedelta(minutes=minute)  # same-zone sums go by the wall
+    wall = datetime.combine(day, time(), ZoneInfo(zone)) + timedelta(
+        minutes=minute
+    )  # same-zone sums go by the wall
     return wall.astimezone(UTC)
 
 

@@ -124,9 +124,7 @@ class Planner:
         ]
         machines = {entry.on for entry in entries if entry.on}
         seen = preconditions(run, record, self.inventory, look, machines)
-        return Plan(
-            book.name, run.runbook_digest, batches, _of_changed(entries), seen, self._members(book)
-        )
+        return Plan(book.name, run.runbook_digest, batches, _of_changed(entries), seen, self._members(book))
 
     def _members(self, book: Runbook) -> tuple[str, ...]:
         """Return the hosts of the group that must not fall below its floor.

@@ -119,6 +119,8 @@ def uuids(run: Run, record: Record, host: str) -> tuple[str, ...]:
             if len(found) == len(gpus):
                 return found
     return ()
+
+
 def _needless(call: Call, planned: Entry | None) -> str:
     if call.section == "evidence" and planned is not None:
         return f"not needed: {planned.note}"

@@ -14,7 +14,6 @@ recorded attempt left it, and this file can be tested without a machine, a clock
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from bot.approval import ApprovalState
 from bot.counting import counting
@@ -379,6 +378,7 @@ _TO_THE_END = ("always", "evidence")
 
 _LONG = 300
 """Characters of a host set in a reason."""
+
 
 def ordered(book: Runbook) -> list[tuple[str, Step]]:
     """Return all steps with their sections, in the order they run; what undoes a step stands after verify."""

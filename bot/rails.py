@@ -121,14 +121,18 @@ class Rails:
         looked = host in run.looks
         if why and looked:
             words = f"{host} was looked at again and still cannot be relied on: {why}"
-            return Answer(host, "evidence", "refuse", words, "make the look shorter, then start the runbook again")
+            return Answer(
+                host, "evidence", "refuse", words, "make the look shorter, then start the runbook again"
+            )
         if why or not looked or run.plan is None:
             return why
         other = differs(run.plan, self._planner.plan(run, record, [host]), host)
         if not other:
             return ""
         words = f"{host} is another than when the plan was made: {other}"
-        return Answer(host, "evidence", "queue" if anew else "refuse", words, "start the runbook again for a new plan")
+        return Answer(
+            host, "evidence", "queue" if anew else "refuse", words, "start the runbook again for a new plan"
+        )
 
     def _look(self, run: Run, record: Record, host: str) -> list[Attempt]:
         look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
@@ -177,8 +181,8 @@ class Rails:
         """
         asked = set(hosts)
         for freeze in self._store.ledger.freezes():
-            hosts = covered(freeze, self._covers)
-            if asked and (hosts is None or asked & hosts):
+            on = covered(freeze, self._covers)
+            if asked and (on is None or asked & on):
                 raise SickbayError(frozen(freeze), advice=thaw_advice(freeze))
 
     def warnings(self, hosts: Iterable[str]) -> list[str]:
@@ -201,4 +205,3 @@ class Rails:
         """Say why automation stands still; empty: it does not."""
         tripped = self._store.ledger.tripped()
         return stopped(tripped) if tripped is not None else ""
-

@@ -125,6 +125,8 @@ class Run:
     fence: int = 0
     look_from: int = 1
     """The first number of attempts that count: a run that has waited for a lock begins anew."""
+    waits: str = ""
+    """What it waits for while another run has what it needs."""
     looks: Mapping[str, int] = field(default_factory=dict)
     """The same for the look at a single host, where what was seen had grown old."""
     cancelled_by: str | None = None

@@ -231,6 +231,12 @@ def used_twice(step_id: str) -> str:
     return f"step id `{step_id}` is used twice"
 
 
+def unguarded(key: str) -> str:
+    """Say that a guard rail has nothing to do."""
+    return f"an observe runbook changes nothing, so `{key}` has nothing to guard"
+
+
+RAILS = ("lock", "on_conflict", "cooldown", "limits", "guard")
 NEEDS_VERIFY = "a mutate runbook needs `verify`: how is it known that it worked?"
 NO_EVIDENCE = "an observe runbook changes nothing, so there is nothing to keep before"
 SECTIONS = ("steps", "verify", "rescue", "always")
@@ -321,6 +327,9 @@ class Runbook(Noun):
     def _whole(self) -> Self:
         if self.kind == "observe" and "evidence" in self.model_fields_set:
             raise Misplaced(("evidence",), NO_EVIDENCE, "remove `evidence`")
+        for key in RAILS:
+            if self.kind == "observe" and key in self.model_fields_set:
+                raise Misplaced((key,), unguarded(key), f"remove `{key}`")
         seen = {step.id for step in self.captures}
         for section in SECTIONS:
             for index, step in enumerate(getattr(self, section)):

@@ -334,7 +334,9 @@ def test_a_plan_says_what_the_guard_rails_would_say_host_by_host(scene: Scene) -
 def test_what_is_frozen_is_shown_and_neither_started_nor_approved_until_it_is_thawed(scene: Scene) -> None:
     commands = desk(scene)
     asking = commands.do("run restart-container gpu-03", ON_CALL).runs[0]
-    assert "@serving is frozen: the switch is odd." in said(commands.do("freeze the switch is odd on @serving", ON_CALL), 200)
+    assert "@serving is frozen: the switch is odd." in said(
+        commands.do("freeze the switch is odd on @serving", ON_CALL), 200
+    )
     for refused in ("run restart-container gpu-03", f"approve {asking}"):
         reply = commands.do(refused, ON_CALL)
         assert not reply.ok
@@ -385,7 +387,9 @@ def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
     window = Window(hosts="gpu-03", start=now, end=now + timedelta(hours=1), reason="new fans")
     planner = Planner(KINDS, inventory())
     rails = Rails(scene.store, planner, windows=Windows((window,), lambda hosts: frozenset({hosts})))
-    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, planner=planner, rails=rails, check=("gpu-check",))
+    commands = Commands(
+        scene.store, inventory(), LIBRARY, PEOPLE, planner=planner, rails=rails, check=("gpu-check",)
+    )
     reply = commands.do("run restart-container gpu-[03-04]", ON_CALL)
     assert reply.ok
     assert "⚠️ gpu-03 is in maintenance until " in said(reply, 200)

@@ -36,9 +36,15 @@ def test_who_looks_at_nothing_rests_on_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("facts", "stale_now"),
-    [({"up_s": 59.0}, True), ({"up_s": 60.0}, False), ({"up_s": 90000.5}, False), ({"up_s": None}, False), ({}, False)],
+    [
+        ({"up_s": 59.0}, True),
+        ({"up_s": 60.0}, False),
+        ({"up_s": 90000.5}, False),
+        ({"up_s": None}, False),
+        ({}, False),
+    ],
 )
-def test_a_look_before_a_boot_is_worth_nothing(facts: dict[str, Any], stale_now: bool) -> None:  # noqa: FBT001
+def test_a_look_before_a_boot_is_worth_nothing(facts: dict[str, Any], stale_now: bool) -> None:
     at = START + timedelta(seconds=60)
     evidence = replace(attempt("evidence", "a", ended_at=at, facts=facts), begun_at=at)
     assert bool(stale([attempt("look", "a")], [evidence], at, FRESH)) is stale_now
@@ -71,6 +77,8 @@ def plan(**changes: Any) -> Plan:
         ({"seen": {"status": Status.FAILED}}, "probe was unhealthy and is failed"),
     ],
 )
-def test_a_plan_made_anew_is_the_same_or_says_in_what_it_is_another(changes: dict[str, Any], said: str) -> None:
+def test_a_plan_made_anew_is_the_same_or_says_in_what_it_is_another(
+    changes: dict[str, Any], said: str
+) -> None:
     assert differs(plan(), plan(**changes), "a") == said
     assert (plan().essence == plan(**changes).essence) is (said == "")

@@ -9,12 +9,17 @@ import pytest
 from bot.engine import Engine
 from bot.guard import Freeze, Settings, Want
 from bot.maintenance import Window, Windows
+from bot.messages import run_card
 from bot.planner import Planner
+from bot.preparing import uuids
 from bot.rails import Rails
+from bot.record import Record
 from bot.run import Requester, Run, RunState, Status
 from bot.runbook import Runbook
 from bot.steps import KINDS
-from tests.parts.books import book
+from bot.views import run_view
+from tests.parts.books import attempt, book
+from tests.parts.books import run as a_run
 from tests.parts.script import done
 from tests.parts.stage import Stage, ended, stage
 
@@ -48,8 +53,11 @@ def test_a_run_waits_as_a_row_for_a_host_and_looks_again(stage: Stage) -> None:
     held.wait()
     second = stage.play()
     assert (second.state, second.wake_at, second.deadline) == (RunState.RUNNING, None, None)
+    assert second.waits == BUSY
+    shown = "".join(repr(node) for node in run_card(run_view(stage.store, second)).nodes)
+    assert f"Waits: {BUSY}." in shown.replace("'), Plain(text='", "")
     assert stage.store.runs.due() == []
-    (waits,) = [one for one in stage.events(second.id) if one.kind == "run.lock_awaited"]
+    (waits,) = [one for one in stage.events(second.id) if one.kind == "run.held"]
     assert waits.data["why"] == "gpu-01 is being changed by run 1 (mend, started by alice)"
     gate.set()
     thread.join()
@@ -268,6 +276,35 @@ def test_two_runs_that_hold_and_wait_do_not_wait_for_each_other(stage: Stage) ->
     thread.join()
 
 
+@pytest.mark.parametrize("then", ["escalate", "refuse"])
+def test_a_card_is_counted_wherever_it_sits(stage: Stage, then: str) -> None:
+    limited = book(limits={"runs": 1, "per": "6h", "by": "gpu", "then": then})
+    world = Rails(stage.store, Planner(KINDS, stage.inventory)).world
+    for host, gpus, reaction in (
+        ("gpu-01", ("GPU-a", "GPU-b"), "go"),
+        ("gpu-01", ("GPU-c",), "go"),
+        ("gpu-02", ("GPU-d", "GPU-b"), then),
+    ):
+        run = stage.store.runs.claim(stage.queue(limited))
+        assert run is not None
+        one = stage.store.ledger.take(run, {host: Want(gpus=gpus)}, world)[host]
+        assert one.reaction == reaction
+        stage.store.runs.finish(run, RunState.FAILED, "", None)
+    assert one.words == "mend has acted on GPU GPU-b (gpu-02) 1 time within 6h, and 1 is the limit"
+
+
+def test_the_cards_of_a_host_are_those_that_all_have_a_uuid() -> None:
+    run = a_run(book(), ("a",))
+
+    def seen(*gpus: Any) -> tuple[str, ...]:
+        return uuids(run, Record([attempt("look", "a", facts={"gpus": list(gpus)})]), "a")
+
+    assert seen({"uuid": "GPU-a"}, {"uuid": "GPU-b"}) == ("GPU-a", "GPU-b")
+    assert seen({"uuid": "GPU-a"}, {"uuid": None}) == ()
+    assert seen({"uuid": "GPU-a"}, "odd") == ()
+    assert seen() == ()
+
+
 # ── freshness ──
 LOOKS = [
     {"id": "look", "run": "true", "mutates": False},
@@ -312,7 +349,7 @@ def test_people_are_asked_anew_where_a_second_look_shows_something_else(stage: S
     stage.advance(run)
     assert stage.advance(run).state is RunState.WAITING
     assert "stop" not in stage.script.steps()
-    (why,) = [one.data["why"] for one in stage.events(run) if one.kind == "run.lock_awaited"]
+    (why,) = [one.data["why"] for one in stage.events(run) if one.kind == "run.held"]
     assert why == "gpu-01 is another than when the plan was made: stop it was to be done and is not needed"
     assert stage.decide(run) is None
     assert stage.advance(run).state is RunState.SUCCEEDED
@@ -444,14 +481,17 @@ def test_two_runs_never_take_the_last_two_replicas_together(stage: Stage) -> Non
     rule.wait()
     second = stage.play(floor(3, on_conflict="fail"))
     assert refusal(stage, second) == (
-        "2 of @serving would stay ready without gpu-01, and 3 must; "
-        "gpu-02 is being changed by run 1 (mend, started by alice)",
+        (
+            "2 of @serving would stay ready without gpu-01, and 3 must; "
+            "gpu-02 is being changed by run 1 (mend, started by alice)"
+        ),
         "wait for the other runs, or bring another replica back first",
     )
     third = stage.play(floor(3))
     assert (third.state, third.wake_at) == (RunState.RUNNING, None), "it waits"
     gate.set()
     thread.join()
+    stage.clock.on(seconds=1)
     assert stage.advance(third.id).state is RunState.SUCCEEDED
 
 
@@ -462,10 +502,12 @@ def test_a_replica_that_another_run_changed_since_the_count_is_counted_again(sta
     second = stage.queue(floor(3))
     thread = stage.apart(second)
     rule.wait()
-    assert stage.play(hosts=("gpu-02",)).state is RunState.SUCCEEDED  # the count of gpu-02 is worth nothing now
+    assert (
+        stage.play(hosts=("gpu-02",)).state is RunState.SUCCEEDED
+    )  # the count of gpu-02 is worth nothing now
     gate.set()
     thread.join()
-    (why,) = [one.data["why"] for one in stage.events(second) if one.kind == "run.lock_awaited"]
+    (why,) = [one.data["why"] for one in stage.events(second) if one.kind == "run.held"]
     assert "whether gpu-02 is ready is unknown (run 2 has changed it since it was counted)" in why
     stage.clock.on(seconds=1)
     assert stage.advance(second).state is RunState.SUCCEEDED

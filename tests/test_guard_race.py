@@ -35,8 +35,9 @@ from tests.parts.books import book
 from tests.parts.script import PATIENCE, Script
 from tests.parts.stage import machines
 
-RACES = int(os.environ.get("SICKBAY_RACES", "2"))
+RACES = int(os.environ.get("SICKBAY_RACES", "1"))
 TRIGGERS = 100
+TURNS = 32
 ALICE = Person("alice", "U0ALICE", ("oncall",))
 TRIGGERED = [{"command": True}, {"alert": {"match": {"severity": "page"}}}]
 
@@ -50,7 +51,9 @@ class Crowd:
         self.script = Script()
         library = {runbook.name: Loaded(runbook, "", "d", "mend.yaml")}
         planner = Planner(KINDS, machines())
-        routes = [Route.model_validate({"match": {"severity": "page"}, "runbook": runbook.name, "mode": "auto"})]
+        routes = [
+            Route.model_validate({"match": {"severity": "page"}, "runbook": runbook.name, "mode": "auto"})
+        ]
         dispatch = Dispatch(self.store, machines(), library, routes, "oncall")
         engine = Engine(self.store, planner, self.script, successes=0)
         self.delivery = Delivery(self.store, engine, dispatch.turn)
@@ -70,7 +73,7 @@ class Crowd:
         for _ in range(2):
             assert self.commands.do("run mend gpu-01", asker).ok
 
-    def terminal(self, number: int) -> None:  # noqa: ARG002 - all alike
+    def terminal(self, number: int) -> None:
         """Type it."""
         assert self.commands.do("run mend gpu-01", Asker("alice", ALICE)).ok
 
@@ -88,31 +91,31 @@ class Crowd:
                 channel="oncall",
             )
 
-    def shout(self) -> list[Run]:
+    def shout(self, triggers: int = TRIGGERS) -> list[Run]:
         """Let all of them call at the same moment; return their runs when all have ended."""
         callers: list[Callable[[int], None]] = [self.webhook, self.slack, self.terminal, self.schedule]
-        start = threading.Barrier(TRIGGERS)
+        start = threading.Barrier(triggers)
 
         def call(number: int) -> None:
             start.wait()
             callers[number % len(callers)](number)
 
-        threads = [threading.Thread(target=call, args=(number,)) for number in range(TRIGGERS)]
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(triggers)]
         self.delivery.start()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return self._ended()
+        return self._ended(triggers)
 
-    def _ended(self) -> list[Run]:
+    def _ended(self, triggers: int) -> list[Run]:
         bell = threading.Event()
         unlisten = self.store.database.listen(bell.set)
         ends = time.monotonic() + 3 * PATIENCE
         while True:
             bell.clear()
-            runs = self.store.runs.newest(limit=2 * TRIGGERS)
-            if len(runs) == TRIGGERS and all(run.state.ended for run in runs):
+            runs = self.store.runs.newest(limit=2 * triggers)
+            if len(runs) == triggers and all(run.state.ended for run in runs):
                 unlisten()
                 return runs
             assert time.monotonic() < ends, [(run.id, run.state) for run in runs if not run.state.ended]
@@ -133,7 +136,7 @@ class Crowd:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("race", range(RACES))
 @pytest.mark.parametrize("on_conflict", ["queue", "skip", "fail"])
-def test_of_a_hundred_triggers_at_once_one_acts(tmp_path: Path, on_conflict: str, race: int) -> None:  # noqa: ARG001
+def test_of_a_hundred_triggers_at_once_one_acts(tmp_path: Path, on_conflict: str, race: int) -> None:
     steps = [{"id": "look", "run": "true", "mutates": False}, {"id": "stop", "run": "stop it"}]
     verify = [{"id": "look_2", "run": "true", "mutates": False}]
     crowd = Crowd(
@@ -161,15 +164,18 @@ def test_of_a_hundred_triggers_at_once_one_acts(tmp_path: Path, on_conflict: str
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("race", range(RACES))
-def test_a_hundred_runs_that_wait_for_each_other_act_one_after_the_other(tmp_path: Path, race: int) -> None:  # noqa: ARG001
-    crowd = Crowd(tmp_path, book(mode="auto", triggers=TRIGGERED, verify=[{"id": "look_2", "run": "true", "mutates": False}]))
+def test_runs_that_wait_for_each_other_act_one_after_the_other(tmp_path: Path, race: int) -> None:
+    crowd = Crowd(
+        tmp_path,
+        book(mode="auto", triggers=TRIGGERED, verify=[{"id": "look_2", "run": "true", "mutates": False}]),
+    )
     with ExitStack() as closing:
         closing.callback(crowd.close)
-        runs = crowd.shout()
+        runs = crowd.shout(TURNS)
         assert {run.state for run in runs} == {RunState.SUCCEEDED}
         turns = [sent for sent in crowd.script.sent if not sent.step.startswith("look")]
         order = [run for run, _ in groupby(sent.key.split("/")[1] for sent in turns)]
-        assert len(order) == len(set(order)) == TRIGGERS, "nobody comes in between"
+        assert len(order) == len(set(order)) == TURNS, "nobody comes in between"
 
 
 def _take(path: str, run_ids: list[int], start: Any, results: Any) -> None:
@@ -189,7 +195,7 @@ def _take(path: str, run_ids: list[int], start: Any, results: Any) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("race", range(RACES))
-def test_of_many_processes_one_takes_the_last_replica_but_one(tmp_path: Path, race: int) -> None:  # noqa: ARG001
+def test_of_many_processes_one_takes_the_last_replica_but_one(tmp_path: Path, race: int) -> None:
     path = tmp_path / "sickbay.db"
     store = Store(path)
     with store.write() as tx:
@@ -208,9 +214,7 @@ def test_of_many_processes_one_takes_the_last_replica_but_one(tmp_path: Path, ra
         ]
     apart = multiprocessing.get_context("spawn")
     start, results = apart.Barrier(4), apart.Queue()
-    processes = [
-        apart.Process(target=_take, args=(str(path), ids[at::4], start, results)) for at in range(4)
-    ]
+    processes = [apart.Process(target=_take, args=(str(path), ids[at::4], start, results)) for at in range(4)]
     for process in processes:
         process.start()
     given = [answer for _ in processes for answer in json.loads(results.get(timeout=120)).values()]

@@ -68,9 +68,9 @@ def test_a_weekly_window_over_the_change_of_clocks_ends_by_the_wall() -> None:
     assert berlin.until(at("2026-10-25T02:30")) == at("2026-10-25T03:00")
 
 
-@given(st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2030, 1, 1)))
-def test_an_open_window_closes_later_and_not_after_a_day(now: datetime) -> None:
-    moment = now.replace(tzinfo=UTC)
+@given(st.integers(0, 4 * 365 * 24 * 60))
+def test_an_open_window_closes_later_and_not_after_a_day(minutes: int) -> None:
+    moment = at("2026-01-01") + timedelta(minutes=minutes)
     for zone in ("UTC", "America/New_York", "Australia/Lord_Howe"):
         until = window(weekly="Wed 00:30-23:30", timezone=zone).until(moment)
         assert until is None or timedelta(0) < until - moment <= timedelta(hours=24)
@@ -87,7 +87,10 @@ def test_an_open_window_closes_later_and_not_after_a_day(now: datetime) -> None:
         ({"weekly": "Sunday 02:00-04:00"}, "expected a day and two times like `Sun 02:00-04:00`"),
         ({"weekly": "Sun 02:00-02:00"}, "is no stretch of time"),
         ({"weekly": "Sun 02:00-24:30"}, "is no stretch of time"),
-        ({"weekly": "Sun 02:00-04:00", "timezone": "Europe/Sickbay"}, "there is no time zone 'Europe/Sickbay'"),
+        (
+            {"weekly": "Sun 02:00-04:00", "timezone": "Europe/Sickbay"},
+            "there is no time zone 'Europe/Sickbay'",
+        ),
     ],
 )
 def test_a_window_that_makes_no_sense_is_refused(given: dict[str, Any], said: str) -> None:

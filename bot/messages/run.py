@@ -74,6 +74,8 @@ def _state_lines(view: RunView) -> list[Words]:
         lines.append(say("run.asks", until=view.approval.expires_at))
     elif run.state is RunState.WAITING and run.wake_at is not None:
         lines.append(say("run.sleeps", until=run.wake_at))
+    if run.waits and not run.state.ended:
+        lines.append(say("run.waits", why=run.waits))
     if run.cancelled_by and not run.state.ended:
         lines.append(say("run.cancelling", by=run.cancelled_by))
     if run.state.ended and run.reason:

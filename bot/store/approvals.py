@@ -11,7 +11,7 @@ from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
 from bot.store.database import Database
-from bot.store.runs import fenced, void
+from bot.store.runs import fenced, pass_on, void
 from bot.store.tables import approvals, decisions, runs
 from bot.store.timeline import tell
 
@@ -49,6 +49,7 @@ class Approvals:
                 why = "looked at again after a wait, the plan is another than the one that was approved"
                 tell(tx, now, "approval.void", incident=run.incident_id, run=run.id, why=why)
             if ask:
+                pass_on(tx, now, run.id)  # people take their time, and it holds nothing yet
                 tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
                 tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(

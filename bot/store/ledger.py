@@ -66,7 +66,7 @@ class Ledger:
             if not clean_up_only:
                 self._wish(tx, run, wanted, now, world.settings)
             look = _Look(tx, run, now, world, None if clean_up_only else floor, set(mine))
-            waits: set[int] = set()
+            waits: dict[int, str] = {}
             for host, want in wanted.items():
                 facts = look.at(host, want)
                 one = (clean_up if clean_up_only else answer)(run, facts)
@@ -78,8 +78,8 @@ class Ledger:
                 elif one.reaction == "queue":
                     waits |= _holders(facts)
             if any(one.reaction == "queue" for one in given.values()):
-                for holder in waits:
-                    row = {"run_id": run.id, "holder_id": holder}
+                for holder, key in waits.items():
+                    row = {"run_id": run.id, "holder_id": holder, "key": key}
                     tx.execute(insert(lock_waits).values(row).on_conflict_do_nothing())
                 return given
             tx.execute(delete(lock_waits).where(lock_waits.c.run_id == run.id))
@@ -160,7 +160,9 @@ class Ledger:
             closed = {"reset_at": now, "reset_by": by, "reason": reason}
             if tx.execute(update(breaker).where(breaker.c.reset_at.is_(None)).values(closed)).rowcount == 0:
                 return False
-            tx.execute(update(wishes).values(settled=1))  # marked, not compared with a clock that may be set back
+            tx.execute(
+                update(wishes).values(settled=1)
+            )  # marked, not compared with a clock that may be set back
             tell(tx, now, "breaker.reset", by=by, reason=reason)
             return True
 
@@ -263,14 +265,16 @@ def _held(tx: Connection, run: Run) -> Iterable[tuple[str, str | None, Holder]]:
     )
     for row in tx.execute(query):
         what = row.key.removeprefix("host ")
-        yield row.key, row.host, Holder(row.id, row.runbook_name, row.requester["name"], what)
+        yield row.key, row.host, Holder(row.id, row.runbook_name, row.requester["name"], what, row.key)
 
 
-def _holders(facts: Facts) -> set[int]:
-    """Return the runs that a run waits for."""
+def _holders(facts: Facts) -> dict[int, str]:
+    """Return the runs that a run waits for, and what it wants of them."""
     if facts.holder is not None:
-        return {facts.holder.run}
-    return {one.run for one in facts.capacity.taken.values()} if facts.capacity is not None else set()
+        return {facts.holder.run: facts.holder.key}
+    if facts.capacity is None:
+        return {}
+    return {one.run: f"capacity {facts.capacity.group}" for one in facts.capacity.taken.values()}
 
 
 def _lock(tx: Connection, run: Run, host: str, want: Want) -> None:

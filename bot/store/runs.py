@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.autonomy import Earned
@@ -164,7 +165,7 @@ class Runs:
             if row is None or RunState(row["state"]).ended:
                 return None
             run = _run(row)
-            values: dict[str, Any] = {"fence": run.fence + 1, "wake_at": None}
+            values: dict[str, Any] = {"fence": run.fence + 1, "wake_at": None, "waits": ""}
             if run.deadline is None and run.started_at is not None:  # waiting for a lock does not count
                 values["deadline"] = now + run.runbook.timeout
             if run.started_at is None:
@@ -223,13 +224,10 @@ class Runs:
                 recovered(tx, now, run.incident_id, run.id)
 
     def _release(self, tx: Connection, now: datetime, run: Run) -> None:
-        """Give the run's locks back, and wake whoever waits for them."""
+        """Give the run's locks back, and let those who wait for them take their turn."""
         tx.execute(delete(locks).where(locks.c.run_id == run.id))
-        waiting = select(lock_waits.c.run_id).where(lock_waits.c.holder_id == run.id)
-        tx.execute(update(runs).where(runs.c.id.in_(waiting), runs.c.state.in_(_OPEN)).values(wake_at=now))
-        tx.execute(
-            delete(lock_waits).where(or_(lock_waits.c.holder_id == run.id, lock_waits.c.run_id == run.id))
-        )
+        tx.execute(delete(lock_waits).where(lock_waits.c.run_id == run.id))
+        pass_on(tx, now, run.id)
 
     def queue(self, run: Run, look_from: int, why: str) -> None:
         """Put a run that has changed nothing to rest until a lock is given back; then it looks again and plans anew.
@@ -242,10 +240,18 @@ class Runs:
             cancelled = tx.scalar(select(runs.c.cancelled_by).where(runs.c.id == run.id))
             wake = None if still and cancelled is None else now
             former = run.plan.as_json() if run.plan is not None else None
-            anew = {"look_from": look_from, "looks": {}, "plan": None, "former": former, "begun_at": None}
+            anew = {
+                "waits": why,
+                "look_from": look_from,
+                "looks": {},
+                "plan": None,
+                "former": former,
+                "begun_at": None,
+            }
             fenced(tx, run, wake_at=wake, deadline=None, **anew)
             tx.execute(delete(locks).where(locks.c.run_id == run.id))
-            tell(tx, now, "run.lock_awaited", incident=run.incident_id, run=run.id, why=why)
+            pass_on(tx, now, run.id)
+            tell(tx, now, "run.held", incident=run.incident_id, run=run.id, why=why)
 
     def relook(self, run: Run, looks: Mapping[str, int], why: Mapping[str, str]) -> None:
         """Write with which numbers hosts are looked at again, and why."""
@@ -314,6 +320,29 @@ class Runs:
         """Return the open runs whose end was asked for."""
         with self._db.read() as tx:
             return list(tx.scalars(_CANCEL_ASKED))
+
+
+def pass_on(tx: Connection, now: datetime, run_id: int) -> None:
+    """Wake who has waited longest for what this run had or might have had; the others wait for that one.
+
+    If all were woken, a hundred who wait would look a hundred times each before their turn.
+    """
+    waiting = (
+        select(lock_waits.c.run_id, lock_waits.c.key)
+        .join(runs, runs.c.id == lock_waits.c.run_id)
+        .where(lock_waits.c.holder_id == run_id, runs.c.state.in_(_OPEN))
+        .order_by(lock_waits.c.run_id)
+    )
+    rows = tx.execute(waiting).all()
+    tx.execute(delete(lock_waits).where(lock_waits.c.holder_id == run_id))
+    turns: dict[str, int] = {}
+    for row in rows:
+        first = turns.setdefault(row.key, row.run_id)
+        if first == row.run_id:
+            tx.execute(update(runs).where(runs.c.id == first).values(wake_at=now))
+        else:
+            behind = {"run_id": row.run_id, "holder_id": first, "key": row.key}
+            tx.execute(insert(lock_waits).values(behind).on_conflict_do_nothing())
 
 
 def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:

@@ -115,6 +115,7 @@ runs = Table(
     Column("wake_at", Moment),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("look_from", Integer, nullable=False, server_default="1"),
+    Column("waits", Text, nullable=False, server_default=""),
     Column("looks", JSON, nullable=False, server_default="{}"),
     Column("cancelled_by", String),
     Column("plan", JSON(none_as_null=True)),
@@ -168,7 +169,8 @@ lock_waits = Table(
     "lock_waits",
     metadata,
     Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("holder_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("holder_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("key", String, nullable=False),
 )
 
 uses = Table(
