@@ -45,6 +45,9 @@ class Life(Protocol):
     def prepare(self) -> None:
         """Open the next session in advance, now that one is over."""
 
+    def unhurried(self, say: Callable[[], None]) -> None:
+        """Say something that may wait until `prepare`."""
+
 
 class _Nobody:
     """Stands where Paramiko keeps buffers and events that nobody here reads; as a sink it lets everything go."""
@@ -216,7 +219,9 @@ class Session(paramiko.Channel):
 
     def _handle_close(self, m: Any) -> None:
         self.whole = True
-        super()._handle_close(m)  # type: ignore[misc]
+        self.eof_sent = 1  # nobody waits for it
+        answer = super()._handle_close  # type: ignore[misc]
+        self.life.unhurried(lambda: answer(m))
         self.life.prepare()
 
     def close(self) -> None:
