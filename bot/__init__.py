@@ -28,6 +28,7 @@ The map, from the front door down; imports go down only.
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
+    permissions             who may do what, on which runbooks and hosts: pure
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground

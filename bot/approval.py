@@ -4,7 +4,8 @@ Judged by the clock and the rows, not by who woke first: a click after the deadl
 yet noticed that the deadline passed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -46,7 +47,7 @@ class Approval:
     state: ApprovalState
     decisions: tuple[Decision, ...] = ()
     note: str = ""
-    """Why it is void."""
+    """Why it is void, or whose approval no longer counts."""
 
     def state_at(self, now: datetime) -> ApprovalState:
         """Return the state, knowing that a pending question ends at its deadline."""
@@ -73,8 +74,27 @@ class Approval:
         if answer == "approve" and person.name == self.requester.person and not self.rule.allow_requester:
             return "You asked for this run, so somebody else has to approve it."
         if any(decision.person == person.name for decision in self.decisions):
-            return "You have answered already; this needs one more person."
+            return "You have answered already; somebody else is needed too."
         return None
+
+    def lapsed(self, people: Mapping[str, Person]) -> tuple[str, ...]:
+        """Return whose approval no longer counts: they may not decide now, whatever they might when they did."""
+        if self.state != "pending":
+            return ()
+        return tuple(
+            decision.person
+            for decision in self.decisions
+            if (person := people.get(decision.person)) is None or not set(self.rule.from_) & set(person.roles)
+        )
+
+    def without(self, lapsed: Collection[str]) -> "Approval":
+        """Return the question as it stands once these people's approvals no longer count."""
+        return replace(self, decisions=tuple(one for one in self.decisions if one.person not in lapsed))
+
+    @property
+    def needed(self) -> int:
+        """How many more people have to approve."""
+        return max(0, self.rule.required - sum(one.answer == "approve" for one in self.decisions))
 
     def state_after(self, answer: Answer) -> ApprovalState:
         """Return the state once this answer is added: one deny ends it, enough approvals pass it."""

@@ -70,7 +70,13 @@ class Assembly:
         library = read_library(config, document)
         store = Store(config.store_path, clock)
         commands = Commands(
-            store, inventory, library, config.persons, check=config.check, channel=config.slack.channel
+            store,
+            inventory,
+            library,
+            config.persons,
+            rights=config.rights,
+            check=config.check,
+            channel=config.slack.channel,
         )
         return cls(
             config=config,

@@ -39,11 +39,16 @@ from bot.messages import (
     runbook_table,
     say,
 )
+from bot.permissions import Permissions, Right
 from bot.run import Requester
 from bot.store import Store
 from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
+
+
+_TAKES: Mapping[str, Right] = {"approve": "approve", "deny": "approve", "cancel": "cancel"}
+"""The verbs that take a right; `run` also starts what only looks, which is free to all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,13 @@ class Commands:
         library: Mapping[str, Loaded],
         people: Mapping[str, Person],
         *,
+        rights: Permissions | None = None,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
-        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else."""
+        """`rights` say who may do what; `check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else."""
         self.people = people
+        self._rights = rights or Permissions((), people, inventory)
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -107,7 +114,7 @@ class Commands:
     def _do(self, command: Command, asker: Asker) -> Reply:
         match command:
             case Help():
-                return Reply(help_card(usages()))
+                return Reply(help_card(self._sayable(asker)))
             case Check(hosts):
                 return self._start([Start(name, hosts) for name in self._checks()], asker)
             case Start():
@@ -125,6 +132,14 @@ class Commands:
             case Cancel(run_id):
                 return self._cancel(run_id, asker)
 
+    def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
+        """Return what this person may say, with what it does."""
+        return [
+            (usage, says)
+            for usage, says in usages()
+            if (right := _TAKES.get(usage.split()[0])) is None or self._rights.has(asker.person, right)
+        ]
+
     # ── starting ──
     def _checks(self) -> list[str]:
         known = [name for name in self._check if name in self._library]
@@ -140,6 +155,9 @@ class Commands:
         runs = [
             (loaded, self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
+        for loaded, hosts, _ in runs:
+            if loaded.runbook.kind == "mutate":
+                self._allowed(self._known(asker, "change hosts"), "change", loaded.runbook.name, hosts)
         requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
@@ -214,9 +232,20 @@ class Commands:
     # ── deciding ──
     def _decide(self, command: Decide, asker: Asker) -> Reply:
         person = self._known(asker, "decide about runs")
-        refused = self._store.approvals.decide(command.run, person, command.answer, command.digest)
+        run = self._store.runs.get(command.run)
+        people: Mapping[str, Person] = self.people
+        if run is not None:
+            self._allowed(person, "approve", run.runbook.name, run.hosts)
+            people = self._rights.allowed("approve", run.runbook.name, run.hosts)
+        refused = self._store.approvals.decide(
+            command.run, person, command.answer, command.digest, people=people
+        )
         if refused is not None:
             raise SickbayError(refused)
+        question = self._store.approvals.get(command.run)
+        if question is not None and question.state == "pending":
+            more = {"needed": question.needed, "roles": " or ".join(question.rule.from_)}
+            return Reply(notice(say("listing.approved_more", id=command.run, note=question.note, **more)))
         word = "approved" if command.answer == "approve" else "denied"
         return Reply(notice(say(f"listing.{word}", id=command.run)))
 
@@ -225,12 +254,18 @@ class Commands:
         run = self._store.runs.get(run_id)
         if run is None:
             raise SickbayError(f"there is no run {run_id}", advice="`runs` lists the newest")
+        if run.requester.person != person.name:  # who started a run may always stop it
+            self._allowed(person, "cancel", run.runbook.name, run.hosts)
         if not self._store.runs.cancel(run_id, person.name):
             how = (
                 f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
             )
             raise SickbayError(f"run {run_id} is {how}" if not run.state.ended else f"run {run_id} has {how}")
         return Reply(notice(say("listing.cancelled", id=run_id)))
+
+    def _allowed(self, person: Person, right: Right, runbook: str, hosts: Sequence[str]) -> None:
+        if refusal := self._rights.refusal(person, right, runbook, hosts):
+            raise refusal
 
     def _known(self, asker: Asker, what: str) -> Person:
         if asker.person is None:

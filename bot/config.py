@@ -59,7 +59,7 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
         raise Invalid(mistakes)
     config = _anchored(config, path.resolve().parent, _home(environ))
     try:
-        _ = config.inventory
+        _ = config.rights
     except Misplaced as error:
         raise Invalid([document.mistake(error.path, str(error), error.advice)]) from error
     return config, document

@@ -18,6 +18,7 @@ from bot.assembly import Assembly
 from bot.commands import Asker
 from bot.delivery import POLL, Busy
 from bot.gauge import Gauge
+from bot.grammar import Decide
 from bot.messages import Mask, RunView, approval_card, plan_card, run_card
 from bot.messages.progress import FEW
 from bot.run import Run, RunState
@@ -146,11 +147,10 @@ class Follower:
         if answer == "wait":
             self._console.print(f"Waiting: {others}")
             return
-        refused = self._store.approvals.decide(
-            run.id, person, "approve" if answer == "yes" else "deny", approval.digest
-        )
-        if refused:
-            self._console.print(refused, markup=False)
+        decide = Decide(run.id, "approve" if answer == "yes" else "deny", approval.digest)
+        reply = self._assembly.commands.do(decide, self._asker)
+        if not reply.ok:
+            self._console.print(render(self._mask.over(reply.card)))
 
     def _answer(self) -> str:
         try:

@@ -20,6 +20,7 @@ from bot.errors import Misplaced, SickbayError
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
+from bot.permissions import Permission, Permissions
 from bot.route import Channel, Route
 from bot.runbook import Name, Noun
 from bot.shipped import shipped
@@ -151,10 +152,23 @@ class Config(Noun):
     ssh: SshSection = SshSection()
     hosts: dict[str, HostSection] = Field({}, description="by name or host set, such as gpu-[01-08]")
     people: dict[HostName, PersonSection] = Field({}, description="by name")
+    permissions: tuple[Permission, ...] = Field(
+        (), description="who may do what; none: everybody under `people:` may"
+    )
     check: tuple[Name, ...] = Field(
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
     routes: tuple[Route, ...] = ()
+
+    @property
+    def rights(self) -> Permissions:
+        """Who may do what.
+
+        Raises:
+            Misplaced: when a rule names hosts that are not there.
+
+        """
+        return Permissions(self.permissions, self.persons, self.inventory)
 
     @property
     def runbook_folders(self) -> tuple[Path, ...]:

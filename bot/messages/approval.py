@@ -69,9 +69,13 @@ def _asked_by(view: RunView, approval: Approval) -> Words:
         say("run.number", id=view.run.id),
         say("approval.plan", digest=approval.digest[:DIGEST]),
     ]
-    if approval.state == "pending" and said:
+    if approval.state == "pending" and (said or approval.rule.required > 1):
         names = ", ".join(decision.person for decision in said)
-        parts.append(say("approval.so_far", given=len(said), required=approval.rule.required, names=names))
+        needed, roles = approval.needed, " or ".join(approval.rule.from_)
+        given = {"given": len(said), "required": approval.rule.required, "names": names}
+        parts.append(say("approval.so_far", needed=needed, roles=roles, **given))
+    if approval.state != "void" and approval.note:
+        parts.append(text(approval.note))
     return join(parts)
 
 
@@ -92,6 +96,7 @@ def _called(approval: Approval, people: Mapping[str, Person]) -> Words:
         for person in people.values()
         if set(person.roles) & set(approval.rule.from_)
         and (approval.rule.allow_requester or person.name != approval.requester.person)
+        and all(decision.person != person.name for decision in approval.decisions)
     ]
     if not may:
         return text(f"anybody with the role {' or '.join(approval.rule.from_)}")

@@ -1,6 +1,7 @@
 """Approvals: the question stands beside its plan; a click and its effect are one transaction."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -48,11 +49,21 @@ class Approvals:
         with self._db.read() as tx:
             return _approval(tx, run_id)
 
-    def decide(self, run_id: int, person: Person, answer: Answer, digest: str | None = None) -> str | None:
+    def decide(
+        self,
+        run_id: int,
+        person: Person,
+        answer: Answer,
+        digest: str | None = None,
+        *,
+        people: Mapping[str, Person] | None = None,
+    ) -> str | None:
         """Take a person's answer; return None when it counts, else why it does not.
 
-        `digest` is the plan that the person saw: an answer to another plan is refused.
+        `digest` is the plan that the person saw: an answer to another plan is refused. `people` are those who may
+        decide now: an earlier approval of anybody else no longer counts. Without it nobody else's does.
         """
+        people = {person.name: person} if people is None else people
         now = self._db.now()
         with self._db.write() as tx:
             approval = _approval(tx, run_id)
@@ -60,8 +71,10 @@ class Approvals:
                 return f"Run {run_id} asks nobody for approval."
             if digest is not None and not approval.digest.startswith(digest):
                 return "The plan has changed since this message was shown. Look at the newest one."
-            refusal = approval.refusal(person, answer, now)
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+            if approval.state_at(now) == "pending":
+                approval = _held(tx, approval, people, now, incident)
+            refusal = approval.refusal(person, answer, now)
             if refusal is not None:
                 tell(tx, now, "approval.refused", incident=incident, run=run_id, by=person.name, why=refusal)
                 return refusal
@@ -98,6 +111,21 @@ class Approvals:
             statement = update(approvals).where(approvals.c.run_id == run.id, approvals.c.state == "pending")
             if tx.execute(statement.values(state="expired")).rowcount:
                 tell(tx, now, "approval.expired", incident=run.incident_id, run=run.id)
+
+
+def _held(
+    tx: Connection, approval: Approval, people: Mapping[str, Person], now: datetime, incident: int | None
+) -> Approval:
+    """Take back the approvals of those who may no longer decide; the timeline keeps that they were given."""
+    lapsed = approval.lapsed(people)
+    if not lapsed:
+        return approval
+    note = f"{', '.join(lapsed)} approved before, but may no longer decide this: that does not count."
+    mine = decisions.c.run_id == approval.run_id
+    tx.execute(decisions.delete().where(mine, decisions.c.person.in_(lapsed)))
+    tx.execute(update(approvals).where(approvals.c.run_id == approval.run_id).values(note=note))
+    tell(tx, now, "approval.lapsed", incident=incident, run=approval.run_id, by=", ".join(lapsed), why=note)
+    return replace(approval.without(lapsed), note=note)
 
 
 def _wake(tx: Connection, run_id: int, now: datetime, *, approved: bool) -> None:
