@@ -98,8 +98,12 @@ class Follower:
         )
 
     def _to_the_end(self, run_id: int, together: Sequence[int], progress: Progress) -> None:
-        while (run := self._store.runs.get(run_id)) is not None and not run.state.ended:
+        run: Run | None = None
+        while True:
             try:
+                run = self._store.runs.get(run_id)
+                if run is None or run.state.ended:
+                    break
                 self._watch(run_id, progress)
             except KeyboardInterrupt:
                 by = self._asker.name

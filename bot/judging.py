@@ -9,7 +9,7 @@ from bot import template
 from bot.effect import Cancelled, Finished, Lost, Outcome, TimedOut, Unreachable
 from bot.errors import SickbayError
 from bot.planner import Planner, view
-from bot.program import Call
+from bot.program import Call, repeatable
 from bot.run import Attempt, Status
 from bot.verdict import Verdict
 
@@ -32,7 +32,7 @@ def judged(
     attempt = replace(begun, ended_at=now)
     if isinstance(outcome, Finished):
         return _finished(planner, call, attempt, outcome, context)
-    told = _unanswered(attempt, outcome, where or call.host, mutating=mutating)
+    told = _unanswered(call, attempt, outcome, where or call.host, mutating=mutating)
     if where in ("", call.host):
         return told
     advice = f"{where}: {told.advice}" if told.advice else ""
@@ -40,7 +40,12 @@ def judged(
 
 
 def _unanswered(
-    attempt: Attempt, outcome: Unreachable | TimedOut | Cancelled | Lost, machine: str, *, mutating: bool
+    call: Call,
+    attempt: Attempt,
+    outcome: Unreachable | TimedOut | Cancelled | Lost,
+    machine: str,
+    *,
+    mutating: bool,
 ) -> Attempt:
     match outcome:
         case Unreachable(layer, reason, advice):
@@ -57,8 +62,10 @@ def _unanswered(
         case Cancelled(stdout, stderr, ended):
             cut = replace(attempt, stdout=stdout.text, stderr=stderr.text)
             return replace(_cut_short(cut, "cancelled", machine, sure=ended or not mutating), again=False)
-        case Lost(reason, advice):
-            return replace(attempt, status=Status.UNKNOWN, summary=reason, advice=advice)
+        case Lost(reason, advice, over):
+            again = over and repeatable(call.step, call.number)
+            summary = f"{reason}; it is idempotent, so it is done once more" if again else reason
+            return replace(attempt, status=Status.UNKNOWN, summary=summary, advice=advice, again=again)
 
 
 def _cut_short(attempt: Attempt, what: str, machine: str, *, sure: bool) -> Attempt:

@@ -38,6 +38,26 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardLine:
+    """What a guard rail says of a plan, for one host."""
+
+    host: str
+    answer: Literal["ok", "would wait", "would refuse"]
+    words: str = ""
+    """Which rail, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """A value that the plan was made from: once it is another, the plan no longer holds."""
+
+    about: Literal["runbook", "input", "alert", "host set", "host", "look"]
+    name: str
+    value: Any
+    """Plain data."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All entries, in the order of the batches."""
 
@@ -45,10 +65,11 @@ class Plan:
     runbook_digest: str
     batches: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
+    preconditions: tuple[Precondition, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that would be done; approvals are bound to it."""
+        """SHA-256 over everything that would be done and what it rests on; approvals are bound to it."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -77,6 +98,7 @@ class Plan:
             runbook_digest=data["runbook_digest"],
             batches=tuple(tuple(batch) for batch in data["batches"]),
             entries=tuple(Entry(**entry) for entry in data["entries"]),
+            preconditions=tuple(Precondition(**one) for one in data["preconditions"]),
         )
 
 

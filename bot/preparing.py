@@ -10,7 +10,7 @@ from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.program import Call, Record
+from bot.program import CLEAN_UP, Call, Record
 from bot.run import Attempt, Run, Status
 from bot.steps.kind import CannotPlan, Context, Effect
 
@@ -31,7 +31,7 @@ class Ready:
     @property
     def clean_up(self) -> bool:
         """Is it done in any case, even when the run is cancelled or late?"""
-        return self.call.section == "always"
+        return self.call.section in CLEAN_UP
 
 
 def prepared(
@@ -57,7 +57,7 @@ def prepared(
     except SickbayError as error:
         return refused(attempt, error, resumed=resumed is not None, mutating=mutating)
     command = effect.command
-    if run.deadline is not None and call.section != "always":
+    if run.deadline is not None and call.section not in CLEAN_UP:
         left = (run.deadline - now) / timedelta(seconds=1)
         command = replace(command, timeout=max(1.0, min(command.timeout, left)))
     return Ready(call, machine, command, context, resumed, mutating)

@@ -4,7 +4,8 @@ A run looks first, asks once, then acts batch by batch:
 
     look      the observe steps a mutate runbook begins with, on all hosts at once
     ask       the plan is made from what was seen; people approve that plan, not the runbook
-    batches   the remaining steps, then verify; rescue for hosts that failed; always for every host of the batch
+    batches   the remaining steps, then verify; rollbacks and rescue for hosts that did not come through; always for
+              every host of the batch
 
 Because the answer follows from the attempts alone, a process killed at any instant resumes exactly where the last
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
@@ -18,6 +19,7 @@ from typing import Literal
 from bot.approval import ApprovalState
 from bot.fleet import named
 from bot.plan import allowed_failures, partition
+from bot.rollback import undoing, undone
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
 from bot.verdict import Verdict, worst
@@ -62,6 +64,9 @@ class Finish:
     reason: str
     verdict: Verdict | None = None
 
+
+CLEAN_UP = ("rollback", "always")
+"""Sections that are done in any case, even when the run is cancelled or late."""
 
 Move = Act | Ask | Sleep | Finish
 Mutates = frozenset[str]
@@ -160,12 +165,7 @@ def _walk(
             if last is not None and not last.done:
                 column.calls.append(Call(section, step, host, last.number))
                 break
-            retry = (
-                last is not None
-                and last.again
-                and last.status is not Status.UNKNOWN
-                and last.number <= step.retries
-            )
+            retry = last is not None and last.again and _once_more(step, last)
             if stopping and (last is None or retry or not last.good):
                 column.dropped.append(host)
                 break
@@ -185,6 +185,17 @@ def _walk(
         else:
             column.passed.append(host)
     return column
+
+
+def repeatable(step: Step, number: int) -> bool:
+    """May this attempt be followed by another although nobody knows how it ended? One more than those it has anyway."""
+    return step.idempotent and number <= step.retries + 1
+
+
+def _once_more(step: Step, last: Attempt) -> bool:
+    if last.status is Status.UNKNOWN:
+        return repeatable(step, last.number)
+    return last.number <= step.retries
 
 
 def next_move(
@@ -267,6 +278,9 @@ def _batch(
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
+    back = _roll_back(parts, book.verify, dropped, record, now)
+    if back.busy:
+        return _go(back), []
     begun = [host for host in batch if any(record.last(step.id, host) for step in parts.act)]
     rescue = _walk("rescue", book.rescue, dropped, record, now, stopping=stopping)
     if rescue.busy:
@@ -281,6 +295,17 @@ def _batch(
         if (last := record.last(step.id, host)) and not last.good
     }
     return None, [host for host in batch if host in bad or host in dropped]
+
+
+def _roll_back(
+    parts: Parts, verify: Sequence[Step], hosts: Iterable[str], record: Record, now: datetime
+) -> _Column:
+    """Undo what had succeeded on hosts that did not come through."""
+    whole = _Column()
+    for host in hosts:
+        undos = undoing(parts.act, verify, host, record.last)
+        whole.calls += _walk("rollback", undos, [host], record, now).calls
+    return whole
 
 
 def _go(*columns: _Column) -> Move:
@@ -302,13 +327,16 @@ def _end(
     if lost:
         where = named(lost, _LONG)
         return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
+    back = undone(run.runbook.steps, run.hosts, record.last)
     if halt is not None:
-        return Finish(*halt, verdict)
+        state, why = halt
+        return Finish(RunState.FAILED if back.failed else state, f"{why}{back.words}", verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {named(failed, _LONG)}." + (
             f" Not begun on {named(untouched, _LONG)}." if untouched else ""
         )
+        reason += back.words
         return Finish(RunState.FAILED, reason, verdict)
     return Finish(RunState.SUCCEEDED, why, verdict)
 
@@ -348,5 +376,7 @@ def host_result(record: Record, host: str) -> HostResult:
 
 
 def ordered(book: Runbook) -> list[tuple[str, Step]]:
-    """Return all steps with their sections, in the order they run."""
-    return [(section, step) for section in SECTIONS for step in getattr(book, section)]
+    """Return all steps with their sections, in the order they run; what undoes a step stands after verify."""
+    undos = [("rollback", step.undo) for step in reversed(book.steps) if step.undo is not None]
+    whole = {section: [(section, step) for step in getattr(book, section)] for section in SECTIONS}
+    return [*whole["steps"], *whole["verify"], *undos, *whole["rescue"], *whole["always"]]

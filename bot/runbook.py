@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
+from bot.pattern import LONGEST, endless
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -76,6 +77,10 @@ class Input(Noun):
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"not a regular expression: {error}") from error
+            if group := endless(pattern):
+                raise ValueError(
+                    f"{group} can take for ever on a hostile text: write it without a repeat inside a repeat"
+                )
         return pattern
 
     @model_validator(mode="after")
@@ -99,6 +104,8 @@ class Input(Noun):
             given = _read(self.type, given)
         if not isinstance(given, _TYPES[self.type]) or (isinstance(given, bool) and self.type != "boolean"):
             raise ValueError(f"expected {self.type}, not {given!r}")
+        if self.pattern is not None and isinstance(given, str) and len(given) > LONGEST:
+            raise ValueError(f"{given[:40]!r}… is longer than {LONGEST:,} characters")
         if self.pattern is not None and (not isinstance(given, str) or not re.fullmatch(self.pattern, given)):
             raise ValueError(f"{given!r} does not match {self.pattern}")
         if self.choices is not None and given not in self.choices:
@@ -126,13 +133,34 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_SLIPS = {
+    "if": "when", "args": "with", "command": "run", "shell": "run", "failed_when": "expect", "register": "id",
+}  # fmt: skip
+"""Words of other tools, for `did you mean`."""
+
+
+class Rollback(Noun):
+    """How a step is undone, once, where it had succeeded and the host does not come through."""
+
+    slips: ClassVar[dict[str, str]] = _SLIPS
+
+    name: str = Field("", description="what people read; else made from the step")
+    run: str | list[str] | None = Field(None, description="a shell command, or a list of arguments")
+    uses: str | None = Field(None, description="a step kind, such as haproxy.undrain")
+    with_: dict[str, Any] = Field({}, alias="with", description="arguments of the step kind")
+    expect: Expression | None = Field(None, description="the rollback fails where this is false")
+    timeout: Duration = timedelta(seconds=60)
+
+    @model_validator(mode="after")
+    def _one_deed(self) -> Self:
+        _check_deed(self)
+        return self
+
+
 class Step(Noun):
     """One line of a runbook: a command, or a named step kind."""
 
-    slips: ClassVar[dict[str, str]] = {
-        "if": "when", "args": "with", "command": "run", "shell": "run", "failed_when": "expect", "register": "id",
-    }  # fmt: skip
-    """Words of other tools, for `did you mean`."""
+    slips: ClassVar[dict[str, str]] = _SLIPS
 
     id: StepId = ""
     name: str = Field("", description="what people read; else made from the command or the kind")
@@ -150,17 +178,45 @@ class Step(Noun):
         None, description="does `run` change the host? In a mutate runbook: yes, unless you write false"
     )
 
+    idempotent: bool = Field(
+        default=False,
+        description="may it be done again where nobody knows how it ended, once nothing of it goes on?",
+    )
+    rollback: Rollback | None = Field(
+        None, description="undoes the step, once, on hosts that do not come through"
+    )
+
     @model_validator(mode="after")
     def _one_deed(self) -> Self:
-        given = {name.rstrip("_") for name in self.model_fields_set if getattr(self, name) not in (None, {})}
-        if fault := deed(given):
-            raise ValueError(fault)
+        _check_deed(self)
         return self
 
     @property
     def title(self) -> str:
         """What people read."""
         return self.name or self.uses or (self.run if isinstance(self.run, str) else " ".join(self.run or ()))
+
+    @property
+    def undo(self) -> "Step | None":
+        """The rollback as a step of its own, which is done and recorded like any other."""
+        if self.rollback is None:
+            return None
+        given: dict[str, Any] = {
+            name: getattr(self.rollback, name) for name in self.rollback.model_fields_set
+        }
+        given |= {"id": undo_id(self.id), "name": self.rollback.name or f"roll back: {self.title}"}
+        return Step.model_construct(_fields_set=set(given), **given)
+
+
+def undo_id(step_id: str) -> str:
+    """Name the rollback of a step."""
+    return f"{step_id}_rollback"
+
+
+def _check_deed(step: Step | Rollback) -> None:
+    given = {name.rstrip("_") for name in step.model_fields_set if getattr(step, name) not in (None, {})}
+    if fault := deed(given):
+        raise ValueError(fault)
 
 
 def deed(given: Collection[str]) -> str:
@@ -253,6 +309,9 @@ class Runbook(Noun):
                 if step.id in seen:
                     raise Misplaced((section, index, "id"), used_twice(step.id))
                 seen.add(step.id)
+        for index, step in enumerate(self.steps):
+            if step.undo is not None and step.undo.id in seen:
+                raise Misplaced(("steps", index, "rollback"), used_twice(step.undo.id))
         if self.kind == "mutate" and not self.verify:
             raise ValueError(NEEDS_VERIFY)
         return self

@@ -82,6 +82,11 @@ def explain(
         )
 
 
+def no_longer(why: str) -> str:
+    """Say that a plan was not carried out, because what it was made from is no longer so."""
+    return f"The plan no longer held: {why}. Nothing was changed."
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Write `did you mean …?`, or nothing when no known word is like it."""
     found = get_close_matches(word, list(known), n=1)

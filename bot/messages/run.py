@@ -67,6 +67,8 @@ def _headline(view: RunView) -> Words:
 def _state_lines(view: RunView) -> list[Words]:
     run = view.run
     lines: list[Words] = []
+    if run.lowered and not run.state.ended:
+        lines.append(text(run.lowered))
     if asks(view) and view.approval is not None and not run.state.ended:
         lines.append(say("run.asks", until=view.approval.expires_at))
     elif run.state is RunState.WAITING and run.wake_at is not None:
