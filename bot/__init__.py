@@ -30,6 +30,9 @@ The map, from the front door down; imports go down only.
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     permissions             who may do what, on which runbooks and hosts: pure
+    record · lacking        what a run has done; evidence that could not be had
+    inputs                  the base of what people write in YAML, and what a run is given
+    evidence                what is kept of a host before it is changed
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns

@@ -21,11 +21,12 @@ from queue import Empty, SimpleQueue
 from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
-from bot.judging import judged
+from bot.judging import judged, sealed
 from bot.plan import Entry
 from bot.planner import Planner
 from bot.preparing import Ready, prepared, refused, taken
-from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
+from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Sleep, next_move, ordered
+from bot.record import Record
 from bot.run import Attempt, Run, RunState
 from bot.store import Store, Streams
 from bot.wording import no_longer
@@ -117,11 +118,11 @@ class Flight:
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
             match move:
-                case Ask():
-                    self._ask(run)
+                case Ask(without):
+                    self._ask(run, without)
                 case Sleep(until):
                     waiting = state == "pending"
-                    if waiting and (why := self._planner.broken(run)):
+                    if waiting and run.begun_at is None and (why := self._planner.broken(run)):
                         self._store.approvals.fall(run, why)
                         continue
                     wake = until if waiting else _sooner(until, run.deadline, now)
@@ -155,7 +156,12 @@ class Flight:
             self._cancelled.set()
         return self.run
 
-    def _ask(self, run: Run) -> None:
+    def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> None:
+        if run.plan is not None:
+            plan = replace(run.plan, without=(*run.plan.without, *without))
+            self._store.approvals.plan(run, plan, ask=True, lowered=run.lowered)
+            self.run = replace(run, plan=plan)
+            return
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
         plan = self._planner.plan(run, self._record, hosts)
         earned = self._store.runs.earned(plan.runbook, plan.runbook_digest)
@@ -305,7 +311,7 @@ class Flight:
         if isinstance(outcome, Finished | TimedOut | Cancelled):
             sent.streams.stdout.add(outcome.stdout.data)  # a word about the output came beside it
             sent.streams.stderr.add(outcome.stderr.data)
-        if isinstance(outcome, Finished):
+        if isinstance(outcome, Finished | TimedOut):
             stdout, stderr = self._store.outputs.whole(sent.streams)
             outcome = replace(outcome, stdout=stdout, stderr=stderr)
         attempt = judged(
@@ -318,6 +324,8 @@ class Flight:
             mutating=sent.ready.mutating,
             where=sent.ready.machine.name,
         )
+        if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
+            attempt = sealed(attempt, sent.ready.command, outcome)
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
@@ -325,6 +333,10 @@ class Flight:
             self._store.attempts.end(self.run, ended)
             for attempt, _ in ended:
                 self._record.add(attempt)
+
+
+def _evident(call: Call) -> bool:
+    return call.section == "evidence" or call.step.uses == "host.capture"
 
 
 def _sooner(until: datetime | None, deadline: datetime | None, now: datetime) -> datetime | None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bot import template
-from bot.effect import Cancelled, Finished, Lost, Outcome, TimedOut, Unreachable
+from bot import evidence, template
+from bot.effect import Cancelled, Command, Finished, Lost, Outcome, TimedOut, Unreachable
 from bot.errors import SickbayError
 from bot.planner import Planner, view
 from bot.program import Call, repeatable
@@ -30,6 +30,8 @@ def judged(
     `where` names the host that was asked, when it is another than the one the step is about (a load balancer).
     """
     attempt = replace(begun, ended_at=now)
+    if isinstance(outcome, TimedOut) and planner.partial(call.step):
+        outcome = Finished(None, outcome.stdout, outcome.stderr, seconds=outcome.after)
     if isinstance(outcome, Finished):
         return _finished(planner, call, attempt, outcome, context)
     told = _unanswered(call, attempt, outcome, where or call.host, mutating=mutating)
@@ -37,6 +39,21 @@ def judged(
         return told
     advice = f"{where}: {told.advice}" if told.advice else ""
     return replace(told, summary=f"{where}: {told.summary}", advice=advice)
+
+
+def sealed(attempt: Attempt, command: Command, answer: Finished | TimedOut) -> Attempt:
+    """Return the attempt of a capture with the hash of what is kept of it."""
+    sha256 = evidence.seal(
+        host=attempt.host,
+        command=command.text,
+        env=command.env,
+        exit_code=attempt.exit_code,
+        stdout=answer.stdout.data,
+        stderr=answer.stderr.data,
+        at=attempt.begun_at,
+    )
+    summary = f"{attempt.summary}; sha256 {sha256[:12]}"
+    return replace(attempt, facts={**attempt.facts, "sha256": sha256}, summary=summary)
 
 
 def _unanswered(

@@ -96,6 +96,11 @@ class _Lint:
         return self._document.mistake(path, what, hint, within=within)
 
     def _find_steps(self) -> Iterator[_Spot]:
+        pack, at = self._evidence()
+        for index, step in enumerate(pack):
+            if isinstance(step, dict):
+                looking = {"mutates": False} if "run" in step and "mutates" not in step else {}
+                yield _Spot((*at, index), str(step.get("id", f"evidence_{index + 1}")), step | looking)
         for section in SECTIONS:
             if section == "rescue":
                 yield from self._find_rollbacks()
@@ -113,6 +118,14 @@ class _Lint:
         for index, step in enumerate(steps if isinstance(steps, list) else []):
             if isinstance(step, dict):
                 yield index, step
+
+    def _evidence(self) -> tuple[list[Any], Path]:
+        """Return the steps of an own pack of evidence, and where they stand."""
+        given = self._book.get("evidence")
+        at: Path = ("evidence",)
+        if isinstance(given, dict):
+            given, at = given.get("pack"), ("evidence", "pack")
+        return (given if isinstance(given, list) else []), at
 
     def _whole(self, inventory: Inventory | None) -> Iterator[Mistake]:
         book = self._book
@@ -194,6 +207,9 @@ class _Lint:
             yield self._at(
                 (*spot.path, "uses"), f"unknown step kind `{uses}`", self._known(uses, self._kinds)
             )
+        elif kind.mutating and spot.path[0] == "evidence":
+            what = f"`{uses}` changes the host, and evidence is taken before anything is changed"
+            yield self._at((*spot.path, "uses"), what, "use a step kind that looks")
         elif kind.mutating and self._book.get("kind") == "observe":
             what = f"`{uses}` changes the host, and an observe runbook may use no mutating step"
             yield self._at((*spot.path, "uses"), what, "write `kind: mutate`, with `verify`")

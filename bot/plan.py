@@ -36,6 +36,11 @@ class Entry:
     mutating: bool = False
     retries: int = 0
 
+    @property
+    def changes(self) -> bool:
+        """Could it change the host, leaving rescue and clean-up aside?"""
+        return self.mutating and self.decision != "skip" and self.section in ("steps", "verify")
+
 
 @dataclass(frozen=True, slots=True)
 class GuardLine:
@@ -66,6 +71,8 @@ class Plan:
     batches: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
     preconditions: tuple[Precondition, ...] = ()
+    without: tuple[tuple[str, str], ...] = ()
+    """Hosts whose evidence could not be had, and why: people are asked whether to go on."""
 
     @property
     def digest(self) -> str:
@@ -76,11 +83,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Could anything be changed on any host, leaving rescue aside?"""
-        return any(
-            entry.mutating and entry.decision != "skip"
-            for entry in self.entries
-            if entry.section in ("steps", "verify")
-        )
+        return any(entry.changes for entry in self.entries)
 
     def entry(self, step: str, host: str) -> Entry | None:
         """Return what was planned for a step on a host."""
@@ -99,6 +102,7 @@ class Plan:
             batches=tuple(tuple(batch) for batch in data["batches"]),
             entries=tuple(Entry(**entry) for entry in data["entries"]),
             preconditions=tuple(Precondition(**one) for one in data["preconditions"]),
+            without=tuple((host, why) for host, why in data.get("without", ())),
         )
 
 

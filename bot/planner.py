@@ -13,7 +13,8 @@ from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.plan import Entry, Plan
 from bot.preconditions import DigestNow, broken, preconditions
-from bot.program import Parts, Printed, Record, batches_of, in_hand, ordered
+from bot.program import Parts, batches_of, ordered
+from bot.record import Printed, Record, in_hand
 from bot.run import Attempt, Run, Status
 from bot.runbook import Runbook, Step
 from bot.steps import shell
@@ -39,6 +40,10 @@ class Planner:
         if step.uses is not None:
             return self.kinds[step.uses].mutating
         return step.mutates if step.mutates is not None else book.kind == "mutate"
+
+    def partial(self, step: Step) -> bool:
+        """Is what a step printed before its time was over worth judging?"""
+        return step.uses is not None and self.kinds[step.uses].partial
 
     def context(self, run: Run, host: str, record: Record, *, planning: bool = False) -> dict[str, Any]:
         """Return what expressions see; when planning, steps that have not run yet are unknown, not `false`."""
@@ -115,7 +120,7 @@ class Planner:
         ]
         machines = {entry.on for entry in entries if entry.on}
         seen = preconditions(run, record, self.inventory, look, machines)
-        return Plan(book.name, run.runbook_digest, batches, tuple(entries), seen)
+        return Plan(book.name, run.runbook_digest, batches, _of_changed(entries), seen)
 
     def preview(self, run: Run) -> Plan:
         """Write down what a run that does not exist would do: its look too, of which nothing is known yet."""
@@ -167,6 +172,18 @@ class Planner:
             env=dict(command.env),
             timeout=command.timeout,
         )
+
+
+def _of_changed(entries: list[Entry]) -> tuple[Entry, ...]:
+    """Take evidence only of hosts where something may be changed."""
+    changed = {entry.host for entry in entries if entry.changes}
+    note = "nothing is changed there"
+    return tuple(
+        replace(entry, decision="skip", note=note)
+        if entry.section == "evidence" and entry.host not in changed
+        else entry
+        for entry in entries
+    )
 
 
 def _depends(error: template.Unknown, on: str) -> str:

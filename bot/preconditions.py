@@ -15,7 +15,7 @@ from typing import Any
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory, fold
 from bot.plan import Plan, Precondition
-from bot.program import Record
+from bot.record import Record
 from bot.run import Run
 from bot.runbook import Step
 

@@ -18,12 +18,13 @@ from pydantic import Field, SecretStr, field_validator
 from bot.approval import Person
 from bot.autonomy import SUCCESSES
 from bot.errors import Misplaced, SickbayError
+from bot.inputs import Noun
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
 from bot.permissions import Permission, Permissions
 from bot.route import Channel, Route
-from bot.runbook import Name, Noun
+from bot.runbook import Name
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 

@@ -13,7 +13,7 @@ from bot.engine import Engine
 from bot.library import Loaded
 from bot.messages import approval_card, run_card
 from bot.planner import Planner
-from bot.program import Record
+from bot.record import Record
 from bot.run import Run, RunState, Status
 from bot.runbook import MODES, Mode, Runbook
 from bot.settings import Config

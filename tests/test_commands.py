@@ -211,7 +211,7 @@ def test_what_cannot_be_done_is_explained_and_starts_nothing(
 
 
 def test_a_runbook_for_alerts_only_is_not_started_by_name(scene: Scene) -> None:
-    data = CHECK.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
     data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
     silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
     reply = desk(scene, silent=silent).do("run silent gpu-03", ON_CALL)
@@ -283,7 +283,7 @@ def test_a_plan_fills_in_what_is_known_and_says_of_the_rest_what_it_waits_for(sc
 
 
 def test_a_plan_for_alerts_only_can_be_looked_at(scene: Scene) -> None:
-    data = CHECK.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
     data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
     silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
     assert "It only looks" in said(desk(scene, silent=silent).do("plan silent gpu-03", STRANGER))

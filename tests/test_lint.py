@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, model_validator
 
+from bot.inputs import Noun
 from bot.inventory import Host, Inventory
 from bot.library import lint_files, load_library, load_runbook, load_text
-from bot.runbook import Noun
 from bot.schema import Invalid
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bot.inputs import Input
 from bot.pattern import LONGEST, endless
-from bot.runbook import Input
 
 
 @pytest.mark.parametrize(

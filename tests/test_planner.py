@@ -8,7 +8,7 @@ import pytest
 from bot.inventory import Host, Inventory
 from bot.plan import Entry
 from bot.planner import Planner, view
-from bot.program import Record
+from bot.record import Record
 from bot.run import Run, Status
 from bot.steps import KINDS
 from bot.steps.kind import CannotPlan

@@ -22,13 +22,13 @@ from bot.messages.card import Card
 from bot.plan import Plan, Precondition
 from bot.planner import Planner
 from bot.preconditions import broken
-from bot.program import Record
+from bot.record import Record
 from bot.route import Route
 from bot.run import Run, RunState
 from bot.steps import KINDS
 from bot.views import run_view
 from tests.parts.books import START, attempt, book, run
-from tests.parts.script import PATIENCE, done
+from tests.parts.script import PATIENCE, REFUSED, done
 from tests.parts.stage import ALICE, BOB, Stage, machines
 
 MEND = """\
@@ -36,6 +36,7 @@ version: 1
 name: mend
 description: Mend it
 kind: mutate
+evidence: none
 triggers: [{command: true}, {alert: {match: {alertname: Broken}}}]
 steps:
   - {id: look, run: "true", mutates: false}
@@ -278,11 +279,11 @@ def test_an_edited_runbook_is_read_again_when_it_is_started(desk: Desk) -> None:
 def test_a_runbook_that_was_edited_into_a_mistake_is_not_started_and_says_where(desk: Desk) -> None:
     desk.file.write_text(MEND.replace("verify:", "verfy:"))
     said = desk.say("run mend gpu-01")
-    assert "mend.yaml:9: unknown key `verfy`" in said
+    assert "mend.yaml:10: unknown key `verfy`" in said
     desk.tell()
     (incident,) = desk.stage.store.incidents.newest()
     assert "its file was changed and has mistakes" in incident.note
-    assert "mend.yaml:9" in incident.note
+    assert "mend.yaml:10" in incident.note
     assert desk.stage.store.runs.newest() == []
 
 
@@ -375,6 +376,41 @@ def test_of_the_start_and_the_alerts_end_at_the_same_moment_exactly_one_wins(des
         ended = desk.stage.run(asked.id)
         assert (approval.state, ended.state) == ("approved", RunState.SUCCEEDED)
         assert desk.stage.script.steps() == ["look", "stop", "proof"]
+
+
+def test_a_plan_with_evidence_is_void_until_it_begins(desk: Desk) -> None:
+    desk.file.write_text(MEND.replace("evidence: none\n", ""))
+    asked = desk.alerted()
+    desk.say(f"approve {asked.id}")
+    desk.tell("resolved")
+    desk.voided(asked.id, "the alert has cleared")
+    assert desk.stage.script.steps() == ["look"]
+
+
+@pytest.mark.parametrize("answer", ["approve", "deny"])
+def test_once_begun_the_question_about_missing_evidence_stands_whatever_changes(
+    desk: Desk, answer: str
+) -> None:
+    desk.file.write_text(MEND.replace("evidence: none\n", ""))
+    desk.stage.script.on("evidence", REFUSED)
+    asked = desk.alerted()
+    desk.say(f"approve {asked.id}")
+    second = desk.stage.advance(asked.id)
+    assert (second.state, second.begun_at is None) == (RunState.WAITING, False)
+    desk.tell("resolved")
+    desk.file.write_text(MEND)
+    desk.stage.store.runs.look_again()
+    assert desk.stage.advance(asked.id).state is RunState.WAITING
+    desk.say(f"{answer} {asked.id}")
+    ended = desk.stage.advance(asked.id)
+    assert "approval.void" not in desk.stage.kinds(asked.id)
+    if answer == "approve":
+        assert ended.state is RunState.SUCCEEDED
+        return
+    why = "Going on without the evidence of gpu-01 was denied; nothing was changed there."
+    assert (ended.state, ended.reason) == (RunState.CANCELLED, why)
+    assert why in words(run_card(run_view(desk.stage.store, ended)))
+    assert desk.stage.script.steps() == ["look", "evidence"]
 
 
 # ── pure ──

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.program import Act, Ask, Finish, Move, Record, Sleep, next_move
+from bot.program import Act, Ask, Finish, Move, Sleep, next_move
+from bot.record import Record
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import Runbook
 from tests.parts.books import START, attempt, book, mutates, plan_for, run

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 
 from bot.approval import Approval, Person
-from bot.fleet import named
+from bot.fleet import folded, named
 from bot.inventory import fold
 from bot.messages.card import (
     Button,
@@ -52,6 +52,7 @@ def approval_card(
     if state == "pending":
         if found := diagnosis_words(view, most=2):
             nodes.append(Text(say("approval.why", found=found)))
+        nodes += [Text(words) for words in _without(run.plan)]
         nodes += [Text(words) for words in _deeds(run.plan)]
         if run.lowered:
             nodes.append(Text(text(run.lowered)))
@@ -60,7 +61,7 @@ def approval_card(
         nodes.append(Note(_asked_by(view, approval)))
         nodes.append(Buttons(_buttons(view, approval)))
     else:
-        nodes.append(Text(_outcome(approval)))
+        nodes.append(Text(_outcome(approval, without=bool(run.plan and run.plan.without))))
         nodes.append(Note(_asked_by(view, approval)))
     return Card(plain(headline), tuple(nodes), "busy" if state == "pending" else "plain")
 
@@ -82,14 +83,15 @@ def _asked_by(view: RunView, approval: Approval) -> Words:
     return join(parts)
 
 
-def _outcome(approval: Approval) -> Words:
+def _outcome(approval: Approval, *, without: bool) -> Words:
     last = approval.decisions[-1] if approval.decisions else None
     if approval.state == "void":
         return say("approval.void", note=approval.note)
     if last is None or approval.state == "pending":
-        return say("approval.expired", at=approval.expires_at)
+        return say("approval.expired_without" if without else "approval.expired", at=approval.expires_at)
     names = ", ".join(decision.person for decision in approval.decisions if decision.answer == last.answer)
-    return say(f"approval.{approval.state}", names=names, at=last.at)
+    state = "denied_without" if without and approval.state == "denied" else approval.state
+    return say(f"approval.{state}", names=names, at=last.at)
 
 
 def _called(approval: Approval, people: Mapping[str, Person]) -> Words:
@@ -138,6 +140,19 @@ def _deed(entry: Entry, hosts: list[str]) -> Words:
     )
 
 
+def _without(plan: Plan | None) -> list[Words]:
+    """Name the hosts whose evidence could not be had, and why."""
+    said = folded(((host, "", why) for host, why in plan.without), most=4) if plan else None
+    if said is None:
+        return []
+    lines = [
+        say("approval.without", hosts=named(group.hosts), why=line(group.text, 200)) for group in said.groups
+    ]
+    return (
+        [*lines, say("approval.without", hosts=named(said.rest), why="see the plan")] if said.rest else lines
+    )
+
+
 def _buttons(view: RunView, approval: Approval) -> tuple[Button, Button]:
     value = f"{view.run.id}:{approval.digest[:DIGEST]}"
     what = f"{view.run.runbook.name} on {cut(target(view), 120)}"
@@ -173,7 +188,7 @@ def preview_card(run: Run, plan: Plan, guard: Sequence[GuardLine] = ()) -> Card:
 
 def plan_text(plan: Plan, guard: Sequence[GuardLine] = ()) -> str:
     """Write a plan out: batch by batch in short, hosts alike together; then the long commands letter by letter."""
-    lines: list[str] = []
+    lines = [f"without evidence of {host}: {why}" for host, why in plan.without]
     if look := [entry for entry in plan.entries if entry.section == "look"]:
         everywhere = tuple(dict.fromkeys(entry.host for entry in look))
         lines.append(f"look, before anything is changed: {fold(everywhere)}")

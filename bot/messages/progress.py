@@ -10,7 +10,8 @@ from bot.fleet import Folded, folded, named
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import count, line, took
 from bot.messages.words import join, say, text
-from bot.program import CLEAN_UP, Record, ordered
+from bot.program import CLEAN_UP, ordered
+from bot.record import Record
 from bot.run import Attempt, Run, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
@@ -39,8 +40,9 @@ def asks(view: RunView) -> bool:
 
 
 def ending(view: RunView) -> str:
-    """Say why a run ended as it did; of a plan that no longer held, what made it so."""
-    if view.approval is not None and view.approval.state == "void" and view.run.cancelled_by is None:
+    """Say why a run ended as it did; of a plan that no longer held before it began, what made it so."""
+    unbegun = view.run.begun_at is None and view.run.cancelled_by is None
+    if view.approval is not None and view.approval.state == "void" and unbegun:
         return no_longer(view.approval.note)
     return view.run.reason
 
@@ -78,11 +80,14 @@ def shown_steps(view: RunView) -> list[tuple[str, Step]]:
     """Return the steps worth a line: a rollback or rescue only once it began, and after the end only what was begun."""
     seen = {attempt.step for attempt in view.record.all()}
     over = view.run.state.ended
-    return [
+    shown = [
         (section, step)
         for section, step in ordered(view.run.runbook)
-        if step.id in seen or not (over or section in ("rollback", "rescue"))
+        if step.id in seen or not (over or section in ("evidence", "rollback", "rescue"))
     ]
+    planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
+    looked = [one for one in shown if one[1].id not in planned]
+    return [*looked, *(one for one in shown if one[1].id in planned)]
 
 
 def position(view: RunView) -> tuple[int, int, Step | None]:

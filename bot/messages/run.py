@@ -102,7 +102,7 @@ def _host_lines(view: RunView) -> list[Words]:
 def _host(view: RunView, host: str) -> tuple[str, str, str]:
     """Return a host, the word for it, and what was found."""
     verdict = host_verdict(view.run, view.record, host)
-    result = host_result(view.record, host)
+    result = host_result(view.run, view.record, host)
     word = "unknown" if result == "not begun" else str(verdict or "")
     if result not in ("ok", "not begun") and verdict is not Verdict.UNHEALTHY:
         word = "failed"

@@ -20,7 +20,8 @@ from bot.inventory import Host, Inventory
 from bot.library import Loaded, load_runbook
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.program import Record, ordered
+from bot.program import ordered
+from bot.record import Record
 from bot.rehearsal.case import Case
 from bot.rehearsal.script import BEGIN, ScriptedRemote, Stopwatch
 from bot.run import Attempt, Requester, Run

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from bot.approval import Answer, Approval, Decision, Person
 from bot.plan import Plan
@@ -35,9 +35,13 @@ class Approvals:
             limit = now + run.runbook.timeout
             fenced(tx, run, plan=plan.as_json(), deadline=limit, mode=mode, lowered=lowered)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
+            if plan.without:
+                data["without"] = [list(one) for one in plan.without]
             data |= {"lowered": lowered} if lowered else {}
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
             if ask:
+                tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
+                tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(
                     approvals.insert().values(
                         run_id=run.id,
@@ -69,7 +73,7 @@ class Approvals:
 
         `digest` is the plan that the person saw: an answer to another plan is refused. `people` are those who may
         decide now: an earlier approval of anybody else no longer counts. Without it nobody else's does. `broken` says
-        why the plan no longer holds: then the question ends, whatever the answer.
+        why the plan no longer holds: then the question ends, whatever the answer; a plan that has begun is carried on.
         """
         people = {person.name: person} if people is None else people
         now = self._db.now()
@@ -79,8 +83,7 @@ class Approvals:
                 return f"Run {run_id} asks nobody for approval."
             if digest is not None and not approval.digest.startswith(digest):
                 return "The plan has changed since this message was shown. Look at the newest one."
-            if broken and approval.state_at(now) == "pending":
-                self.void(tx, run_id, broken)
+            if broken and approval.state_at(now) == "pending" and self.void(tx, run_id, broken):
                 approval = replace(approval, state="void", note=broken)
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
             if approval.state_at(now) == "pending":

@@ -289,12 +289,13 @@ class Runs:
 def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:
     """End a run's question because the reason for it is gone; false when there is none to end.
 
-    With `approved` also one that was answered with yes, as long as nothing of its plan has begun.
+    With `approved` also one that was answered with yes, but none whose plan has begun: what such a run still asks is
+    whether it goes on without evidence, and that stands whatever becomes of the reason.
     """
     standing: ColumnElement[bool] = approvals.c.state == "pending"
     if approved:
         unbegun = exists().where(runs.c.id == run_id, runs.c.begun_at.is_(None), runs.c.state.in_(_OPEN))
-        standing = or_(standing, and_(approvals.c.state == "approved", unbegun))
+        standing = and_(approvals.c.state.in_(("pending", "approved")), unbegun)
     statement = update(approvals).where(approvals.c.run_id == run_id, standing)
     if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
         return False

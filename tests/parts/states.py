@@ -31,6 +31,7 @@ RESTART = Runbook.model_validate(
         "kind": "mutate",
         "triggers": [{"alert": {"match": {"alertname": "VLLMStalled"}}}, {"command": True}],
         "approval": {"timeout": "10m"},
+        "evidence": "none",
         "steps": [
             {"id": "gpus", "name": "GPUs", "run": "nvidia-smi", "mutates": False},
             {"id": "progress", "name": "forward progress", "run": "curl metrics", "mutates": False},
