@@ -77,6 +77,7 @@ class Assembly:
             library,
             config.persons,
             rights=config.rights,
+            groups=config.slack.usergroups,
             planner=planner,
             successes=config.autonomy.successes,
             check=config.check,

@@ -87,7 +87,7 @@ async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Find
     for finding in _secrets(config, secrets):
         yield finding
     if secrets.slack_bot_token is not None:
-        for ok, what, advice in await checks(config.slack, secrets):
+        for ok, what, advice in await checks(config.slack, secrets, config.persons.values()):
             yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
     for finding in await asyncio.to_thread(_hosts, config, Mask(secrets.values())):
         yield finding
@@ -128,6 +128,8 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
     roles = " or ".join(rule.from_)
     allowed = config.rights.anywhere("approve", book.name)
     may = {name for name, person in allowed.items() if set(person.roles) & set(rule.from_)}
+    if any(set(given) & set(rule.from_) for given in config.slack.usergroups.values()):
+        return None  # Slack is asked below how many they are
     if len(may) < rule.required:
         what = f"nobody can approve: it takes {rule.required} with the role {roles}, and there is {len(may)}"
         return Finding("wrong", what, f"give people under `people:` in sickbay.yaml the role {roles}")
@@ -147,13 +149,14 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
 
 def _permissions(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Finding]:
     """Does every rule mean somebody and something?"""
-    roles = {role for person in config.persons.values() for role in person.roles}
+    given = [*(person.roles for person in config.persons.values()), *config.slack.usergroups.values()]
+    roles = {role for some in given for role in some}
     for index, rule in enumerate(config.permissions):
         where = f"{document.file}:{document.line(('permissions', index))}"
         for role in rule.roles:
             if role not in roles:
                 hint = near(role, roles) or f"there is: {', '.join(sorted(roles)) or 'no role'}"
-                yield Finding("warning", f"{where}: nobody under `people:` has the role {role}", hint)
+                yield Finding("warning", f"{where}: nobody has the role {role}", hint)
         for pattern in rule.runbooks:
             if not any(fnmatchcase(name, pattern) for name in library):
                 hint = near(pattern, library) or "`sickbay runbooks` lists what there is"

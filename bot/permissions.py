@@ -1,8 +1,9 @@
 """Who may do what: the `permissions:` of sickbay.yaml, held against a person, a runbook and its hosts.
 
-Looking is free to all, and so is a runbook that only looks. Without `permissions:` everybody under `people:` may start
-changes, decide and cancel. Once there is one rule, only what a rule grants is allowed. The approval rule of a runbook
-comes on top: both must let a person decide.
+Looking is free to all, and so is a runbook that only looks. Without `permissions:` everybody who is somebody (under
+`people:`, or in a Slack user group that gives a role) may do everything but break glass. Once there is one rule, only
+what a rule grants is allowed. The approval rule of a runbook comes on top: both must let a person decide, unless they
+break glass.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,16 +15,24 @@ from pydantic import Field
 from bot.approval import Person
 from bot.errors import Misplaced, SickbayError
 from bot.fleet import named
+from bot.inputs import Noun
 from bot.inventory import Inventory
-from bot.runbook import Noun
 
-Right = Literal["change", "approve", "cancel"]
+Right = Literal["change", "approve", "cancel", "break_glass", "freeze", "reset", "enroll"]
 
 DEEDS: Mapping[Right, str] = {
     "change": "start `{runbook}`, which changes hosts",
     "approve": "decide about runs of `{runbook}`",
     "cancel": "cancel runs of `{runbook}`",
+    "break_glass": "break glass for runs of `{runbook}`",
+    "freeze": "freeze or thaw hosts",
+    "reset": "reset the breaker",
+    "enroll": "make a host's key known",
 }
+GRANTED: frozenset[Right] = frozenset({"break_glass"})
+"""Rights that nobody has without a rule that says so."""
+Groups = Mapping[str, Sequence[str]]
+"""Roles of the members of a Slack user group, by its id."""
 _NAMED = 3
 """How many people a refusal names."""
 
@@ -41,15 +50,20 @@ class Permissions:
     """The rules of one configuration."""
 
     def __init__(
-        self, rules: Sequence[Permission], people: Mapping[str, Person], inventory: Inventory
+        self,
+        rules: Sequence[Permission],
+        people: Mapping[str, Person],
+        inventory: Inventory,
+        groups: Groups | None = None,
     ) -> None:
-        """Read the host set of every rule.
+        """Read the host set of every rule; `groups` are only named to those who ask whom to ask.
 
         Raises:
             Misplaced: when a rule names hosts that are not there.
 
         """
         self._people = people
+        self._groups = groups or {}
         self._rules: list[tuple[Permission, frozenset[str] | None]] = []
         for index, rule in enumerate(rules):
             try:
@@ -62,12 +76,20 @@ class Permissions:
         """Is there anything on which this person has the right?"""
         if person is None:
             return False
-        return not self._rules or any(right in rule.may for rule, _ in self._of(person))
+        return self._unruled(right) or any(right in rule.may for rule, _ in self._of(person))
+
+    @property
+    def ruled(self) -> bool:
+        """Is there a rule?"""
+        return bool(self._rules)
 
     def refusal(
-        self, person: Person, right: Right, runbook: str, hosts: Collection[str]
+        self, person: Person, right: Right, runbook: str = "", hosts: Collection[str] = ()
     ) -> SickbayError | None:
-        """Say who one is, what is missing and whom to ask; None when it is allowed."""
+        """Say who one is, what is missing and whom to ask; None when it is allowed.
+
+        Without `hosts` it is about all of them: it takes a rule for all.
+        """
         missing = self._missing(person, right, runbook, hosts)
         if not missing:
             return None
@@ -79,11 +101,17 @@ class Permissions:
             advice=self._advice(right, runbook, hosts),
         )
 
-    def allowed(self, right: Right, runbook: str, hosts: Collection[str]) -> dict[str, Person]:
-        """Return everybody who has the right there now."""
+    def allowed(
+        self,
+        right: Right,
+        runbook: str,
+        hosts: Collection[str],
+        people: Mapping[str, Person] | None = None,
+    ) -> dict[str, Person]:
+        """Return everybody who has the right there now, of these people or of those in the configuration."""
         return {
             name: person
-            for name, person in self._people.items()
+            for name, person in (self._people if people is None else people).items()
             if not self._missing(person, right, runbook, hosts)
         }
 
@@ -92,12 +120,16 @@ class Permissions:
         return {
             name: person
             for name, person in self._people.items()
-            if not self._rules or any(_grants(rule, right, runbook) for rule, _ in self._of(person))
+            if self._unruled(right) or any(_grants(rule, right, runbook) for rule, _ in self._of(person))
         }
+
+    def _unruled(self, right: Right) -> bool:
+        """Is the right everybody's, because there is no rule?"""
+        return not self._rules and right not in GRANTED
 
     def _missing(self, person: Person, right: Right, runbook: str, hosts: Collection[str]) -> set[str]:
         """Return the hosts that no rule gives this person."""
-        if not self._rules:
+        if self._unruled(right):
             return set()
         missing = set(hosts) or {""}  # a run without a host takes a rule without one
         for rule, covered in self._of(person):
@@ -109,7 +141,11 @@ class Permissions:
         return (one for one in self._rules if set(one[0].roles) & set(person.roles))
 
     def _advice(self, right: Right, runbook: str, hosts: Collection[str]) -> str:
-        may = list(self.allowed(right, runbook, hosts))
+        groups = {
+            f"somebody of the Slack user group {group}": Person("", roles=tuple(roles))
+            for group, roles in self._groups.items()
+        }
+        may = list(self.allowed(right, runbook, hosts, {**self._people, **groups}))
         rule = f"a rule under `permissions:` in sickbay.yaml with `may: [{right}]` for one of your roles"
         if not may:
             return f"nobody may; it takes {rule}"

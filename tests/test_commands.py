@@ -86,6 +86,7 @@ def said(reply: Reply, width: int = 100) -> str:
         ("incidents #7", Look("incidents", 7)),
         ("runs 12", Look("runs", 12)),
         ("approve 12", Decide(12, "approve")),
+        ("approve 12 break-glass it's down", Decide(12, "approve", glass="it's down")),
         ("deny 12", Decide(12, "deny")),
         ("cancel 12", Cancel(12)),
     ],
