@@ -101,6 +101,11 @@ class Authority:
 
         """
         person, member = self._now(asker)
+        return self._known(asker, person, member, what, stops=stops)
+
+    def _known(
+        self, asker: Asker, person: Person | None, member: Member, what: str, *, stops: bool
+    ) -> Person:
         if asker.foreign or member.standing == "foreign":
             raise SickbayError(
                 f"{asker.name}, you are of another Slack workspace than Sickbay's, so you may not {what}",
@@ -114,7 +119,7 @@ class Authority:
         if person is None:
             raise SickbayError(
                 f"I don't know you, {asker.name}, so you may not {what}",
-                advice=self.silence(asker) or "ask to be added under `people:` in sickbay.yaml",
+                advice=_silence(member) or "ask to be added under `people:` in sickbay.yaml",
             )
         if member.standing == "unknown" and asker.via == "slack" and not stops:
             raise SickbayError(
@@ -139,18 +144,16 @@ class Authority:
             SickbayError: saying who one is, what is missing and whom to ask.
 
         """
-        person = self.known(asker, what, stops=stops)
+        found, member = self._now(asker)
+        person = self._known(asker, found, member, what, stops=stops)
         if refusal := self.rights.refusal(person, right, runbook, hosts):
-            refusal.advice = "; ".join(filter(None, (refusal.advice, self.silence(asker))))
+            refusal.advice = "; ".join(filter(None, (refusal.advice, _silence(member))))
             raise refusal
         return person
 
     def silence(self, asker: Asker) -> str:
         """Say what Slack does not say, where that may be why somebody lacks a role; else nothing."""
-        member = self._now(asker)[1]
-        if not member.untold:
-            return ""
-        return f"Slack does not say who is in {_listed(member.untold)} ({member.why}), so it gives nobody a role now"
+        return _silence(self._now(asker)[1])
 
     def still(
         self, names: Collection[str], right: Right, runbook: str, hosts: Collection[str]
@@ -192,5 +195,10 @@ class Authority:
         return replace(person, roles=tuple(dict.fromkeys((*person.roles, *given))))
 
 
-def _listed(groups: Collection[str]) -> str:
-    return f"the user group {', '.join(sorted(groups))}"
+def _silence(member: Member) -> str:
+    if not member.untold:
+        return ""
+    groups = ", ".join(sorted(member.untold))
+    return (
+        f"Slack does not say who is in the user group {groups} ({member.why}), so it gives nobody a role now"
+    )

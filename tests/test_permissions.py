@@ -154,7 +154,7 @@ def test_the_first_of_two_is_told_what_is_still_needed_and_the_card_says_so(scen
     )
     run = scene.store.runs.get(run_id)
     assert run is not None
-    card = repr(approval_card(run_view(scene.store, run), PEOPLE))
+    card = told(Reply(approval_card(run_view(scene.store, run), PEOPLE)))
     assert "1 of 2 approvals: alice; needs 1 more with the role oncall" in card
     assert f"Your approval of run {run_id} counts." in told(do(desk(scene), f"approve {run_id}", BOB))
     question = scene.store.approvals.get(run_id)

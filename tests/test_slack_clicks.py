@@ -57,7 +57,7 @@ async def asked(
     room: Room, book: Any = TWO, host: str = "gpu-03", by: Requester | None = None
 ) -> tuple[int, Message]:
     """Bring a run of an incident to its question; return the run and the question."""
-    incident = room.scene.incident(host=host)
+    incident = room.scene.incident(host=host, machine=host)
     run_id = room.scene.run(book, (host,), incident=incident, by=by)
     run = room.scene.claim(run_id)
     room.scene.look(run, host)
@@ -362,8 +362,10 @@ async def test_broken_glass_is_said_in_the_thread_and_to_the_whole_channel(open_
     loud = await open_room.shows("Glass broken: carol alone", open_room.slack.messages)
     assert {"type": "broadcast", "range": "channel"} in loud.blocks[0]["elements"][0]["elements"]
     assert "Reason: it's burning" in words(loud)
-    thread = open_room.slack.thread("oncall", root.ts)
-    quiet = await open_room.shows("Glass broken: carol alone approved restart-container", lambda: thread)
+    quiet = await open_room.shows(
+        "Glass broken: carol alone approved restart-container",
+        lambda: open_room.slack.thread("oncall", root.ts),
+    )
     assert "broadcast" not in str(quiet.blocks)
     answered = await open_room.shows("Glass broken: carol alone approved this at")
     assert (answered.ts, answered.actions) == (shown.ts, [])

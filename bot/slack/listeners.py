@@ -190,11 +190,13 @@ class Listeners:
     def _stands(self, click: _Click, number: str) -> bool:
         """Is the message that was clicked the one on which this button stands for this run?
 
-        Where a crash came between posting a message and noting where it is, nobody knows; its digest is compared all
-        the same.
+        Between posting a message and noting where it is, nobody knows; the digest is compared all the same.
         """
-        at = self._store.timeline.place(f"{_SHOWN.get(click.action)}:{int(number)}") or {}
-        return at.get("state") != "posted" or (at.get("channel"), at.get("ts")) == (click.channel, click.ts)
+        key = f"{_SHOWN.get(click.action)}:{int(number)}"
+        there = self._store.timeline.posted_at(click.channel, click.ts)
+        if there is not None:
+            return there == key
+        return (self._store.timeline.place(key) or {}).get("state") != "posted"
 
     # ── both ──
     def _foreign(self, *teams: str | None) -> bool:

@@ -92,6 +92,13 @@ class Timeline:
         with self._db.read() as tx:
             return tx.scalar(select(posts.c.place).where(posts.c.key == key))
 
+    def posted_at(self, channel: str, ts: str) -> str | None:
+        """Return what was posted there; None when nothing that was noted yet."""
+        place = posts.c.place
+        there = (place["channel"].as_string() == channel, place["ts"].as_string() == ts)
+        with self._db.read() as tx:
+            return tx.scalar(select(posts.c.key).where(*there))
+
     def put(self, key: str, place: Mapping[str, Any]) -> None:
         """Remember where a reader posted this."""
         statement = insert(posts).values(key=key, place=dict(place))
