@@ -158,7 +158,7 @@ class PersonSection(Noun):
     @field_validator("login", mode="before")
     @classmethod
     def _one_or_many(cls, login: Any) -> Any:
-        return [login] if isinstance(login, str) else login
+        return (login,) if isinstance(login, str) else tuple(login) if isinstance(login, list) else login
 
 
 class Config(Noun):
