@@ -81,6 +81,8 @@ class Assembly:
             inventory,
             library,
             config.persons,
+            rights=config.rights,
+            groups=config.slack.usergroups,
             planner=planner,
             rails=rails,
             successes=config.autonomy.successes,

@@ -1,19 +1,23 @@
 """The desk: does what people say, the same for Slack and the terminal, and answers with a card.
 
-Strangers may look at everything; what changes a host or decides about it takes somebody known under `people:`. Whether
-that somebody may approve is the approval rule's to say.
+Strangers may look at everything; what changes a host or decides about it takes somebody who is known and has the right,
+which `authority` says. Whether that somebody may approve this plan is the approval rule's to say.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
+from bot.authority import Asker, Authority, Members
 from bot.autonomy import SUCCESSES, Earned, settled, standing
+from bot.deciding import Deciding
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import (
+    BREAK_GLASS,
     Cancel,
     Check,
     Command,
@@ -30,7 +34,7 @@ from bot.grammar import (
     parse,
     usages,
 )
-from bot.guard import Freeze
+from bot.halting import Halting
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
@@ -47,6 +51,7 @@ from bot.messages import (
     runbook_table,
     say,
 )
+from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
@@ -60,20 +65,17 @@ CHECKS = ("gpu-check", "serving-check")
 Guard = Callable[[Run, Plan], Sequence[GuardLine]]
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who says something, and where the answer belongs."""
+__all__ = ["Asker", "Commands", "Reply"]
 
-    name: str
-    """What people read."""
-    person: Person | None = None
-    """Who it is under `people:`; None for strangers."""
-    via: str = "cli"
-    channel: str = ""
-    """Where runs are shown; empty: where the configuration says."""
-    thread: str | None = None
-    delivery: str = ""
-    """Names what was said once and for all, so that a repeated delivery starts nothing twice; empty: never repeated."""
+_TAKES: Mapping[str, Right] = {
+    "approve": "approve",
+    "deny": "approve",
+    "cancel": "cancel",
+    "freeze": "freeze",
+    "thaw": "freeze",
+    "breaker": "reset",
+}
+"""The verbs that take a right; `run` also starts what only looks, which is free to all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Commands:
         library: Mapping[str, Loaded],
         people: Mapping[str, Person],
         *,
+        rights: Permissions | None = None,
+        groups: Groups | None = None,
         planner: Planner | None = None,
         guard: Guard | None = None,
         rails: Rails | None = None,
@@ -107,10 +111,11 @@ class Commands:
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
-        `guard` is asked what the guard rails would say to a plan that is only shown, by default the rails themselves;
-        `successes` are what `mode: auto` takes.
+        `rights` say who may do what, `groups` which Slack user groups give a role. `guard` is asked what the guard
+        rails would say to a plan that is only shown, by default the rails themselves; `successes` are what `mode: auto`
+        takes.
         """
-        self.people = people
+        self.authority = Authority(people, rights or Permissions((), people, inventory, groups), groups)
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -120,10 +125,25 @@ class Commands:
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
         self._rails = rails or Rails(store, self._planner)
         self._guard = guard or self._rails.lines
+        self._deciding = Deciding(store, self._planner, self.authority, self._rails)
+        self._halting = Halting(store, inventory, self.authority)
+
+    def asking(self, members: Members) -> "Commands":
+        """Return the same desk, with Slack to be asked who somebody still is."""
+        desk = copy(self)
+        desk.authority = authority = self.authority.asking(members)
+        desk._deciding = Deciding(self._store, self._planner, authority, self._rails)  # noqa: SLF001 - it is of this class
+        desk._halting = Halting(self._store, self._inventory, authority)  # noqa: SLF001
+        return desk
+
+    @property
+    def people(self) -> Mapping[str, Person]:
+        """Those under `people:`."""
+        return self.authority.people
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
-        return next((one for one in self.people.values() if slack and one.slack == slack), None)
+        return self.authority.person_of(slack)
 
     def do(self, command: Command | str, asker: Asker) -> Reply:
         """Do a command, or what a text says; a refusal is a reply too."""
@@ -135,7 +155,7 @@ class Commands:
     def _do(self, command: Command, asker: Asker) -> Reply:
         match command:
             case Help():
-                return Reply(help_card(usages()))
+                return Reply(help_card(self._sayable(asker)))
             case Check(hosts):
                 return self._start([Start(name, hosts) for name in self._checks()], asker)
             case Start():
@@ -152,18 +172,25 @@ class Commands:
             case Look():
                 return self._look(command)
             case Decide():
-                return self._decide(command, asker)
+                return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
-                return self._freeze(reason, hosts, asker)
+                return Reply(notice(self._halting.freeze(reason, hosts, asker)))
             case Thaw(hosts):
-                return self._thaw(hosts, asker)
+                return Reply(notice(self._halting.thaw(hosts, asker)))
             case ResetBreaker(reason):
-                person = self._known(asker, "reset the breaker")
-                if not self._store.ledger.reset(person.name, reason):
-                    raise SickbayError("the breaker is not open: automation goes on")
-                return Reply(notice(say("listing.reset", person=person.name, reason=reason)))
+                return Reply(notice(self._halting.reset(reason, asker)))
             case Cancel(run_id):
-                return self._cancel(run_id, asker)
+                return Reply(notice(self._deciding.cancel(run_id, asker)))
+
+    def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
+        """Return what this person may say, with what it does."""
+        person, rights = self.authority.seen(asker), self.authority.rights
+        said = [
+            (usage, says)
+            for usage, says in usages()
+            if (right := _TAKES.get(usage.split()[0])) is None or rights.has(person, right)
+        ]
+        return [*said, BREAK_GLASS] if rights.has(person, "break_glass") else said
 
     def _runbooks(self) -> Reply:
         shown = [one for one in self._library.values() if one.runbook.by_command]
@@ -192,14 +219,20 @@ class Commands:
         return known
 
     def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
-        prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
+        prepared = [(self._loaded(one.runbook), one) for one in wanted]
         runs = [
             (loaded, *self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
-        acting = [on for loaded, on, *_ in runs if loaded.runbook.kind == "mutate"]
-        changed = [host for on in acting for host in on]
+        person = asker.person
+        changed: list[str] = []
+        for loaded, hosts, *_ in runs:
+            if loaded.runbook.kind == "mutate":
+                name = loaded.runbook.name
+                what = f"start `{name}`, which changes hosts"
+                person = self.authority.may(asker, "change", what, runbook=name, hosts=hosts)
+                changed += hosts
         self._rails.refuse_frozen(changed)
-        requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
+        requester = Requester(asker.name, person.name if person else None, asker.via)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
                 return Reply(notice(say("listing.again")))
@@ -261,18 +294,13 @@ class Commands:
             )
         return loaded.fresh()
 
-    def _loaded(self, name: str, asker: Asker) -> Loaded:
+    def _loaded(self, name: str) -> Loaded:
         loaded = self._found(name)
         book = loaded.runbook
         if not book.by_command:
             raise SickbayError(
                 f"`{name}` is not for people to start: it answers alerts",
                 advice="add `- command: true` to its triggers to allow it",
-            )
-        if book.kind == "mutate" and asker.person is None:
-            raise SickbayError(
-                f"`{name}` changes hosts, and I don't know you, {asker.name}",
-                advice="ask to be added under `people:` in sickbay.yaml; looking is free to all",
             )
         return loaded
 
@@ -302,57 +330,3 @@ class Commands:
         if run is None:
             raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
         return Reply(run_card(run_view(store, run)).without_buttons())
-
-    # ── deciding ──
-    def _decide(self, command: Decide, asker: Asker) -> Reply:
-        person = self._known(asker, "decide about runs")
-        run = self._store.runs.get(command.run)
-        if run is not None and command.answer == "approve":
-            self._rails.refuse_frozen(run.hosts)
-        broken = self._planner.broken(run) if run is not None else ""
-        refused = self._store.approvals.decide(
-            command.run, person, command.answer, command.digest, broken=broken
-        )
-        if refused is not None:
-            advice = "nothing was changed; start the runbook again for a new plan" if broken else ""
-            raise SickbayError(refused, advice=advice)
-        word = "approved" if command.answer == "approve" else "denied"
-        return Reply(notice(say(f"listing.{word}", id=command.run)))
-
-    # ── freezing ──
-    def _freeze(self, reason: str, hosts: str, asker: Asker) -> Reply:
-        person = self._known(asker, "freeze hosts")
-        if hosts:
-            self._inventory.select(hosts)
-        self._store.ledger.freeze(Freeze(person.name, self._store.now(), reason, hosts))
-        what = hosts or "everything"
-        return Reply(notice(say("listing.frozen", hosts=what, reason=reason, undo=f"thaw {hosts}".strip())))
-
-    def _thaw(self, hosts: str, asker: Asker) -> Reply:
-        person = self._known(asker, "thaw hosts")
-        if not self._store.ledger.thaw(hosts, person.name):
-            known = ", ".join(one.hosts or "everything" for one in self._store.ledger.freezes())
-            raise SickbayError(
-                f"{hosts or 'everything'} is not frozen", advice=f"frozen: {known or 'nothing'}"
-            )
-        return Reply(notice(say("listing.thawed", hosts=hosts or "everything")))
-
-    def _cancel(self, run_id: int, asker: Asker) -> Reply:
-        person = self._known(asker, "cancel runs")
-        run = self._store.runs.get(run_id)
-        if run is None:
-            raise SickbayError(f"there is no run {run_id}", advice="`runs` lists the newest")
-        if not self._store.runs.cancel(run_id, person.name):
-            how = (
-                f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
-            )
-            raise SickbayError(f"run {run_id} is {how}" if not run.state.ended else f"run {run_id} has {how}")
-        return Reply(notice(say("listing.cancelled", id=run_id)))
-
-    def _known(self, asker: Asker, what: str) -> Person:
-        if asker.person is None:
-            raise SickbayError(
-                f"I don't know you, {asker.name}, so you may not {what}",
-                advice="ask to be added under `people:` in sickbay.yaml",
-            )
-        return asker.person

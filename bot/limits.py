@@ -1,5 +1,6 @@
-"""How often a runbook may act, and how few replicas it may leave."""
+"""How often a runbook may act, how few replicas it may leave, and when automation stops itself."""
 
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field
@@ -29,3 +30,13 @@ class GuardRule(Noun):
     """What must hold while hosts are changed."""
 
     min_ready: MinReady
+
+
+class Breaker(Noun):
+    """When automation stops itself: so many hosts want so deep a change within so short a time."""
+
+    hosts: int = Field(3, ge=2, le=1000)
+    within: Duration = timedelta(minutes=10)
+    level: Literal[1, 2, 3] = Field(
+        2, description="1 restarts of replicas too; 2 GPU resets, plain commands; 3 reboots"
+    )
