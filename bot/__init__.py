@@ -11,7 +11,7 @@ The map, from the front door down; imports go down only.
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
-    login                   who is at the terminal
+    login · roster          who is at the terminal; who sickbay.yaml names now
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     deciding                approve, deny, cancel: who decides about a run, and what comes of it

@@ -6,6 +6,7 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from bot.commands import Commands
@@ -19,6 +20,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
+from bot.roster import RosterFile
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -78,6 +80,7 @@ class Assembly:
             config.persons,
             rights=config.rights,
             groups=config.slack.usergroups,
+            read=RosterFile(Path(document.file), environ, config),
             planner=planner,
             successes=config.autonomy.successes,
             check=config.check,

@@ -333,7 +333,11 @@ async def test_two_clients_and_a_terminal_decide_in_the_same_moment_and_one_coun
     beside = Store(Path(open_room.scene.store.database.path), open_room.scene.clock)
     terminal = open_room.staff.desk(open_room.scene)
     terminal = type(terminal)(
-        beside, terminal._inventory, terminal._library, terminal.people, rights=terminal.authority.rights
+        beside,
+        terminal._inventory,
+        terminal._library,
+        terminal.people,
+        rights=terminal.authority.roster.rights,
     )
     both = await asyncio.gather(
         open_room.click("alice", shown, "approve"),
