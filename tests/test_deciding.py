@@ -12,6 +12,7 @@ from bot.approval import Approval, Person
 from bot.authority import Asker, Member
 from bot.commands import Commands, Reply
 from bot.grammar import Decide
+from bot.guard import Freeze
 from bot.incident import Event
 from bot.library import Loaded
 from bot.messages import approval_card, glass_card, run_card
@@ -268,6 +269,17 @@ def test_glass_does_not_approve_a_plan_that_no_longer_holds(scene: Scene) -> Non
     assert "This plan is no longer asked about: gpu-03 is no longer in the inventory" in told(reply)
     assert question(scene, run_id).state == "void"
     assert events(scene, run_id, "approval.glass_broken") == []
+
+
+def test_glass_does_not_thaw_what_is_frozen_and_that_it_was_tried_is_written_down(scene: Scene) -> None:
+    run_id = asked(scene)
+    scene.store.ledger.freeze(Freeze("bob", scene.clock(), "the rack is being moved", "gpu-03"))
+    reply = do(desk(scene), f"approve {run_id} break-glass {REASON}", LEAD)
+    assert not reply.ok
+    assert "the rack is being moved" in told(reply)
+    assert question(scene, run_id).state == "pending"
+    (event,) = events(scene, run_id, "approval.refused")
+    assert (event.data["by"], event.data["glass"]) == ("lead", REASON)
 
 
 def test_only_who_may_break_glass_is_told_that_one_can(scene: Scene) -> None:
