@@ -76,8 +76,9 @@ class Assembly:
         library = read_library(config, document)
         store = Store(config.store_path, clock)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
-        breaker = Settings(**config.breaker.model_dump())
-        rails = Rails(store, planner, breaker, config.windows)
+        breaker = config.breaker
+        numbers = Settings(hosts=breaker.hosts, within=breaker.within, level=breaker.level)
+        rails = Rails(store, planner, numbers, config.windows)
         commands = Commands(
             store,
             inventory,
