@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bot.assembly import way
-from bot.authority import Authority
+from bot.authority import Authority, Roster
 from bot.config import Config, find_config, load
 from bot.effect import Unreachable
 from bot.errors import SickbayError
@@ -59,7 +59,8 @@ def _allowed(config: Config, host: Host, name: str | None) -> None:
     """
     if config.rights.ruled:
         asker = asker_of(config.persons, name, login())
-        Authority(config.persons, config.rights).may(asker, "enroll", "make hosts known", hosts=[host.name])
+        authority = Authority(Roster(config.persons, config.rights))
+        authority.may(asker, "enroll", "make hosts known", hosts=[host.name])
 
 
 def find(inventory: Inventory, name: str) -> Host:

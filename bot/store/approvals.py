@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from bot.approval import Answer, Approval, Decision, Person
+from bot.approval import BROKEN, Answer, Approval, Decision, Person
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
@@ -133,8 +133,9 @@ class Approvals:
             )
             if alone:
                 had = [one.person for one in approval.decisions if one.person != person.name]
-                more |= {"by": person.name, "required": approval.rule.required, "had": had}
-                tell(tx, now, "approval.glass_broken", incident=incident, run=run_id, **more)
+                more |= {"by": person.name, "digest": approval.digest[:12], "had": had}
+                more |= {"required": approval.rule.required, "roles": approval.rule.from_}
+                tell(tx, now, BROKEN, incident=incident, run=run_id, **more)
             if state != "pending":
                 _wake(tx, run_id, now, approved=state == "approved")
             return None
