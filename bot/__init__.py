@@ -7,13 +7,14 @@ The map, from the front door down; imports go down only.
     desk · follow           what people say there, and what was started, followed to its end
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
     enroll                  a host's key compared by a person, and known from then on
+    audit · export          is the timeline what was written; an incident told to who was not there
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
-    views                   what a message shows, read from the store
+    views · reporting       what a message shows, and what an incident's report tells, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
@@ -30,11 +31,13 @@ The map, from the front door down; imports go down only.
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     record · lacking        what a run has done; evidence that could not be had
+    report                  the shape of an incident's report
     inputs                  the base of what people write in YAML, and what a run is given
     evidence                what is kept of a host before it is changed
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
+    chain clock             the hashes of the timeline; what a host's times are by ours
     duration verdict wording errors printable   ground
 """

@@ -23,6 +23,7 @@ from bot.grammar import (
     ListRunbooks,
     Look,
     Preview,
+    Report,
     Start,
     parse,
     usages,
@@ -31,6 +32,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    Mask,
     help_card,
     host_table,
     incident_card,
@@ -38,6 +40,7 @@ from bot.messages import (
     notice,
     preview_card,
     refusal_card,
+    report_card,
     run_card,
     run_table,
     runbook_table,
@@ -45,6 +48,7 @@ from bot.messages import (
 )
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
+from bot.reporting import report
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
 from bot.steps import KINDS
@@ -145,6 +149,8 @@ class Commands:
                 return self._runbooks()
             case Look():
                 return self._look(command)
+            case Report(number):
+                return Reply(report_card(report(self._store, number, Mask())))
             case Decide():
                 return self._decide(command, asker)
             case Cancel(run_id):
@@ -290,7 +296,7 @@ class Commands:
         run = self._store.runs.get(command.run)
         broken = self._planner.broken(run) if run is not None else ""
         refused = self._store.approvals.decide(
-            command.run, person, command.answer, command.digest, broken=broken
+            command.run, person, command.answer, command.digest, broken=broken, via=asker.via
         )
         if refused is not None:
             advice = "nothing was changed; start the runbook again for a new plan" if broken else ""
@@ -303,7 +309,7 @@ class Commands:
         run = self._store.runs.get(run_id)
         if run is None:
             raise SickbayError(f"there is no run {run_id}", advice="`runs` lists the newest")
-        if not self._store.runs.cancel(run_id, person.name):
+        if not self._store.runs.cancel(run_id, person.name, via=asker.via):
             how = (
                 f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
             )

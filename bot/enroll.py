@@ -5,14 +5,18 @@ every command goes, and that is not one click of one person in a channel. What h
 fingerprint and not `yes`, because `yes` is typed without looking at three in the morning.
 """
 
+import getpass
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+from sqlalchemy.exc import OperationalError
 
 from bot.assembly import way
 from bot.config import find_config, load
@@ -20,6 +24,7 @@ from bot.effect import Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.ssh import Shown, Ssh
+from bot.store import Store
 from bot.terminal import OK, UNWELL, console
 from bot.wording import near
 
@@ -38,11 +43,8 @@ def enroll(words: Sequence[str], fingerprint: str | None, config: Path | None) -
         raise SickbayError("enroll takes one host", advice="write: sickbay hosts enroll HOST")
     loaded, _ = load(find_config(config, os.environ, Path.cwd()), os.environ)
     host = find(loaded.inventory, words[0])
-    remote = way(loaded)
-    try:
-        return _enroll(remote, host, fingerprint, console(sys.stdout))
-    finally:
-        remote.close()
+    with closing(Store(loaded.store_path)) as store, closing(way(loaded)) as remote:
+        return _enroll(remote, store, host, fingerprint, console(sys.stdout))
 
 
 def find(inventory: Inventory, name: str) -> Host:
@@ -66,7 +68,7 @@ def find(inventory: Inventory, name: str) -> Host:
     raise SickbayError(f"there is no host {name}", advice=hint or "`sickbay hosts` lists what there is")
 
 
-def _enroll(remote: Ssh, host: Host, fingerprint: str | None, out: Console) -> int:
+def _enroll(remote: Ssh, store: Store, host: Host, fingerprint: str | None, out: Console) -> int:
     where = f"{host.name} ({host.address}:{host.port})"
     shown = remote.host_keys(host)
     if isinstance(shown, Unreachable):
@@ -91,8 +93,31 @@ def _enroll(remote: Ssh, host: Host, fingerprint: str | None, out: Console) -> i
             advice="give the machine a new host key (ssh-keygen -A, after removing the old one), and enroll that",
         )
     path = remote.enroll(host, chosen.key)
+    _tell(store, host, chosen, path)
     out.print(Text(f"Written to {path}: {host.name} is known by {chosen.key.kind} {chosen.key.fingerprint}."))
     return OK
+
+
+def _tell(store: Store, host: Host, chosen: Shown, path: Path) -> None:
+    """Write into the timeline who made which key known, and what it took the place of."""
+    try:
+        by = getpass.getuser()
+    except (KeyError, OSError):
+        by = "unknown"
+    told: dict[str, Any] = {
+        "key": chosen.key.kind,
+        "fingerprint": chosen.key.fingerprint,
+        "was": chosen.state,
+    }
+    told |= {"address": f"{host.address}:{host.port}", "file": str(path), "by": by, "via": "cli"}
+    try:
+        store.timeline.note("host.enrolled", host=host.name, **told)
+    except OperationalError as error:
+        raise SickbayError(
+            f"{host.name} is known now, but the timeline does not have it: {error.orig}",
+            where=str(store.database.path),
+            advice="note it elsewhere, and see why the database takes nothing in (`sickbay doctor`)",
+        ) from error
 
 
 def _compared(shown: Sequence[Shown], fingerprint: str) -> Shown | None:

@@ -71,6 +71,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Tell an incident from its beginning."""
+
+    incident: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decide:
     """Answer a run's question."""
 
@@ -87,7 +94,7 @@ class Cancel:
     run: int
 
 
-Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | Look | Decide | Cancel
+Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | Look | Report | Decide | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,13 @@ def _runbooks(words: Sequence[str]) -> Command:
 
 
 def _incidents(words: Sequence[str]) -> Command:
+    if words and words[0].lower() == "show":
+        return Report(one_number("incidents show", words[1:]))
+    if words and words[0].lower() == "export":
+        raise Misunderstood(
+            "a report is written on the machine where Sickbay runs",
+            advice="in a terminal there: sickbay incidents export NUMBER; here: incidents show NUMBER",
+        )
     return Look("incidents", _one_number("incidents", words, needed=False))
 
 
@@ -210,6 +224,16 @@ def _cancel(words: Sequence[str]) -> Command:
     return Cancel(_one_number("cancel", words) or 0)
 
 
+def one_number(verb: str, words: Sequence[str]) -> int:
+    """Read the one number that a verb takes.
+
+    Raises:
+        Misunderstood: saying how it is written.
+
+    """
+    return _one_number(verb, words) or 0
+
+
 def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
     if not words and not needed:
         return None
@@ -222,7 +246,8 @@ def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int 
 
 
 def _usage(verb: str, what: str) -> Misunderstood:
-    return Misunderstood(f"{verb}: {what}", advice=f"write: {VERBS[verb].usage}")
+    usage = VERBS[verb].usage if verb in VERBS else f"{verb} NUMBER"
+    return Misunderstood(f"{verb}: {what}", advice=f"write: {usage}")
 
 
 VERBS: dict[str, Verb] = {
@@ -232,7 +257,9 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
-    "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
+    "incidents": Verb(
+        "incidents [[show] NUMBER]", "list incidents, or show one; `show` tells it whole", _incidents
+    ),
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),

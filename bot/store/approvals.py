@@ -12,7 +12,7 @@ from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
 from bot.store.database import Database
 from bot.store.runs import fenced, void
-from bot.store.tables import approvals, decisions, runs
+from bot.store.tables import approvals, decisions, runs, written
 from bot.store.timeline import tell
 
 
@@ -51,6 +51,11 @@ class Approvals:
                         state="pending",
                     )
                 )
+                data |= {
+                    "until": written(now + rule.timeout),
+                    "required": rule.required,
+                    "from": list(rule.from_),
+                }
                 tell(tx, now, "approval.asked", incident=run.incident_id, run=run.id, **data)
 
     def get(self, run_id: int) -> Approval | None:
@@ -59,12 +64,20 @@ class Approvals:
             return _approval(tx, run_id)
 
     def decide(
-        self, run_id: int, person: Person, answer: Answer, digest: str | None = None, *, broken: str = ""
+        self,
+        run_id: int,
+        person: Person,
+        answer: Answer,
+        digest: str | None = None,
+        *,
+        broken: str = "",
+        via: str = "",
     ) -> str | None:
         """Take a person's answer; return None when it counts, else why it does not.
 
         `digest` is the plan that the person saw: an answer to another plan is refused. `broken` says why the plan no
-        longer holds: then the question ends, whatever the answer; a plan that has begun is carried on.
+        longer holds: then the question ends, whatever the answer; a plan that has begun is carried on. `via` is the
+        door that the person came through.
         """
         now = self._db.now()
         with self._db.write() as tx:
@@ -78,7 +91,8 @@ class Approvals:
             refusal = approval.refusal(person, answer, now)
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
             if refusal is not None:
-                tell(tx, now, "approval.refused", incident=incident, run=run_id, by=person.name, why=refusal)
+                told = {"by": person.name, "via": via, "answer": answer, "why": refusal}
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, **told)
                 return refusal
             state = approval.state_after(answer)
             tx.execute(decisions.insert().values(run_id=run_id, person=person.name, answer=answer, at=now))
@@ -90,8 +104,10 @@ class Approvals:
                 incident=incident,
                 run=run_id,
                 by=person.name,
+                via=via,
                 answer=answer,
                 state=state,
+                digest=approval.digest,
             )
             if state != "pending":
                 _wake(tx, run_id, now, approved=state == "approved")
