@@ -27,6 +27,7 @@ The map, from the front door down; imports go down only.
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure
+    witness                 what a host wrote down itself, at the times that this was by our clock
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones

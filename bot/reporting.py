@@ -4,17 +4,15 @@ How commands ended and what people decided is taken from the timeline, which is 
 it, which change as a run goes on. What only those rows hold (plans, evidence) is held against its hash in the timeline.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from bot import clock, evidence
-from bot.clock import Offset
+from bot import evidence, witness
 from bot.effect import Output
 from bot.errors import SickbayError
-from bot.facts import FactsError, capture, kernel_log
+from bot.facts import FactsError, capture
 from bot.incident import Event, Incident
 from bot.messages import Mask, plan_text
 from bot.messages.timeline import sentence
@@ -31,7 +29,6 @@ from bot.report import (
     PlanStep,
     Printed,
     Report,
-    Seen,
     Told,
     Try,
 )
@@ -45,13 +42,6 @@ _MOST = 256 * 1024
 """Characters of what one command printed to one stream."""
 _WHOLE = 64 * 1024 * 1024
 """Characters of all of it together; a thousand hosts can print a gigabyte."""
-_BEFORE = timedelta(hours=6)
-"""How long before the incident something that a host wrote is still told."""
-_LINES = 200
-"""Lines of one kind that are told of one evidence."""
-_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
-_WORDS = 30
-"""The last lines of a container's log that are told."""
 
 
 def report(store: Store, incident_id: int, mask: Mask) -> Report:
@@ -311,7 +301,9 @@ class _Reader:
                 parts = capture.parse(stdout.text).parts
             except FactsError:
                 parts = ()
-            seen = list(_seen(attempt.host, parts, _offset(told.data), self._incident.opened_at))
+            seen = list(
+                witness.seen(attempt.host, parts, witness.offset(told.data), self._incident.opened_at)
+            )
             yield Evidence(
                 host=attempt.host,
                 step=attempt.step,
@@ -378,69 +370,3 @@ def _sent(event: Event, texts: Mapping[str, str]) -> _Sent:
         on=str(event.data.get("on", "")),
         changes=bool(event.data.get("changes")),
     )
-
-
-def _offset(told: Mapping[str, Any]) -> Offset | None:
-    said = told.get("clock") or {}
-    if "offset" not in said:
-        return None
-    booted = said.get("booted")
-    return Offset(
-        said["offset"],
-        said["within"],
-        datetime.fromisoformat(booted) if booted else None,
-        said.get("uptime", 0.0),
-    )
-
-
-def _seen(
-    host: str, parts: Iterable[capture.Part], offset: Offset | None, opened: datetime
-) -> Iterator[Seen | None]:
-    """Yield what a host wrote down with a time: what the driver said, and a container's last words; None: left out."""
-    for part in parts:
-        if part.name == "kernel_log" and part.state in ("kept", "late"):
-            try:
-                found = kernel_log.parse(part.text).events
-            except FactsError:
-                continue
-            lines = [(one.time or "", _driver(one)) for one in found]
-            yield from _corrected(host, part.name, lines, offset, opened, _LINES)
-        elif part.name == "logs" and part.state in ("kept", "late"):
-            lines = [_stamped(line) for line in part.text.splitlines() if line.strip()]
-            yield from _corrected(host, part.name, lines, offset, opened, _WORDS)
-
-
-def _driver(event: kernel_log.KernelEvent) -> str:
-    code = f"{event.kind.replace('sxid', 'SXid').replace('xid', 'Xid')} {event.code}: " if event.code else ""
-    where = f" ({event.bus_id})" if event.bus_id else ""
-    return f"{code}{event.meaning}{where}"
-
-
-def _stamped(line: str) -> tuple[str, str]:
-    """Cut the time off that docker puts before each line of a container's log."""
-    first, _, rest = line.partition(" ")
-    return (first, rest) if _STAMP.match(first) else ("", line)
-
-
-def _corrected(
-    host: str,
-    source: str,
-    lines: Sequence[tuple[str, str]],
-    offset: Offset | None,
-    opened: datetime,
-    most: int,
-) -> Iterator[Seen | None]:
-    yield from [None] * (len(lines) - most)
-    for raw, text in lines[-most:]:
-        found = clock.ours(raw, offset) if offset is not None and raw else None
-        if found is not None and found.at < opened - _BEFORE:
-            yield None
-            continue
-        yield Seen(
-            host=host,
-            source=source,
-            raw=raw,
-            at=found.at if found else None,
-            within=found.within if found else None,
-            text=text[:500],
-        )

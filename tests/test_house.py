@@ -19,7 +19,7 @@ NAMES_THAT_NAME_NOTHING = {
 }  # fmt: skip
 PURE = [
     "alert", "approval", "autonomy", "chain", "clock", "duration", "effect", "errors", "incident", "intake", "inventory", "pattern", "plan", "program", "route",
-    "preconditions", "report", "rollback", "run", "runbook", "schema", "template", "verdict", "steps", "facts", "messages",
+    "preconditions", "report", "rollback", "run", "runbook", "schema", "witness", "template", "verdict", "steps", "facts", "messages",
 ]  # fmt: skip
 OUTSIDE = {
     "socket",

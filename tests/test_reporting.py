@@ -228,7 +228,7 @@ def test_a_host_that_is_given_up_or_a_run_that_failed_reads_as_such(night: Night
     night.stage.script.on("stop", done("", exit_code=3, stderr="no such container\n"))
     night.play()
     text = markdown(night.told())
-    assert "failed: Failed on gpu-01." in text
+    assert "failed, unknown: Failed on gpu-01." in text
     assert "`gpu-01`: failed, exit code 3" in text
     assert "stderr, 18 bytes:\n\n```text\nno such container\n```" in text
 

@@ -18,7 +18,7 @@ from bot.messages.card import Card, Node, Note, Output, Title, plain
 from bot.messages.short import count, line, tail, took
 from bot.messages.words import join, say
 from bot.printable import clean
-from bot.report import Report, Seen, Try
+from bot.report import Report, Run, Seen, Told, Try
 from bot.shipped import shipped
 
 LINES = 30
@@ -27,7 +27,9 @@ _QUIET = ("step.begun", "run.running", "run.waiting", "run.started", "config.rea
 """Events that a short chronology does without."""
 _OUTPUT = 40
 """Last lines of what a command printed; all of it is in the JSON."""
-_LEADING = re.compile(r"^(\d{0,9})([-+=.)])")
+_LONG = 6
+"""Lines of a command that is not written twice."""
+_LEADING = re.compile(r"^(\d{0,9})([-+=.)])(?=[-=\s]|$)")
 """What would begin a list, or underline a heading."""
 _MARKED = re.compile(r"([\\`*_\[\]<>|#~])")
 
@@ -62,8 +64,10 @@ def markdown(report: Report) -> str:
 
 
 def chronology(report: Report) -> list[Line]:
-    """Return everything that has a time by our clock, in its order."""
-    lines = [Line(one.at, _where(one.host, one.run), one.text, one.kind) for one in report.timeline]
+    """Return everything that has a time by our clock, in its order; looks are told by how they ended."""
+    lines = [
+        Line(one.at, _where(one.host, one.run), one.text, one.kind) for one in report.timeline if _worth(one)
+    ]
     lines += [
         Line(one.at, one.host, one.text, one.source, one.raw, one.within)
         for one in _seen(report)
@@ -92,6 +96,10 @@ def report_card(report: Report) -> Card:
     parts.append(fault if report.chain.fault else say("incident.report_head", head=report.chain.head))
     nodes.append(Note(join(parts)))
     return Card(plain(headline), tuple(nodes))
+
+
+def _worth(one: Told) -> bool:
+    return one.kind != "step.begun" or bool(one.data.get("changes"))
 
 
 def _short(one: Line) -> str:
@@ -125,7 +133,7 @@ def _environment() -> Environment:
         "fence": _fence,
         "clock": lambda at: _Safe(f"{at:%H:%M:%S.%f}"[:-3]),
         "day": lambda at: _Safe(f"{at:%Y-%m-%d %H:%M:%S} UTC"),
-        "after": lambda gap: _Safe("" if gap is None else f"+{took(gap)}"),
+        "after": _after,
         "took": took,
         "seconds": _seconds,
         "ahead": _ahead,
@@ -160,9 +168,13 @@ def _fence(value: str) -> _Safe:
     return _Safe(f"{ticks}text\n{shown}\n{ticks}")
 
 
-def _command(sent: Try) -> str:
-    values = [f"{name}={value!r}" for name, value in sent.env.items()]
-    return "\n".join([f"$ {sent.command}", *values])
+def _command(sent: Try, run: Run) -> str:
+    """Write a command with its values; a long one that the plan has letter by letter as it is called there."""
+    steps = run.plan.steps if run.plan else ()
+    said = next((one.says for one in steps if (one.step, one.command) == (sent.step, sent.command)), "")
+    long = sent.command.count("\n") >= _LONG
+    command = f"{said}  (letter by letter in the plan)" if said and long else sent.command
+    return "\n".join([f"$ {command}", *(f"{name}={value!r}" for name, value in sent.env.items())])
 
 
 def _states(parts: Mapping[str, str]) -> str:
@@ -170,6 +182,13 @@ def _states(parts: Mapping[str, str]) -> str:
     for name, state in parts.items():
         by_state.setdefault(state, []).append(name)
     return " ".join(f"{state.capitalize()}: {', '.join(names)}." for state, names in by_state.items())
+
+
+def _after(gap: timedelta | None) -> _Safe:
+    if not gap:
+        return _Safe("")
+    short = gap < timedelta(seconds=1)
+    return _Safe(f"+{_seconds(gap.total_seconds())}" if short else f"+{took(gap)}")
 
 
 def _seconds(value: float) -> str:
@@ -180,10 +199,4 @@ def _seconds(value: float) -> str:
 
 def _ahead(offset: float) -> str:
     word = "ahead" if offset > 0 else "behind"
-    if abs(offset) < 1:
-        return f"{abs(offset) * 1000:.0f} ms {word}"
-    return (
-        f"{took(timedelta(seconds=abs(offset)))} {word}"
-        if abs(offset) > 60
-        else f"{abs(offset):.3f} s {word}"
-    )
+    return f"{abs(offset) * 1000:.0f} ms {word}" if abs(offset) < 1 else f"{abs(offset):,.3f} s {word}"
