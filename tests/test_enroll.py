@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from bot.grammar import Misunderstood, parse
+from bot.incident import Event
+from bot.store import Store
 from tests.parts.clinic import Clinic, Said, Talk
 from tests.parts.sshd import Sshd, new_key
 
@@ -35,6 +38,20 @@ def public(key: Path) -> str:
     return " ".join(Path(f"{key}.pub").read_text().split()[:2])
 
 
+def events(ward: Clinic) -> list[Event]:
+    """Return what the timeline knows."""
+    with closing(Store(ward.folder / "sickbay.db")) as store:
+        return store.timeline.after(0)
+
+
+def test_where_the_timeline_takes_nothing_in_nobody_is_enrolled(ward: Clinic, sshd: Sshd) -> None:
+    (ward.folder / "sickbay.db").write_bytes(b"not a database" * 100)
+    said = enroll(ward, "--fingerprint", fingerprint(sshd.host_key))
+    assert said.code == 2
+    assert "cannot open the database" in said.err
+    assert sshd.known_hosts.read_text() == "# ours\n"
+
+
 def enroll(ward: Clinic, *words: str) -> Said:
     return ward.say("hosts", "enroll", "gpu-01", *words)
 
@@ -54,6 +71,14 @@ def test_whoever_types_the_end_of_the_fingerprint_makes_the_host_known(ward: Cli
     assert sshd.logins == 0, "nobody logged in for that"
     again = enroll(ward)
     assert (again.code, "known already" in again.out) == (0, True)
+    (told,) = events(ward)
+    assert (told.kind, told.host, told.data["by"], told.data["via"]) == (
+        "host.enrolled",
+        "gpu-01",
+        "visitor",
+        "cli",
+    )
+    assert (told.data["fingerprint"], told.data["was"]) == (fingerprint(sshd.host_key), "new")
 
 
 @pytest.mark.parametrize("typed", ["\n", "yes\n", "ABCDEF\n", "\x04"])
@@ -64,6 +89,7 @@ def test_whoever_types_anything_else_changes_nothing(ward: Clinic, sshd: Sshd, t
         assert talk.end() == 1, talk.text
         assert "Nothing was written" in talk.text
     assert sshd.known_hosts.read_text() == "# ours\n"
+    assert events(ward) == []
 
 
 def test_a_script_names_the_fingerprint_and_is_not_asked(ward: Clinic, sshd: Sshd) -> None:
@@ -92,6 +118,7 @@ def test_a_machine_that_was_installed_again_is_enrolled_again(
     said = enroll(ward, "--fingerprint", fingerprint(sshd.host_key))
     assert said.code == 0, said.err
     assert "changed" in said.out
+    assert [event.data["was"] for event in events(ward) if event.kind == "host.enrolled"] == ["changed"]
     assert fingerprint(tmp_path / "old") in said.out
     assert sshd.known_hosts.read_text() == sshd.known_hosts_line()
     assert Path(f"{sshd.known_hosts}.old").read_text() == before

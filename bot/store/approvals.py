@@ -84,31 +84,23 @@ class Approvals:
             approval = _approval(tx, run_id)
             if approval is None:
                 return f"Run {run_id} asks nobody for approval."
+            incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+            said = {"by": person.name, "via": via, "answer": answer}
             if digest is not None and not approval.digest.startswith(digest):
-                return "The plan has changed since this message was shown. Look at the newest one."
+                why = "The plan has changed since this message was shown. Look at the newest one."
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, why=why, **said)
+                return why
             if broken and approval.state_at(now) == "pending" and self.void(tx, run_id, broken):
                 approval = replace(approval, state="void", note=broken)
             refusal = approval.refusal(person, answer, now)
-            incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
             if refusal is not None:
-                told = {"by": person.name, "via": via, "answer": answer, "why": refusal}
-                tell(tx, now, "approval.refused", incident=incident, run=run_id, **told)
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, why=refusal, **said)
                 return refusal
             state = approval.state_after(answer)
             tx.execute(decisions.insert().values(run_id=run_id, person=person.name, answer=answer, at=now))
             tx.execute(update(approvals).where(approvals.c.run_id == run_id).values(state=state))
-            tell(
-                tx,
-                now,
-                "approval.decided",
-                incident=incident,
-                run=run_id,
-                by=person.name,
-                via=via,
-                answer=answer,
-                state=state,
-                digest=approval.digest,
-            )
+            said |= {"state": state, "digest": approval.digest}
+            tell(tx, now, "approval.decided", incident=incident, run=run_id, **said)
             if state != "pending":
                 _wake(tx, run_id, now, approved=state == "approved")
             return None
