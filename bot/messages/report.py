@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bot.fleet import named
 from bot.messages.card import Card, Node, Note, Output, Title, plain
-from bot.messages.short import count, line, tail, took
+from bot.messages.short import count, cut, line, tail, took
 from bot.messages.words import join, say
 from bot.printable import clean
 from bot.report import Report, Run, Seen, Told, Try
@@ -31,6 +31,8 @@ _LONG = 6
 """Lines of a command that is not written twice."""
 _LEADING = re.compile(r"^(\d{0,9})([-+=.)])(?=[-=\s]|$)")
 """What would begin a list, or underline a heading."""
+_WIDE = 300
+"""Letters of one line of it."""
 _MARKED = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
@@ -141,7 +143,7 @@ def _environment() -> Environment:
         "hosts": named,
         "pairs": lambda labels: " ".join(f"{name}={value}" for name, value in labels.items()),
         "states": _states,
-        "tail": lambda printed: tail(printed, _OUTPUT),
+        "tail": lambda printed: "\n".join(cut(one, _WIDE) for one in tail(printed, _OUTPUT).splitlines()),
         "command": _command,
     }
     return environment
