@@ -123,7 +123,7 @@ class Decision(Piece):
     at: datetime
     by: str
     via: str
-    """slack, cli or http: how it came in; empty: nobody said anything."""
+    """slack, cli or cli with the account that it was said from: how it came in; empty: nobody said anything."""
     answer: str
     """approve or deny; void, expired or lapsed where nobody answered or an answer no longer counts."""
     counted: bool

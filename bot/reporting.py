@@ -252,15 +252,16 @@ class _Reader:
             noun, _, verb = event.kind.partition(".")
             if event.kind == "approval.asked":
                 digest = str(event.data.get("digest", ""))
-            if noun != "approval" or verb == "asked":
+            if noun != "approval" or verb in ("asked", "glass_broken"):  # who breaks glass has decided, too
                 continue
+            glass = str(event.data.get("glass", ""))
             yield Decision(
                 at=event.at,
                 by=str(event.data.get("by", "")),
                 via=str(event.data.get("via", "")),
                 answer=str(event.data.get("answer", "")) or verb,
                 counted=verb == "decided",
-                why=str(event.data.get("why", "")),
+                why=str(event.data.get("why", "")) or (f"alone, by breaking glass: {glass}" if glass else ""),
                 digest=digest,
             )
 
