@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 
 from bot.chain import BEGIN, COLUMNS, link
@@ -245,6 +246,23 @@ def test_events_of_one_transaction_are_chained_and_one_that_fails_leaves_no_gap(
     )
     assert verify(path).fault == ""
     assert verify(path).events == 302
+
+
+def test_what_is_taken_out_of_a_text_on_its_way_into_the_file_is_not_in_the_hash_either(stage: Stage) -> None:
+    def without(
+        _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+    ) -> tuple[str, Any]:
+        rows = parameters if isinstance(parameters, list) else [parameters]
+        hidden = [
+            tuple(one.replace("hush", "•••") if isinstance(one, str) else one for one in row) for row in rows
+        ]
+        return statement, hidden if isinstance(parameters, list) else hidden[0]
+
+    listen(stage.store.database._engine, "before_cursor_execute", without, retval=True)
+    stage.store.timeline.note("x.y", said="hush now")
+    (told,) = stage.store.timeline.after(0)
+    assert told.data == {"said": "••• now"}
+    assert verify(stage.store.database.path).fault == ""
 
 
 def test_many_writers_at_once_make_one_chain(tmp_path: Path) -> None:

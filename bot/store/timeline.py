@@ -1,7 +1,8 @@
 """The timeline and its readers: events, how far each reader has come, what it posted where.
 
-Events are chained (`chain`): who writes one reads the hash of the newest in the same transaction, and SQLite lets one
-writer in at a time, so there is no other order than that of the numbers. What is hashed is what is stored.
+Events are chained (`chain`): who writes one reads the hash of the newest in the same statement, and SQLite lets one
+writer in at a time, so there is no other order than that of the numbers. The database itself asks for the hash, of the
+very values that it stores: so it fits whatever is done to a text on its way there.
 """
 
 import json
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot import chain
-from bot.chain import BEGIN, COLUMNS, Stored, Walked, link
+from bot.chain import BEGIN, COLUMNS, Stored, Walked
 from bot.errors import SickbayError
 from bot.incident import Event
 from bot.store.database import Database
@@ -28,14 +29,15 @@ _HALF = re.compile("[\ud800-\udfff]")
 _COUNTER = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
 # Statements of ours alone, written out or made from our own names.
 _COUNTER = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
-_NEWEST = (
-    "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), "
-    "coalesce((SELECT max(id) FROM events), 0)), (SELECT hash FROM events ORDER BY id DESC LIMIT 1)"
-)
-_TELL = (
-    "INSERT INTO events (id, at, kind, incident_id, run_id, host, step, data, hash) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_TELL = """
+INSERT INTO events (id, at, kind, incident_id, run_id, host, step, data, hash)
+SELECT id, at, kind, incident_id, run_id, host, step, data,
+  link((SELECT hash FROM events ORDER BY id DESC LIMIT 1), id, at, kind, incident_id, run_id, host, step, data)
+FROM (SELECT
+  1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0),
+    coalesce((SELECT max(id) FROM events), 0)) AS id,
+  ? AS at, ? AS kind, ? AS incident_id, ? AS run_id, ? AS host, ? AS step, ? AS data)
+"""
 _RAW = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in (*COLUMNS, "hash"))
 _WALK = f"SELECT {_RAW} FROM events ORDER BY id"  # noqa: S608
 
@@ -65,16 +67,8 @@ def tell_each(
     run: int | None,
 ) -> None:
     """Append the same event for several hosts; each row says host, step and data."""
-    number, before = tx.exec_driver_sql(_NEWEST).one()
-    before = before or BEGIN
-    moment, chained = written(at), []
-    for row in rows:
-        number += 1
-        data = _json(row["data"])
-        values = (number, moment, str(kind), incident, run, row["host"], row["step"], data)
-        before = link(before, values)
-        chained.append((*values, before))
-    tx.exec_driver_sql(_TELL, chained)
+    about = (written(at), str(kind), incident, run)
+    tx.exec_driver_sql(_TELL, [(*about, row["host"], row["step"], _json(row["data"])) for row in rows])
 
 
 def _json(data: Any) -> str:
