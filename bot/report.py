@@ -132,6 +132,18 @@ class Decision(Piece):
     """Of the plan that it was about."""
 
 
+class Guard(Piece):
+    """What a guard rail said when a host was to be changed."""
+
+    at: datetime
+    host: str
+    rail: str
+    """Which, such as capacity, freeze, cooldown."""
+    reaction: str
+    """What came of it, such as queue, refuse, escalate."""
+    why: str
+
+
 class Printed(Piece):
     """What a command wrote to one stream."""
 
@@ -192,6 +204,8 @@ class Run(Piece):
     ended_at: datetime | None
     plan: Plan | None
     decisions: tuple[Decision, ...]
+    guard: tuple[Guard, ...]
+    """Where a rail kept the run from a change; where none did, nothing stands here."""
     evidence: tuple[Evidence, ...]
     tries: tuple[Try, ...]
 

@@ -25,6 +25,7 @@ from bot.report import (
     Clock,
     Decision,
     Evidence,
+    Guard,
     Message,
     PlanStep,
     Printed,
@@ -214,6 +215,7 @@ class _Reader:
             ended_at=run.ended_at,
             plan=self._plan(run.plan) if run.plan else None,
             decisions=tuple(self._decisions()),
+            guard=tuple(self._guard()),
             evidence=tuple(self._evidence()),
             tries=tuple(self._try(attempt) for attempt in self._attempts),
         )
@@ -264,6 +266,12 @@ class _Reader:
                 why=str(event.data.get("why", "")) or (f"alone, by breaking glass: {glass}" if glass else ""),
                 digest=digest,
             )
+
+    def _guard(self) -> Iterator[Guard]:
+        for event in self._events:
+            if event.kind == "guard.answered":
+                said = {name: str(event.data.get(name) or "") for name in ("rail", "reaction", "why")}
+                yield Guard(at=event.at, host=event.host or "", **said)
 
     def _try(self, attempt: Attempt) -> Try:
         section, title = self._sections.get(attempt.step, ("", attempt.step))

@@ -233,6 +233,18 @@ def test_a_host_that_is_given_up_or_a_run_that_failed_reads_as_such(night: Night
     assert "stderr, 18 bytes:\n\n```text\nno such container\n```" in text
 
 
+def test_what_a_guard_rail_said_is_told_with_its_host(night: Night) -> None:
+    run_id = night.play()
+    with night.stage.store.write() as tx:
+        said = {"rail": "capacity", "reaction": "refuse", "why": "it is the last ready replica"}
+        tell(tx, BEGIN, "guard.answered", incident=night.id, run=run_id, host="gpu-01", **said)
+    (one,) = only(night.told()).guard
+    assert (one.host, one.rail, one.reaction) == ("gpu-01", "capacity", "refuse")
+    text = markdown(night.told())
+    assert "- 03:00:00.000 `gpu-01`, capacity: refuse. it is the last ready replica" in text
+    assert "Guard, capacity: refuse. it is the last ready replica" in text
+
+
 # ── what was worked on ──
 def spoil(night: Night, statement: str) -> None:
     with closing(sqlite3.connect(night.stage.store.database.path)) as file:
