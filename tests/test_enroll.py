@@ -214,3 +214,5 @@ def test_once_there_are_rules_it_takes_the_right_to_enroll(ward: Clinic, sshd: S
     assert "you are alice, with the role oncall, and may not make a host's key known" in refused.err
     assert sshd.known_hosts.read_text() == "# ours\n"
     assert enroll(ward, *compared, "--as", "bob").code == 0
+    (told,) = events(ward)
+    assert (told.data["by"], told.data["via"]) == ("bob", f"cli, {ACCOUNT} as bob")

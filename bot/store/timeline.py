@@ -198,7 +198,7 @@ def verify(path: Path | str, noted: str = "") -> Walked:
         raise SickbayError(
             f"the timeline cannot be read: {error}",
             where=str(path),
-            advice="is it the database of this Sickbay? If it is damaged, keep it as it is and look at a copy of it",
+            advice="is it the database of this Sickbay? One in use is copied together with its `-wal` file",
         ) from error
     if not found.fault and any(triggers.get(name) != sql for name, sql in APPEND_ONLY.items()):
         lost = ", ".join(name for name, sql in APPEND_ONLY.items() if triggers.get(name) != sql)
