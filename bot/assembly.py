@@ -54,6 +54,8 @@ class Assembly:
     """Everything that is read before anything is started: no thread, no connection yet but the database."""
 
     config: Config
+    config_sha256: str
+    """Over the bytes of the file that it was read from."""
     secrets: Secrets
     inventory: Inventory
     library: Mapping[str, Loaded]
@@ -95,6 +97,7 @@ class Assembly:
         )
         return cls(
             config=config,
+            config_sha256=document.sha256,
             secrets=Secrets.read(config, environ),
             inventory=inventory,
             library=library,

@@ -28,6 +28,7 @@ from bot.grammar import (
     ListRunbooks,
     Look,
     Preview,
+    Report,
     ResetBreaker,
     Start,
     Thaw,
@@ -39,6 +40,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    Mask,
     help_card,
     host_table,
     incident_card,
@@ -46,6 +48,7 @@ from bot.messages import (
     notice,
     preview_card,
     refusal_card,
+    report_card,
     run_card,
     run_table,
     runbook_table,
@@ -55,6 +58,7 @@ from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
+from bot.reporting import report
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
 from bot.steps import KINDS
@@ -173,6 +177,8 @@ class Commands:
                 return self._runbooks()
             case Look():
                 return self._look(command)
+            case Report(number):
+                return Reply(report_card(report(self._store, number, Mask())))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):

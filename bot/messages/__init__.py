@@ -21,6 +21,7 @@ from bot.messages.listing import (
 )
 from bot.messages.mask import Mask
 from bot.messages.progress import RunView
+from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
 from bot.messages.words import say
 
@@ -44,6 +45,7 @@ __all__ = [
     "preview_card",
     "refusal",
     "refusal_card",
+    "report_card",
     "run_card",
     "run_table",
     "runbook_table",
