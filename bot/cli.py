@@ -39,6 +39,9 @@ AsOption = Annotated[
 Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
 RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
 SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
+FaultsOption = Annotated[
+    bool, typer.Option("--faults", help="play the good case with each step broken in each way, instead")
+]
 Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
 
 
@@ -114,11 +117,12 @@ def schema() -> None:
 
 
 @cli.command()
-def test(paths: Paths = None, config: ConfigOption = None) -> None:
+def test(paths: Paths = None, config: ConfigOption = None, faults: FaultsOption = False) -> None:
     """Replay the tests beside the runbooks, without any host."""
-    from bot.workshop import test
+    from bot import workshop
 
-    raise typer.Exit(test(paths or [], config))
+    play = workshop.faults if faults else workshop.test
+    raise typer.Exit(play(paths or [], config))
 
 
 @slack.command("manifest")

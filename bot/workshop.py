@@ -13,7 +13,7 @@ from bot.config import find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
-from bot.rehearsal import rehearse
+from bot.rehearsal import break_steps, rehearse
 from bot.runbook import Runbook
 from bot.schema import json_schema
 from bot.shipped import shipped
@@ -42,6 +42,24 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
             out.print(f"       {problem}", markup=False, soft_wrap=True)
     out.print(f"{count[True]} passed, {count[False]} failed")
     return OK if count[True] and not count[False] else UNWELL
+
+
+def faults(paths: Sequence[Path], config: Path | None) -> int:
+    """Break each step of the good cases in turn; print how many ways, and the first that broke a rule."""
+    out = console(sys.stdout)
+    well = []
+    for result in break_steps(_folders(paths, config, os.environ)):
+        well.append(result.passed)
+        word = "ok    " if result.passed else "FAILED"
+        out.print(f"{word} {result.name}: {_number(result.cases, 'fault')}", markup=False, soft_wrap=True)
+        if result.problems:
+            out.print(f"       {result.problems[0]}", markup=False, soft_wrap=True)
+        if len(result.problems) > 1:
+            more = _number(len(result.problems) - 1, "more rule")
+            out.print(f"       and {more} broken", markup=False, soft_wrap=True)
+    if not well:
+        out.print("no test of a runbook was found, so nothing was broken")
+    return OK if well and all(well) else UNWELL
 
 
 def schema() -> int:

@@ -22,6 +22,7 @@ from bot.plan import Entry
 from bot.planner import Planner
 from bot.program import Record, ordered
 from bot.rehearsal.case import Case
+from bot.rehearsal.faults import FAULTS, Bend, Faulty, broken
 from bot.rehearsal.script import BEGIN, ScriptedRemote, Stopwatch
 from bot.run import Attempt, Requester, Run
 from bot.schema import Document, Invalid, read, validate
@@ -53,6 +54,82 @@ def rehearse(paths: Iterable[Path]) -> Iterator[Result]:
         SickbayError: when there is no such file or folder.
 
     """
+    for file in _files(paths):
+        yield from _replay_file(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What came of the generated faults of one runbook."""
+
+    name: str
+    cases: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Were there faults, and did every rule hold?"""
+        return self.cases > 0 and not self.problems
+
+
+def break_steps(paths: Iterable[Path]) -> Iterator[Faults]:
+    """Play the good case of each runbook again and again, each time with one step that goes wrong in one way.
+
+    Raises:
+        SickbayError: when there is no such file or folder.
+
+    """
+    for file in _files(paths):
+        yield _break_file(file)
+
+
+def _break_file(file: Path) -> Faults:
+    name, cases = file.name.removesuffix(SUFFIX), 0
+    problems: list[str] = []
+    try:
+        loaded, document = _read(file)
+        if (good := _good(document)) is None:
+            why = f"{file}:1: no case ends as succeeded, so there is no good way to break; write one"
+            return Faults(name, 0, (why,))
+        place, case = good
+        sent = _on_stage(case, loaded).sent
+        faults = [
+            Faulty(step, fault)
+            for step, mutating in sent.items()
+            for fault in FAULTS
+            if fault != "lost" or mutating
+        ]
+        for bend in faults:
+            cases += 1
+            told = f"{place}: with {bend.fault} at step {bend.step}"
+            try:
+                stage = _on_stage(case, loaded, bend)
+                found = broken(stage.run, stage.attempts, stage.mutates)
+                problems += [f"{told}: {problem}" for problem in found]
+            except SickbayError as error:
+                problems.append(f"{told}: {error.what}")
+    except Invalid as error:
+        problems += map(str, error.mistakes)
+    except SickbayError as error:
+        problems += str(error).splitlines()
+    return Faults(name, cases, tuple(problems))
+
+
+def _good(document: Document) -> tuple[str, Case] | None:
+    """Return the first case in which all goes well, with its place."""
+    for name in document.data if isinstance(document.data, dict) else ():
+        case = validate(Case, document, (name,))
+        if case.expect.state == "succeeded":
+            return f"{document.file}:{document.line((name,))}", case
+    return None
+
+
+def _on_stage(case: Case, loaded: Loaded, bend: Bend | None = None) -> "_Played":
+    with tempfile.TemporaryDirectory(prefix="sickbay-test-") as folder:
+        return _Stage(case, loaded, Path(folder), bend).played()
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             files = sorted(path.glob(f"*{SUFFIX}"))
@@ -61,15 +138,19 @@ def rehearse(paths: Iterable[Path]) -> Iterator[Result]:
         else:
             what = "no test of a runbook" if path.exists() else "no such file or folder"
             raise SickbayError(what, where=str(path), advice=f"tests are called NAME{SUFFIX}")
-        for file in files:
-            yield from _replay_file(file)
+        yield from files
+
+
+def _read(file: Path) -> tuple[Loaded, Document]:
+    """Read a test file and the runbook beside it."""
+    book = file.with_name(file.name.removesuffix(SUFFIX) + ".yaml")
+    loaded = load_runbook(book, kinds=KINDS, parsers=PARSERS)
+    return loaded, read(file.read_bytes(), file=str(file))
 
 
 def _replay_file(file: Path) -> Iterator[Result]:
-    book = file.with_name(file.name.removesuffix(SUFFIX) + ".yaml")
     try:
-        loaded = load_runbook(book, kinds=KINDS, parsers=PARSERS)
-        document = read(file.read_bytes(), file=str(file))
+        loaded, document = _read(file)
     except SickbayError as error:
         yield Result(file.name, tuple(str(error).splitlines()))
         return
@@ -94,15 +175,25 @@ def _replay(document: Document, name: str, loaded: Loaded) -> Iterator[str]:
         yield f"{place}: {error.what}" + (f" ({error.advice})" if error.advice else "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """What is left of a case that was played."""
+
+    run: Run
+    attempts: list[Attempt]
+    mutates: frozenset[str]
+    sent: dict[str, bool]
+
+
 class _Stage:
     """One case on its stage: an inventory, an empty store, hosts with a script, and a clock."""
 
-    def __init__(self, case: Case, loaded: Loaded, folder: Path) -> None:
+    def __init__(self, case: Case, loaded: Loaded, folder: Path, bend: Bend | None = None) -> None:
         self._case = case
         self._loaded = loaded
         self._folder = folder
         self._clock = Stopwatch()
-        self._remote = ScriptedRemote(case.given.replies, self._clock)
+        self._remote = ScriptedRemote(case.given.replies, self._clock, bend)
         self._inventory = Inventory(
             Host(name, host.address, vars=host.vars, groups=tuple(host.groups))
             for name, host in case.given.hosts.items()
@@ -111,15 +202,22 @@ class _Stage:
 
     def problems(self) -> list[str]:
         """Play the case and compare."""
+        played = self.played()
+        return [
+            *self._refused,
+            *self._remote.problems(),
+            *self._compared(played.run, played.attempts),
+        ]
+
+    def played(self) -> _Played:
+        """Play the case to its end."""
         store = Store(self._folder / "test.db", self._clock)
-        engine = Engine(store, Planner(KINDS, self._inventory), self._remote)
+        planner = Planner(KINDS, self._inventory)
+        engine = Engine(store, planner, self._remote)
         try:
             run = self._play(store, engine)
-            return [
-                *self._refused,
-                *self._remote.problems(),
-                *self._compared(run, store.attempts.of(run.id)),
-            ]
+            mutates = planner.mutates(run.runbook)
+            return _Played(run, store.attempts.of(run.id), mutates, dict(self._remote.sent))
         finally:
             engine.close()
             store.close()

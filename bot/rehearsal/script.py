@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from bot.effect import (
@@ -50,9 +51,18 @@ class Stopwatch:
 class ScriptedRemote:
     """A Remote whose hosts know the replies of one case."""
 
-    def __init__(self, replies: list[Reply], clock: Stopwatch) -> None:
+    def __init__(
+        self,
+        replies: list[Reply],
+        clock: Stopwatch,
+        bend: Callable[[str, Command, Outcome], Outcome] | None = None,
+    ) -> None:
+        """`bend` makes another outcome of what a step's command would have had; see `faults`."""
         self._replies = replies
         self._clock = clock
+        self._bend = bend
+        self.sent: dict[str, bool] = {}
+        """Steps whose commands were sent, and whether they change the host."""
         self._used = [0] * len(replies)
         self._unanswered: dict[str, None] = {}
 
@@ -67,7 +77,12 @@ class ScriptedRemote:
         stderr: Keep | None = None,
     ) -> Pending:
         """Answer at once."""
-        return answered(handed(self._outcome(host, command, key), stdout, stderr))
+        step = key.rsplit("/", 3)[1]
+        self.sent[step] = command.mutating
+        outcome = self._outcome(host, command, key)
+        if self._bend is not None:
+            outcome = self._bend(step, command, outcome)
+        return answered(handed(outcome, stdout, stderr))
 
     def _outcome(self, host: Host, command: Command, key: str) -> Outcome:
         """Answer with the first reply that fits."""
