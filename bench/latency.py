@@ -45,6 +45,7 @@ def main() -> None:
                 "identity_files": [str(sshd.identity)],
             },
             "hosts": hosts,
+            "autonomy": {"successes": 0},
             "routes": [{"match": {"alertname": "VLLMStalled"}, "runbook": "stamp", "mode": "auto"}],
         }
         tokens = {"SLACK_BOT_TOKEN": slack.slack.bot_token, "SLACK_APP_TOKEN": slack.slack.app_token}

@@ -19,6 +19,7 @@ The map, from the front door down; imports go down only.
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
     preparing · judging     from a call to the command that leaves; what its outcome means
     planner                 a step and what is known → an effect, as data
+    preconditions           what a plan rests on, and what of that is no longer so
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
     jump · ssh_config       the jump hosts on the way to a machine; OpenSSH's own configuration, asked of it
@@ -28,7 +29,12 @@ The map, from the front door down; imports go down only.
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
+    record · lacking        what a run has done; evidence that could not be had
+    inputs                  the base of what people write in YAML, and what a run is given
+    evidence                what is kept of a host before it is changed
+    rollback                what is undone on a host that did not come through
+    autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns
-    template sandbox quoting schema document    expressions, values for the shell, strict YAML
+    template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground
 """

@@ -49,6 +49,7 @@ class Alert:
         """Return the alert as runbooks see it; `alert.host` is a name of the inventory, or is not there."""
         seen = {
             "name": self.name,
+            "fingerprint": self.fingerprint,
             "labels": dict(self.labels),
             "annotations": dict(self.annotations),
             "starts_at": self.starts_at.isoformat(),

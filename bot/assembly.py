@@ -5,6 +5,7 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from bot.commands import Commands
@@ -15,7 +16,7 @@ from bot.effect import Remote
 from bot.engine import Engine
 from bot.facts.registry import PARSERS
 from bot.inventory import Inventory
-from bot.library import Loaded, load_library
+from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
 from bot.schema import Document, Invalid
@@ -69,8 +70,16 @@ class Assembly:
         inventory = config.inventory
         library = read_library(config, document)
         store = Store(config.store_path, clock)
+        planner = Planner(KINDS, inventory, partial(digest_in, library))
         commands = Commands(
-            store, inventory, library, config.persons, check=config.check, channel=config.slack.channel
+            store,
+            inventory,
+            library,
+            config.persons,
+            planner=planner,
+            successes=config.autonomy.successes,
+            check=config.check,
+            channel=config.slack.channel,
         )
         return cls(
             config=config,
@@ -78,7 +87,7 @@ class Assembly:
             inventory=inventory,
             library=library,
             store=store,
-            planner=Planner(KINDS, inventory),
+            planner=planner,
             commands=commands,
         )
 
@@ -96,6 +105,6 @@ class Assembly:
         dispatch = Dispatch(
             self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
         )
-        return Delivery(
-            self.store, Engine(self.store, self.planner, remote), dispatch.turn if dispatching else None
-        )
+        successes = self.config.autonomy.successes
+        engine = Engine(self.store, self.planner, remote, successes=successes)
+        return Delivery(self.store, engine, dispatch.turn if dispatching else None)

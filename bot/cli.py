@@ -161,6 +161,19 @@ def run(
 
 
 @cli.command()
+def plan(
+    runbook: str,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
+    ] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Show what a run would do, host by host and batch by batch; touches nothing."""
+    _desk("plan", [runbook, *(words or [])], config, as_)
+
+
+@cli.command()
 def hosts(
     select: Annotated[
         list[str] | None, typer.Argument(metavar="[HOSTS] | enroll HOST", help="else all")

@@ -4,11 +4,13 @@ Strangers may look at everything; what changes a host or decides about it takes 
 that somebody may approve is the approval rule's to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 
 from bot.approval import Person
+from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import (
@@ -20,12 +22,13 @@ from bot.grammar import (
     ListHosts,
     ListRunbooks,
     Look,
+    Preview,
     Start,
     parse,
     usages,
 )
 from bot.inventory import Inventory
-from bot.library import Loaded
+from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
     help_card,
@@ -33,17 +36,28 @@ from bot.messages import (
     incident_card,
     incident_table,
     notice,
+    preview_card,
     refusal_card,
     run_card,
     run_table,
     runbook_table,
     say,
 )
-from bot.run import Requester
+from bot.plan import GuardLine, Plan
+from bot.planner import Planner
+from bot.run import Requester, Run, RunState
+from bot.runbook import Mode
+from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
+Guard = Callable[[Run, Plan], Sequence[GuardLine]]
+
+
+def unguarded(run: Run, plan: Plan) -> Sequence[GuardLine]:  # noqa: ARG001 - whoever has rails says more
+    """Say nothing: no guard rail was asked."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +96,26 @@ class Commands:
         library: Mapping[str, Loaded],
         people: Mapping[str, Person],
         *,
+        planner: Planner | None = None,
+        guard: Guard = unguarded,
+        successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
-        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else."""
+        """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
+
+        `guard` is asked what the guard rails would say to a plan that is only shown; `successes` are what `mode: auto`
+        takes.
+        """
         self.people = people
         self._store = store
         self._inventory = inventory
         self._library = library
         self._check = check
         self._channel = channel
+        self._guard = guard
+        self._successes = successes
+        self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
@@ -112,18 +136,35 @@ class Commands:
                 return self._start([Start(name, hosts) for name in self._checks()], asker)
             case Start():
                 return self._start([command], asker)
+            case Preview():
+                return self._preview(command, asker)
             case ListHosts(hosts):
                 everything = tuple(self._inventory.hosts.values())
                 return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
             case ListRunbooks():
-                books = [one.runbook for one in self._library.values() if one.runbook.by_command]
-                return Reply(runbook_table(books))
+                return self._runbooks()
             case Look():
                 return self._look(command)
             case Decide():
                 return self._decide(command, asker)
             case Cancel(run_id):
                 return self._cancel(run_id, asker)
+
+    def _runbooks(self) -> Reply:
+        shown = [one for one in self._library.values() if one.runbook.by_command]
+        modes = {
+            one.runbook.name: standing(one.runbook.mode, self._earned(one), self._successes)
+            for one in shown
+            if one.runbook.kind == "mutate"
+        }
+        return Reply(runbook_table([one.runbook for one in shown], modes))
+
+    def _earned(self, loaded: Loaded) -> Earned:
+        return self._store.runs.earned(loaded.runbook.name, loaded.digest)
+
+    def _mode(self, loaded: Loaded) -> tuple[Mode, str]:
+        """Return the mode that counts now, and why it is more careful than the runbook's."""
+        return settled(loaded.runbook.mode, self._earned(loaded), self._successes)
 
     # ── starting ──
     def _checks(self) -> list[str]:
@@ -138,7 +179,7 @@ class Commands:
     def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
         prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
         runs = [
-            (loaded, self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
+            (loaded, *self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
         requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
         with self._store.write() as tx:
@@ -150,22 +191,48 @@ class Commands:
                     runbook=loaded.runbook,
                     digest=loaded.digest,
                     hosts=hosts,
+                    host_set=host_set,
                     inputs=inputs,
                     mode=loaded.runbook.mode,
                     requester=requester,
                     channel=asker.channel or (self._channel if loaded.runbook.kind == "mutate" else ""),
                     thread=asker.thread,
                 )
-                for loaded, hosts, inputs in runs
+                for loaded, hosts, host_set, inputs in runs
             )
         hosts = runs[0][1]
-        names = ", ".join(one.runbook.name for one, _, _ in runs)
-        asks = any(one.runbook.kind == "mutate" and one.runbook.mode == "approve" for one, _, _ in runs)
+        names = ", ".join(one.runbook.name for one, *_ in runs)
+        asks = any(one.runbook.kind == "mutate" and self._mode(one)[0] == "approve" for one, *_ in runs)
         phrase = "listing.started_asks" if asks else "listing.started"
         started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
         return Reply(notice(started), ids)
 
-    def _loaded(self, name: str, asker: Asker) -> Loaded:
+    def _preview(self, wanted: Preview, asker: Asker) -> Reply:
+        """Show a plan; there is no run of it, so nothing can come of it."""
+        loaded = self._found(wanted.runbook)
+        book = loaded.runbook
+        hosts, host_set = self._hosts(loaded, wanted)
+        mode, lowered = self._mode(loaded)
+        run = Run(
+            id=0,
+            incident_id=None,
+            runbook=book,
+            runbook_digest=loaded.digest,
+            hosts=hosts,
+            inputs=book.fill(wanted.inputs),
+            alert=None,
+            mode=mode,
+            lowered=lowered,
+            requester=Requester(asker.name, asker.person.name if asker.person else None, asker.via),
+            state=RunState.QUEUED,
+            channel="",
+            created_at=self._store.now(),
+            host_set=host_set,
+        )
+        plan = self._planner.preview(run)
+        return Reply(preview_card(run, plan, self._guard(run, plan)))
+
+    def _found(self, name: str) -> Loaded:
         loaded = self._library.get(name)
         if loaded is None:
             near = get_close_matches(name, self._library, n=1)
@@ -173,6 +240,10 @@ class Commands:
             raise SickbayError(
                 f"there is no runbook `{name}`", advice=f"{hint}`runbooks` lists what there is"
             )
+        return loaded.fresh()
+
+    def _loaded(self, name: str, asker: Asker) -> Loaded:
+        loaded = self._found(name)
         book = loaded.runbook
         if not book.by_command:
             raise SickbayError(
@@ -186,13 +257,15 @@ class Commands:
             )
         return loaded
 
-    def _hosts(self, loaded: Loaded, wanted: Start) -> tuple[str, ...]:
+    def _hosts(self, loaded: Loaded, wanted: Start | Preview) -> tuple[tuple[str, ...], str]:
+        """Return the hosts, and the set they were written as."""
         pattern = wanted.hosts or loaded.runbook.hosts
         if not pattern or "{{" in pattern:
+            verb = "run" if isinstance(wanted, Start) else "plan"
             raise SickbayError(
-                f"`{loaded.runbook.name}` needs hosts", advice=f"write: run {loaded.runbook.name} HOSTS"
+                f"`{loaded.runbook.name}` needs hosts", advice=f"write: {verb} {loaded.runbook.name} HOSTS"
             )
-        return tuple(host.name for host in self._inventory.select(pattern))
+        return tuple(host.name for host in self._inventory.select(pattern)), pattern
 
     # ── looking ──
     def _look(self, command: Look) -> Reply:
@@ -214,9 +287,14 @@ class Commands:
     # ── deciding ──
     def _decide(self, command: Decide, asker: Asker) -> Reply:
         person = self._known(asker, "decide about runs")
-        refused = self._store.approvals.decide(command.run, person, command.answer, command.digest)
+        run = self._store.runs.get(command.run)
+        broken = self._planner.broken(run) if run is not None else ""
+        refused = self._store.approvals.decide(
+            command.run, person, command.answer, command.digest, broken=broken
+        )
         if refused is not None:
-            raise SickbayError(refused)
+            advice = "nothing was changed; start the runbook again for a new plan" if broken else ""
+            raise SickbayError(refused, advice=advice)
         word = "approved" if command.answer == "approve" else "denied"
         return Reply(notice(say(f"listing.{word}", id=command.run)))
 

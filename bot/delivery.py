@@ -101,6 +101,7 @@ class Delivery:
                 advice="stop it first, or give this one its own `store: {path: …}`",
             )
         interrupted = self._store.runs.reclaim()
+        self._store.runs.look_again()
         self._thread.start()
         return interrupted
 

@@ -36,6 +36,7 @@ class Proposal:
 
     loaded: Loaded
     hosts: tuple[str, ...]
+    host_set: str
     inputs: Mapping[str, Any]
     mode: Mode
 
@@ -133,6 +134,7 @@ class Dispatch:
                 runbook=proposal.loaded.runbook,
                 digest=proposal.loaded.digest,
                 hosts=proposal.hosts,
+                host_set=proposal.host_set,
                 inputs=proposal.inputs,
                 mode=proposal.mode,
                 requester=Requester(f"alert {alert.name}", via="alert"),
@@ -145,12 +147,20 @@ class Dispatch:
         store = self._store
         incident = store.incidents.of_episode(tx, alert.episode)
         store.incidents.join(tx, alert_id, incident, alert)
-        if incident is None or store.incidents.firing(tx, incident):
+        if incident is None:
             return
-        for run_id in store.runs.of_incident(tx, incident):
-            store.approvals.void(tx, run_id, "the alert has cleared")
-        store.runs.withdraw(tx, incident, "the alert, which has cleared")
-        store.incidents.resolve(tx, incident, "the alert has cleared")
+        if others := store.incidents.firing(tx, incident):
+            runs = store.runs.answering(tx, incident, alert)
+            still = f"{others} more of its incident {'is' if others == 1 else 'are'} still firing"
+            why = f"the alert it was made for has cleared ({still}: start the runbook again if they need it)"
+        else:
+            runs = store.runs.of_incident(tx, incident)
+            why = "the alert has cleared"
+        for run_id in runs:
+            store.approvals.void(tx, run_id, why)
+        store.runs.withdraw(tx, runs, "the alert, which has cleared")
+        if not others:
+            store.incidents.resolve(tx, incident, why)
 
     def _machine(self, alert: Alert) -> Host | None:
         """Find the alert's machine in the inventory, by name or address."""
@@ -165,6 +175,10 @@ class Dispatch:
         if route is None:
             return None, "No route matches this alert: it is shown, nothing is done."
         loaded = self._choose(route, alert)
+        try:
+            loaded = loaded and loaded.fresh()
+        except SickbayError as error:
+            return None, f"The runbook was not started, its file was changed and has mistakes: {error}"
         if loaded is None:
             return (
                 None,
@@ -175,7 +189,7 @@ class Dispatch:
             return (
                 Proposal(
                     loaded,
-                    self._hosts(route, book, alert, host),
+                    *self._hosts(route, book, alert, host),
                     book.fill(route.inputs),
                     lower(book.mode, route.mode),
                 ),
@@ -191,7 +205,10 @@ class Dispatch:
         books = self._library.values()
         return next((one for one in books if one.runbook.answers(dict(alert.labels))), None)
 
-    def _hosts(self, route: Route, book: Runbook, alert: Alert, host: Host | None) -> tuple[str, ...]:
+    def _hosts(
+        self, route: Route, book: Runbook, alert: Alert, host: Host | None
+    ) -> tuple[tuple[str, ...], str]:
+        """Return the hosts, and the set they were written as."""
         wanted = route.hosts or book.hosts or "{{ alert.host }}"
         if "{{" in wanted and host is None:
             named = " or ".join(f"`{machine[:80]}`" for machine in alert.machines[:3])
@@ -207,7 +224,7 @@ class Dispatch:
             _one_name(template.evaluate(piece.text, seen)) if piece.is_value else piece.text
             for piece in template.pieces(wanted)
         )
-        return tuple(one.name for one in self._inventory.select(wanted))
+        return tuple(one.name for one in self._inventory.select(wanted)), wanted
 
 
 def _one_name(value: Any) -> str:

@@ -101,10 +101,12 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A mutating command may have started and nobody can say how it ended: never sent again, shown to a person."""
+    """A mutating command may have started and nobody can say how it ended: never sent again under its key."""
 
     reason: str
     advice: str
+    over: bool = False
+    """Is it known that nothing of it goes on? Only then may one that is idempotent be done again."""
 
 
 Outcome = Finished | Unreachable | TimedOut | Cancelled | Lost

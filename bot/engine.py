@@ -8,6 +8,7 @@ import contextlib
 import logging
 import threading
 
+from bot.autonomy import SUCCESSES
 from bot.effect import Remote
 from bot.flight import Flight
 from bot.planner import Planner
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 class Engine:
     """Advances runs; safe to call from many threads, one run at a time each."""
 
-    def __init__(self, store: Store, planner: Planner, remote: Remote) -> None:
+    def __init__(self, store: Store, planner: Planner, remote: Remote, *, successes: int = SUCCESSES) -> None:
+        """`successes` are the verified ones that a runbook needs before its `mode: auto` counts."""
+        self._successes = successes
         self._store = store
         self._planner = planner
         self._remote = remote
@@ -44,7 +47,9 @@ class Engine:
         run = self._store.runs.claim(run_id)
         if run is None:
             return
-        flight = Flight(self._store, self._planner, self._remote, run, self._closing)
+        flight = Flight(
+            self._store, self._planner, self._remote, run, self._closing, successes=self._successes
+        )
         self._flights[run_id] = flight
         try:
             flight.fly()

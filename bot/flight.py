@@ -18,15 +18,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
+from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
-from bot.judging import judged
+from bot.judging import judged, sealed
 from bot.plan import Entry
 from bot.planner import Planner
 from bot.preparing import Ready, prepared, refused, taken
-from bot.program import Act, Ask, Call, Finish, Mutates, Record, Sleep, next_move, ordered
-from bot.run import Attempt, Run
+from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Sleep, next_move, ordered
+from bot.record import Record
+from bot.run import Attempt, Run, RunState
 from bot.store import Store, Streams
+from bot.wording import no_longer
 
 SLICE = 64
 """Commands that leave, and outcomes that are taken in, between two looks at the whole."""
@@ -57,9 +60,17 @@ class Flight:
     """One run, from its claim to where it rests."""
 
     def __init__(
-        self, store: Store, planner: Planner, remote: Remote, run: Run, closing: threading.Event
+        self,
+        store: Store,
+        planner: Planner,
+        remote: Remote,
+        run: Run,
+        closing: threading.Event,
+        *,
+        successes: int = SUCCESSES,
     ) -> None:
-        """`closing` ends it without writing anything more."""
+        """`closing` ends it without writing anything more; `successes` are what `mode: auto` takes."""
+        self._successes = successes
         self._store = store
         self._planner = planner
         self._remote = remote
@@ -99,21 +110,28 @@ class Flight:
             expires = approval.expires_at if approval else None
             move = next_move(run, self._record, self._mutates, state, expires, now)
             if isinstance(move, Act):
+                if run.plan is not None and run.begun_at is None and not self._begin_plan(run):
+                    if approval is None:
+                        return
+                    continue
                 more = self._start(move.calls)
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
             match move:
-                case Ask():
-                    self._ask(run)
+                case Ask(without):
+                    self._ask(run, without)
                 case Sleep(until):
                     waiting = state == "pending"
+                    if waiting and run.begun_at is None and (why := self._planner.broken(run)):
+                        self._store.approvals.fall(run, why)
+                        continue
                     wake = until if waiting else _sooner(until, run.deadline, now)
                     self._store.runs.sleep(run, wake, waiting=waiting)
                     return
                 case Finish(final, reason, verdict):
                     if state == "expired":
                         self._store.approvals.expire(run)
-                    self._store.runs.finish(run, final, reason, verdict)
+                    self._store.runs.finish(run, final, reason, verdict, proved=self._proved(run))
                     return
 
     def crash(self) -> None:
@@ -138,12 +156,35 @@ class Flight:
             self._cancelled.set()
         return self.run
 
-    def _ask(self, run: Run) -> None:
+    def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> None:
+        if run.plan is not None:
+            plan = replace(run.plan, without=(*run.plan.without, *without))
+            self._store.approvals.plan(run, plan, ask=True, lowered=run.lowered)
+            self.run = replace(run, plan=plan)
+            return
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
         plan = self._planner.plan(run, self._record, hosts)
-        self._store.approvals.plan(run, plan, ask=plan.changes and run.mode == "approve")
-        self.run = replace(run, plan=plan)
+        earned = self._store.runs.earned(plan.runbook, plan.runbook_digest)
+        mode, lowered = settled(run.mode, earned, self._successes) if plan.changes else (run.mode, "")
+        self._store.approvals.plan(run, plan, ask=plan.changes and mode == "approve", lowered=lowered)
+        self.run = replace(run, plan=plan, mode=mode, lowered=lowered)
         self._index()
+
+    def _begin_plan(self, run: Run) -> bool:
+        """Note that the plan begins; false when it no longer holds: its question is void, or the run has ended."""
+        broken = self._planner.broken(run)
+        begun_at = self._store.approvals.begin(run, broken)
+        if begun_at is not None:
+            self.run = replace(run, begun_at=begun_at)
+        elif self._store.approvals.get(run.id) is None:
+            self._store.runs.finish(run, RunState.CANCELLED, no_longer(broken), None)
+        return begun_at is not None
+
+    def _proved(self, run: Run) -> bool | None:
+        """Did verify pass where something was changed? What a person cancelled proves nothing."""
+        if run.plan is None or run.cancelled_by is not None:
+            return None
+        return proved(run.runbook.verify, run.hosts, self._record.last)
 
     def _index(self) -> None:
         entries = self.run.plan.entries if self.run.plan else ()
@@ -172,7 +213,7 @@ class Flight:
         """May it still be started? What has begun is asked for also after a cancel."""
         last = self._record.last(call.step.id, call.host)
         begun = last is not None and not last.done
-        return begun or call.section == "always" or not self._cancelled.is_set()
+        return begun or call.section in CLEAN_UP or not self._cancelled.is_set()
 
     def _prepare(self, call: Call) -> Ready | Attempt:
         return prepared(
@@ -270,7 +311,7 @@ class Flight:
         if isinstance(outcome, Finished | TimedOut | Cancelled):
             sent.streams.stdout.add(outcome.stdout.data)  # a word about the output came beside it
             sent.streams.stderr.add(outcome.stderr.data)
-        if isinstance(outcome, Finished):
+        if isinstance(outcome, Finished | TimedOut):
             stdout, stderr = self._store.outputs.whole(sent.streams)
             outcome = replace(outcome, stdout=stdout, stderr=stderr)
         attempt = judged(
@@ -283,6 +324,8 @@ class Flight:
             mutating=sent.ready.mutating,
             where=sent.ready.machine.name,
         )
+        if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
+            attempt = sealed(attempt, sent.ready.command, outcome)
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
@@ -290,6 +333,10 @@ class Flight:
             self._store.attempts.end(self.run, ended)
             for attempt, _ in ended:
                 self._record.add(attempt)
+
+
+def _evident(call: Call) -> bool:
+    return call.section == "evidence" or call.step.uses == "host.capture"
 
 
 def _sooner(until: datetime | None, deadline: datetime | None, now: datetime) -> datetime | None:

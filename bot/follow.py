@@ -13,11 +13,12 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.prompt import Prompt
 
-from bot.approval import Approval, Person
+from bot.approval import Answer, Approval, Person
 from bot.assembly import Assembly
 from bot.commands import Asker
 from bot.delivery import POLL, Busy
 from bot.gauge import Gauge
+from bot.grammar import Decide
 from bot.messages import Mask, RunView, approval_card, plan_card, run_card
 from bot.messages.progress import FEW
 from bot.run import Run, RunState
@@ -97,8 +98,12 @@ class Follower:
         )
 
     def _to_the_end(self, run_id: int, together: Sequence[int], progress: Progress) -> None:
-        while (run := self._store.runs.get(run_id)) is not None and not run.state.ended:
+        run: Run | None = None
+        while True:
             try:
+                run = self._store.runs.get(run_id)
+                if run is None or run.state.ended:
+                    break
                 self._watch(run_id, progress)
             except KeyboardInterrupt:
                 by = self._asker.name
@@ -146,11 +151,10 @@ class Follower:
         if answer == "wait":
             self._console.print(f"Waiting: {others}")
             return
-        refused = self._store.approvals.decide(
-            run.id, person, "approve" if answer == "yes" else "deny", approval.digest
-        )
-        if refused:
-            self._console.print(refused, markup=False)
+        word: Answer = "approve" if answer == "yes" else "deny"
+        reply = self._assembly.commands.do(Decide(run.id, word, approval.digest), self._asker)
+        if not reply.ok:
+            self._console.print(render(self._mask.over(reply.card)))
 
     def _answer(self) -> str:
         try:

@@ -42,6 +42,15 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """Show what a runbook would do; do nothing."""
+
+    runbook: str
+    hosts: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ListHosts:
     """Show hosts."""
 
@@ -78,7 +87,7 @@ class Cancel:
     run: int
 
 
-Command = Help | Check | Start | ListHosts | ListRunbooks | Look | Decide | Cancel
+Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | Look | Decide | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +150,16 @@ def _check(words: Sequence[str]) -> Command:
 
 
 def _run(words: Sequence[str]) -> Command:
+    return Start(*_started("run", words))
+
+
+def _plan(words: Sequence[str]) -> Command:
+    return Preview(*_started("plan", words))
+
+
+def _started(verb: str, words: Sequence[str]) -> tuple[str, str, dict[str, str]]:
     if not words:
-        raise _usage("run", "which runbook?")
+        raise _usage(verb, "which runbook?")
     runbook, *rest = words
     hosts = [word for word in rest if "=" not in word]
     inputs: dict[str, str] = {}
@@ -151,11 +168,11 @@ def _run(words: Sequence[str]) -> Command:
         if not equals:
             continue
         if not name:
-            raise _usage("run", f"`{word}` has no name before its `=`; write name=value without spaces")
+            raise _usage(verb, f"`{word}` has no name before its `=`; write name=value without spaces")
         if name in inputs:
-            raise _usage("run", f"`{name}` is given twice")
+            raise _usage(verb, f"`{name}` is given twice")
         inputs[name] = value
-    return Start(runbook, ",".join(hosts), inputs)
+    return runbook, ",".join(hosts), inputs
 
 
 def _hosts(words: Sequence[str]) -> Command:
@@ -212,6 +229,7 @@ VERBS: dict[str, Verb] = {
     "help": Verb("help", "this", _help),
     "check": Verb("check HOSTS", "look at GPUs and serving of these hosts; changes nothing", _check),
     "run": Verb("run RUNBOOK HOSTS [name=value …]", "run a runbook; asks before it changes anything", _run),
+    "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
     "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),

@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bot import template
-from bot.effect import Cancelled, Finished, Lost, Outcome, TimedOut, Unreachable
+from bot import evidence, template
+from bot.effect import Cancelled, Command, Finished, Lost, Outcome, TimedOut, Unreachable
 from bot.errors import SickbayError
 from bot.planner import Planner, view
-from bot.program import Call
+from bot.program import Call, repeatable
 from bot.run import Attempt, Status
 from bot.verdict import Verdict
 
@@ -30,17 +30,39 @@ def judged(
     `where` names the host that was asked, when it is another than the one the step is about (a load balancer).
     """
     attempt = replace(begun, ended_at=now)
+    if isinstance(outcome, TimedOut) and planner.partial(call.step):
+        outcome = Finished(None, outcome.stdout, outcome.stderr, seconds=outcome.after)
     if isinstance(outcome, Finished):
         return _finished(planner, call, attempt, outcome, context)
-    told = _unanswered(attempt, outcome, where or call.host, mutating=mutating)
+    told = _unanswered(call, attempt, outcome, where or call.host, mutating=mutating)
     if where in ("", call.host):
         return told
     advice = f"{where}: {told.advice}" if told.advice else ""
     return replace(told, summary=f"{where}: {told.summary}", advice=advice)
 
 
+def sealed(attempt: Attempt, command: Command, answer: Finished | TimedOut) -> Attempt:
+    """Return the attempt of a capture with the hash of what is kept of it."""
+    sha256 = evidence.seal(
+        host=attempt.host,
+        command=command.text,
+        env=command.env,
+        exit_code=attempt.exit_code,
+        stdout=answer.stdout.data,
+        stderr=answer.stderr.data,
+        at=attempt.begun_at,
+    )
+    summary = f"{attempt.summary}; sha256 {sha256[:12]}"
+    return replace(attempt, facts={**attempt.facts, "sha256": sha256}, summary=summary)
+
+
 def _unanswered(
-    attempt: Attempt, outcome: Unreachable | TimedOut | Cancelled | Lost, machine: str, *, mutating: bool
+    call: Call,
+    attempt: Attempt,
+    outcome: Unreachable | TimedOut | Cancelled | Lost,
+    machine: str,
+    *,
+    mutating: bool,
 ) -> Attempt:
     match outcome:
         case Unreachable(layer, reason, advice):
@@ -57,8 +79,10 @@ def _unanswered(
         case Cancelled(stdout, stderr, ended):
             cut = replace(attempt, stdout=stdout.text, stderr=stderr.text)
             return replace(_cut_short(cut, "cancelled", machine, sure=ended or not mutating), again=False)
-        case Lost(reason, advice):
-            return replace(attempt, status=Status.UNKNOWN, summary=reason, advice=advice)
+        case Lost(reason, advice, over):
+            again = over and repeatable(call.step, call.number)
+            summary = f"{reason}; it is idempotent, so it is done once more" if again else reason
+            return replace(attempt, status=Status.UNKNOWN, summary=summary, advice=advice, again=again)
 
 
 def _cut_short(attempt: Attempt, what: str, machine: str, *, sure: bool) -> Attempt:

@@ -4,10 +4,11 @@ One bad file hides nothing: all files are read, and all mistakes are told togeth
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bot.document import MAX_BYTES
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.lint import KindSpec, lint
@@ -24,6 +25,32 @@ class Loaded:
     digest: str
     """SHA-256 of the file, hexadecimal."""
     file: str
+    again: Callable[[], "Loaded"] | None = field(default=None, compare=False, repr=False)
+    """Reads the file anew; None: it comes from no file."""
+
+    def digest_now(self) -> str | None:
+        """Return the digest of the file as it is on the disk now; None when it cannot be read."""
+        if self.again is None:
+            return self.digest
+        try:
+            return hashlib.sha256(_read(Path(self.file))).hexdigest()
+        except OSError:
+            return None
+
+    def fresh(self) -> "Loaded":
+        """Return the runbook as its file says now, so that an edit counts without a restart.
+
+        Raises:
+            SickbayError: with every mistake that was edited into it.
+
+        """
+        return self if self.again is None or self.digest_now() == self.digest else self.again()
+
+
+def _read(path: Path) -> bytes:
+    """Read a file, of one that is too large only so much that it can be told."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def load_text(
@@ -65,11 +92,16 @@ def load_runbook(
 
     """
     try:
-        text = path.read_bytes()
+        text = _read(path)
     except OSError as error:
         reason = error.strerror or error
         raise SickbayError(f"cannot be read: {reason}", where=str(path), advice="check the path") from error
-    return load_text(text, file=str(path), kinds=kinds, parsers=parsers, inventory=inventory)
+    loaded = load_text(text, file=str(path), kinds=kinds, parsers=parsers, inventory=inventory)
+
+    def again() -> Loaded:
+        return load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory)
+
+    return replace(loaded, again=again)
 
 
 def load_library(
@@ -102,6 +134,12 @@ def load_library(
     if mistakes:
         raise Invalid(mistakes)
     return library
+
+
+def digest_in(library: Mapping[str, Loaded], name: str) -> str | None:
+    """Return the digest of a runbook's file as it is now; None when there is none of this name."""
+    loaded = library.get(name)
+    return loaded.digest_now() if loaded is not None else None
 
 
 def runbook_files(directory: Path) -> list[Path]:

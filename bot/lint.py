@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bot import template
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
-from bot.runbook import NEEDS_VERIFY, SECTIONS, deed, used_twice
+from bot.runbook import NEEDS_VERIFY, SECTIONS, deed, undo_id, used_twice
 from bot.schema import Document, Mistake, faults
 from bot.wording import near
 
@@ -24,7 +24,7 @@ STEP_ATTRIBUTES = (
 )  # fmt: skip
 """What `steps.<id>` has in expressions."""
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "alert": ("name", "host", "labels", "annotations", "starts_at", "status"),
+    "alert": ("name", "host", "labels", "annotations", "starts_at", "status", "fingerprint"),
     "host": ("name", "address", "vars", "groups"),
     "run": ("id", "requester"),
 }
@@ -70,6 +70,11 @@ class _Spot:
     id: str
     step: dict[str, Any]
 
+    @property
+    def rollback(self) -> bool:
+        """Is it how another step is undone?"""
+        return self.path[-1] == "rollback"
+
 
 class _Lint:
     def __init__(self, document: Document, kinds: Mapping[str, KindSpec], parsers: Collection[str]) -> None:
@@ -91,11 +96,36 @@ class _Lint:
         return self._document.mistake(path, what, hint, within=within)
 
     def _find_steps(self) -> Iterator[_Spot]:
+        pack, at = self._evidence()
+        for index, step in enumerate(pack):
+            if isinstance(step, dict):
+                looking = {"mutates": False} if "run" in step and "mutates" not in step else {}
+                yield _Spot((*at, index), str(step.get("id", f"evidence_{index + 1}")), step | looking)
         for section in SECTIONS:
-            steps = self._book.get(section)
-            for index, step in enumerate(steps if isinstance(steps, list) else []):
-                if isinstance(step, dict):
-                    yield _Spot((section, index), str(step.get("id", f"{section}_{index + 1}")), step)
+            if section == "rescue":
+                yield from self._find_rollbacks()
+            for index, step in self._steps_of(section):
+                yield _Spot((section, index), _id(section, index, step), step)
+
+    def _find_rollbacks(self) -> Iterator[_Spot]:
+        for index, step in reversed(list(self._steps_of("steps"))):
+            if isinstance(step.get("rollback"), dict):
+                at = ("steps", index, "rollback")
+                yield _Spot(at, undo_id(_id("steps", index, step)), step["rollback"])
+
+    def _steps_of(self, section: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        steps = self._book.get(section)
+        for index, step in enumerate(steps if isinstance(steps, list) else []):
+            if isinstance(step, dict):
+                yield index, step
+
+    def _evidence(self) -> tuple[list[Any], Path]:
+        """Return the steps of an own pack of evidence, and where they stand."""
+        given = self._book.get("evidence")
+        at: Path = ("evidence",)
+        if isinstance(given, dict):
+            given, at = given.get("pack"), ("evidence", "pack")
+        return (given if isinstance(given, list) else []), at
 
     def _whole(self, inventory: Inventory | None) -> Iterator[Mistake]:
         book = self._book
@@ -113,7 +143,7 @@ class _Lint:
         seen: set[str] = set()
         for spot in self._spots:
             if spot.id in seen:
-                yield self._at((*spot.path, "id"), used_twice(spot.id))
+                yield self._at(spot.path if spot.rollback else (*spot.path, "id"), used_twice(spot.id))
             seen.add(spot.id)
         hosts = book.get("hosts")
         if isinstance(hosts, str):
@@ -135,6 +165,7 @@ class _Lint:
         if "until" in step and not step.get("retries"):
             hint = "add `retries: 20` and `delay: 15s`, or write `expect`"
             yield self._at((*path, "until"), "`until` without `retries` is looked at once only", hint)
+        yield from self._promises(spot)
         if isinstance(step.get("uses"), str):
             yield from self._uses(spot, step["uses"], earlier)
         if isinstance(parser := step.get("parse"), str) and parser not in self._parsers:
@@ -146,12 +177,39 @@ class _Lint:
         if isinstance(run, str) or (isinstance(run, list) and all(isinstance(each, str) for each in run)):
             yield from self._run(spot, run, earlier)
 
+    def _changes(self, step: dict[str, Any]) -> bool:
+        """Does a step change the host? Of a kind that does not exist nothing is said."""
+        if step.get("uses") is not None:
+            kind = self._kinds.get(str(step["uses"]))
+            return kind is None or kind.mutating
+        return step.get("mutates") is True or (
+            self._book.get("kind") == "mutate" and step.get("mutates") is not False
+        )
+
+    def _promises(self, spot: _Spot) -> Iterator[Mistake]:
+        """What only a step that changes something can promise."""
+        step, changes = spot.step, self._changes(spot.step)
+        if step.get("idempotent") is True and not changes:
+            what = "`idempotent` says that a change may be done twice, and this step changes nothing"
+            yield self._at((*spot.path, "idempotent"), what, "remove it: what only looks is repeated anyway")
+        if spot.rollback and not changes:
+            yield self._at((*spot.path, "uses"), "a rollback that only looks undoes nothing", "name the undo")
+        if "rollback" in step and spot.path[0] != "steps":
+            what = f"`rollback` belongs to a step under `steps`, not under `{spot.path[0]}`"
+            yield self._at((*spot.path, "rollback"), what, "move the step, or undo it in `always`")
+        elif "rollback" in step and not changes:
+            what = "there is nothing to roll back: this step changes nothing"
+            yield self._at((*spot.path, "rollback"), what, "remove it")
+
     def _uses(self, spot: _Spot, uses: str, earlier: list[str]) -> Iterator[Mistake]:
         kind = self._kinds.get(uses)
         if kind is None:
             yield self._at(
                 (*spot.path, "uses"), f"unknown step kind `{uses}`", self._known(uses, self._kinds)
             )
+        elif kind.mutating and spot.path[0] == "evidence":
+            what = f"`{uses}` changes the host, and evidence is taken before anything is changed"
+            yield self._at((*spot.path, "uses"), what, "use a step kind that looks")
         elif kind.mutating and self._book.get("kind") == "observe":
             what = f"`{uses}` changes the host, and an observe runbook may use no mutating step"
             yield self._at((*spot.path, "uses"), what, "write `kind: mutate`, with `verify`")
@@ -270,6 +328,10 @@ class _Lint:
     @staticmethod
     def _known(word: str, known: Collection[str]) -> str:
         return near(word, known) or f"known: {', '.join(sorted(known))}"
+
+
+def _id(section: str, index: int, step: dict[str, Any]) -> str:
+    return str(step.get("id", f"{section}_{index + 1}"))
 
 
 def _texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -36,6 +36,31 @@ class Entry:
     mutating: bool = False
     retries: int = 0
 
+    @property
+    def changes(self) -> bool:
+        """Could it change the host, leaving rescue and clean-up aside?"""
+        return self.mutating and self.decision != "skip" and self.section in ("steps", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLine:
+    """What a guard rail says of a plan, for one host."""
+
+    host: str
+    answer: Literal["ok", "would wait", "would refuse"]
+    words: str = ""
+    """Which rail, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """A value that the plan was made from: once it is another, the plan no longer holds."""
+
+    about: Literal["runbook", "input", "alert", "host set", "host", "look"]
+    name: str
+    value: Any
+    """Plain data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -45,21 +70,20 @@ class Plan:
     runbook_digest: str
     batches: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
+    preconditions: tuple[Precondition, ...] = ()
+    without: tuple[tuple[str, str], ...] = ()
+    """Hosts whose evidence could not be had, and why: people are asked whether to go on."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that would be done; approvals are bound to it."""
+        """SHA-256 over everything that would be done and what it rests on; approvals are bound to it."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def changes(self) -> bool:
         """Could anything be changed on any host, leaving rescue aside?"""
-        return any(
-            entry.mutating and entry.decision != "skip"
-            for entry in self.entries
-            if entry.section in ("steps", "verify")
-        )
+        return any(entry.changes for entry in self.entries)
 
     def entry(self, step: str, host: str) -> Entry | None:
         """Return what was planned for a step on a host."""
@@ -77,6 +101,8 @@ class Plan:
             runbook_digest=data["runbook_digest"],
             batches=tuple(tuple(batch) for batch in data["batches"]),
             entries=tuple(Entry(**entry) for entry in data["entries"]),
+            preconditions=tuple(Precondition(**one) for one in data["preconditions"]),
+            without=tuple((host, why) for host, why in data.get("without", ())),
         )
 
 

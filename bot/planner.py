@@ -12,7 +12,9 @@ from bot.effect import Finished
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.plan import Entry, Plan
-from bot.program import Parts, Printed, Record, batches_of, in_hand, ordered
+from bot.preconditions import DigestNow, broken, preconditions
+from bot.program import Parts, batches_of, ordered
+from bot.record import Printed, Record, in_hand
 from bot.run import Attempt, Run, Status
 from bot.runbook import Runbook, Step
 from bot.steps import shell
@@ -26,6 +28,8 @@ class Planner:
 
     kinds: Mapping[str, Kind]
     inventory: Inventory
+    digest_now: DigestNow | None = None
+    """None: the runbooks come from no files (in rehearsals), so they do not change."""
 
     def mutates(self, book: Runbook) -> frozenset[str]:
         """Return the ids of the steps that change hosts."""
@@ -36,6 +40,10 @@ class Planner:
         if step.uses is not None:
             return self.kinds[step.uses].mutating
         return step.mutates if step.mutates is not None else book.kind == "mutate"
+
+    def partial(self, step: Step) -> bool:
+        """Is what a step printed before its time was over worth judging?"""
+        return step.uses is not None and self.kinds[step.uses].partial
 
     def context(self, run: Run, host: str, record: Record, *, planning: bool = False) -> dict[str, Any]:
         """Return what expressions see; when planning, steps that have not run yet are unknown, not `false`."""
@@ -58,7 +66,7 @@ class Planner:
                 "vars": dict(machine.vars),
                 "groups": list(machine.groups),
             },
-            "run": {"id": run.id, "requester": run.requester.name},
+            "run": {**({"id": run.id} if run.id else {}), "requester": run.requester.name},
             "steps": views,
         }
 
@@ -100,16 +108,33 @@ class Planner:
     def plan(self, run: Run, record: Record, hosts: list[str]) -> Plan:
         """Write down what remains to be done on these hosts, host by host."""
         book = run.runbook
-        look = {step.id for step in Parts.of(book, self.mutates(book)).look}
+        look = Parts.of(book, self.mutates(book)).look
+        looked = {step.id for step in look}
         batches = batches_of(book, hosts)
         entries = [
             self._entry(run, record, section, step, host)
             for batch in batches
             for section, step in ordered(book)
-            if step.id not in look
+            if step.id not in looked
             for host in batch
         ]
-        return Plan(book.name, run.runbook_digest, batches, tuple(entries))
+        machines = {entry.on for entry in entries if entry.on}
+        seen = preconditions(run, record, self.inventory, look, machines)
+        return Plan(book.name, run.runbook_digest, batches, _of_changed(entries), seen)
+
+    def preview(self, run: Run) -> Plan:
+        """Write down what a run that does not exist would do: its look too, of which nothing is known yet."""
+        look = [
+            replace(self._entry(run, Record(), "steps", step, host), section="look")
+            for step in Parts.of(run.runbook, self.mutates(run.runbook)).look
+            for host in run.hosts
+        ]
+        plan = self.plan(run, Record(), list(run.hosts))
+        return replace(plan, entries=(*look, *plan.entries))
+
+    def broken(self, run: Run) -> str:
+        """Say what the run's plan was made from that is no longer so; empty: it holds."""
+        return "; ".join(broken(run.plan, self.inventory, self.digest_now)) if run.plan is not None else ""
 
     def _entry(self, run: Run, record: Record, section: str, step: Step, host: str) -> Entry:
         base = Entry(
@@ -121,18 +146,21 @@ class Planner:
             mutating=self.mutating(run.runbook, step),
             retries=step.retries,
         )
+        if section == "rollback":
+            base = replace(base, note="only where its step has succeeded and the host does not come through")
         try:
             context = self.context(run, host, record, planning=True)
             if not self.wanted(step, context):
                 return replace(base, decision="skip", note=f"not needed: {step.when}")
-        except template.Unknown:
-            base = replace(base, decision="later", note=f"only when {step.when}")
+        except template.Unknown as error:
+            base = replace(base, decision="later", note=_depends(error, str(step.when)))
         except SickbayError as error:
             return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
         try:
             effect = self.effect(run.runbook, step, context)
         except template.Unknown as error:
-            return replace(base, decision="later", note=error.what)
+            notes = [base.note, _depends(error, error.what)]
+            return replace(base, decision="later", note="; ".join(note for note in notes if note))
         except SickbayError as error:
             return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
         command = effect.command
@@ -144,6 +172,25 @@ class Planner:
             env=dict(command.env),
             timeout=command.timeout,
         )
+
+
+def _of_changed(entries: list[Entry]) -> tuple[Entry, ...]:
+    """Take evidence only of hosts where something may be changed."""
+    changed = {entry.host for entry in entries if entry.changes}
+    note = "nothing is changed there"
+    return tuple(
+        replace(entry, decision="skip", note=note)
+        if entry.section == "evidence" and entry.host not in changed
+        else entry
+        for entry in entries
+    )
+
+
+def _depends(error: template.Unknown, on: str) -> str:
+    """Say what has to be known first; what a step finds is seen when it has run."""
+    if error.name.split(".")[0] == "steps":
+        return f"depends on what is seen: {on}"
+    return f"depends on {error.name}, which is not known: {on}"
 
 
 def view(attempt: Attempt | None, printed: Printed = in_hand) -> Mapping[str, Any]:

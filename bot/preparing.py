@@ -10,7 +10,8 @@ from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.program import Call, Record
+from bot.program import CLEAN_UP, Call
+from bot.record import Record
 from bot.run import Attempt, Run, Status
 from bot.steps.kind import CannotPlan, Context, Effect
 
@@ -31,7 +32,7 @@ class Ready:
     @property
     def clean_up(self) -> bool:
         """Is it done in any case, even when the run is cancelled or late?"""
-        return self.call.section == "always"
+        return self.call.section in CLEAN_UP
 
 
 def prepared(
@@ -51,13 +52,13 @@ def prepared(
     try:
         context = planner.context(run, call.host, record)
         if resumed is None and not _wanted(planner, call, planned, context):
-            return replace(attempt, status=Status.SKIPPED, summary=f"not needed: {call.step.when}")
+            return replace(attempt, status=Status.SKIPPED, summary=_needless(call, planned))
         effect = _effect(planner, run, call, planned, context)
         machine = _machine(planner, effect.host or call.host)
     except SickbayError as error:
         return refused(attempt, error, resumed=resumed is not None, mutating=mutating)
     command = effect.command
-    if run.deadline is not None and call.section != "always":
+    if run.deadline is not None and call.section not in CLEAN_UP:
         left = (run.deadline - now) / timedelta(seconds=1)
         command = replace(command, timeout=max(1.0, min(command.timeout, left)))
     return Ready(call, machine, command, context, resumed, mutating)
@@ -83,6 +84,12 @@ def taken(ready: Ready, run: Run, owner: int, now: datetime) -> Attempt:
         advice=f"wait for run {owner}, or `sickbay cancel {owner}`, then start again",
         sent=False,
     )
+
+
+def _needless(call: Call, planned: Entry | None) -> str:
+    if call.section == "evidence" and planned is not None:
+        return f"not needed: {planned.note}"
+    return f"not needed: {call.step.when}"
 
 
 def _wanted(planner: Planner, call: Call, planned: Entry | None, context: Context) -> bool:

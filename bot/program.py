@@ -4,20 +4,24 @@ A run looks first, asks once, then acts batch by batch:
 
     look      the observe steps a mutate runbook begins with, on all hosts at once
     ask       the plan is made from what was seen; people approve that plan, not the runbook
-    batches   the remaining steps, then verify; rescue for hosts that failed; always for every host of the batch
+    batches   evidence of every host of the batch before any of them is changed; the remaining steps, then verify;
+              rollbacks and rescue for hosts that did not come through; always for every host of the batch
 
 Because the answer follows from the attempts alone, a process killed at any instant resumes exactly where the last
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from bot.approval import ApprovalState
 from bot.fleet import named
+from bot.lacking import lacking, spared, ungranted
 from bot.plan import allowed_failures, partition
+from bot.record import Record
+from bot.rollback import undoing, undone
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
 from bot.verdict import Verdict, worst
@@ -44,7 +48,10 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Make the plan and, where the mode wants it, ask people."""
+    """Make the plan and, where the mode wants it, ask people; with a plan made, ask about what it lacks."""
+
+    without: tuple[tuple[str, str], ...] = ()
+    """Hosts whose evidence could not be had, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +70,12 @@ class Finish:
     verdict: Verdict | None = None
 
 
+CLEAN_UP = ("rollback", "always")
+"""Sections that are done in any case, even when the run is cancelled or late."""
+
 Move = Act | Ask | Sleep | Finish
 Mutates = frozenset[str]
 """Ids of the steps that change hosts."""
-
-
-Printed = Callable[[Attempt], tuple[str, str]]
-"""What an attempt's command wrote to stdout and stderr."""
-
-
-def in_hand(attempt: Attempt) -> tuple[str, str]:
-    """Return what was printed from the attempt itself, where it is at hand."""
-    return attempt.stdout, attempt.stderr
-
-
-class Record:
-    """The attempts of a run, by host and step; a later number replaces an earlier one."""
-
-    def __init__(self, attempts: Iterable[Attempt] = (), printed: Printed = in_hand) -> None:
-        """`printed` fetches what an attempt printed: the outputs of all hosts are too much to be held."""
-        self.printed = printed
-        self._latest: dict[str, dict[str, Attempt]] = {}
-        for attempt in attempts:
-            self.add(attempt)
-
-    def add(self, attempt: Attempt) -> None:
-        """Take in a new or changed attempt."""
-        column = self._latest.setdefault(attempt.host, {})
-        known = column.get(attempt.step)
-        if known is None or attempt.number >= known.number:
-            column[attempt.step] = attempt
-
-    def last(self, step: str, host: str) -> Attempt | None:
-        """Return the newest attempt of a step on a host."""
-        column = self._latest.get(host)
-        return None if column is None else column.get(step)
-
-    def of(self, host: str) -> list[Attempt]:
-        """Return the newest attempt of each step on a host."""
-        return list(self._latest.get(host, {}).values())
-
-    def all(self) -> list[Attempt]:
-        """Return the newest attempt of each step on each host."""
-        return [attempt for column in self._latest.values() for attempt in column.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +130,7 @@ def _walk(
             if last is not None and not last.done:
                 column.calls.append(Call(section, step, host, last.number))
                 break
-            retry = (
-                last is not None
-                and last.again
-                and last.status is not Status.UNKNOWN
-                and last.number <= step.retries
-            )
+            retry = last is not None and last.again and _once_more(step, last)
             if stopping and (last is None or retry or not last.good):
                 column.dropped.append(host)
                 break
@@ -179,12 +144,23 @@ def _walk(
                 else:
                     column.due.append(due)
                 break
-            if not last.good and section != "always":
+            if not last.good and section not in _TO_THE_END:
                 column.dropped.append(host)
                 break
         else:
             column.passed.append(host)
     return column
+
+
+def repeatable(step: Step, number: int) -> bool:
+    """May this attempt be followed by another although nobody knows how it ended? One more than those it has anyway."""
+    return step.idempotent and number <= step.retries + 1
+
+
+def _once_more(step: Step, last: Attempt) -> bool:
+    if last.status is Status.UNKNOWN:
+        return repeatable(step, last.number)
+    return last.number <= step.retries
 
 
 def next_move(
@@ -208,6 +184,8 @@ def next_move(
         return _go(look)
     failed = list(look.dropped)
     if not _agreed(run, approval):
+        if run.plan is not None and run.plan.without:
+            return _ungranted(run, record, mutates, approval, expires_at, now, halt)
         if halt is not None:
             return Finish(*halt)
         if len(failed) > limit or not look.passed:
@@ -221,7 +199,7 @@ def next_move(
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
     for batch in batches:
-        move, dropped = _batch(book, parts, batch, record, now, stopping=halt is not None)
+        move, dropped = _batch(run, parts, batch, record, now, stopping=halt is not None)
         if move is not None:
             return move
         failed += dropped
@@ -258,15 +236,53 @@ def _unapproved(approval: ApprovalState | None, expires_at: datetime | None, now
     )
 
 
+def _ungranted(
+    run: Run,
+    record: Record,
+    mutates: Mutates,
+    approval: ApprovalState | None,
+    expires_at: datetime | None,
+    now: datetime,
+    halt: tuple[RunState, str] | None,
+) -> Move:
+    """Wait for the answer whether to go on without evidence, or end the run; batches before have their own end."""
+    if halt is None and approval == "pending" and expires_at is not None and now < expires_at:
+        return Sleep(expires_at)
+    reason = ungranted(run, approval, _LONG)
+    return _end(run, record, (), mutates, halt or (RunState.CANCELLED, reason))
+
+
+def _evidence(
+    run: Run, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+) -> tuple[Move | None, list[str]]:
+    """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it."""
+    captures = run.runbook.captures
+    taken = _walk("evidence", captures, batch, record, now, stopping=stopping)
+    if taken.busy:
+        return _go(taken), []
+    found = lacking(run, taken.passed, record.last)
+    if found.unasked and not stopping:
+        return Ask(found.unasked), []
+    return None, list(found.refused)
+
+
 def _batch(
-    book: Runbook, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+    run: Run, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
 ) -> tuple[Move | None, list[str]]:
     """Bring one batch as far as it goes; return its next move, or the hosts that failed once it is through."""
-    act = _walk("steps", parts.act, batch, record, now, stopping=stopping)
+    book = run.runbook
+    move, refused = _evidence(run, batch, record, now, stopping=stopping)
+    if move is not None:
+        return move, []
+    granted = [host for host in batch if host not in refused]
+    act = _walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
+    back = _roll_back(parts, book.verify, dropped, record, now)
+    if back.busy:
+        return _go(back), []
     begun = [host for host in batch if any(record.last(step.id, host) for step in parts.act)]
     rescue = _walk("rescue", book.rescue, dropped, record, now, stopping=stopping)
     if rescue.busy:
@@ -280,7 +296,18 @@ def _batch(
         for step in book.always
         if (last := record.last(step.id, host)) and not last.good
     }
-    return None, [host for host in batch if host in bad or host in dropped]
+    return None, [host for host in batch if host in bad or host in dropped or host in refused]
+
+
+def _roll_back(
+    parts: Parts, verify: Sequence[Step], hosts: Iterable[str], record: Record, now: datetime
+) -> _Column:
+    """Undo what had succeeded on hosts that did not come through."""
+    whole = _Column()
+    for host in hosts:
+        undos = undoing(parts.act, verify, host, record.last)
+        whole.calls += _walk("rollback", undos, [host], record, now).calls
+    return whole
 
 
 def _go(*columns: _Column) -> Move:
@@ -302,20 +329,24 @@ def _end(
     if lost:
         where = named(lost, _LONG)
         return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
+    back = undone(run.runbook.steps, run.hosts, record.last)
     if halt is not None:
-        return Finish(*halt, verdict)
+        state, why = halt
+        return Finish(RunState.FAILED if back.failed else state, f"{why}{back.words}", verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {named(failed, _LONG)}." + (
             f" Not begun on {named(untouched, _LONG)}." if untouched else ""
         )
+        reason += back.words
         return Finish(RunState.FAILED, reason, verdict)
     return Finish(RunState.SUCCEEDED, why, verdict)
 
 
 def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:
     """Judge a host by its newest checks: those of verify when it came so far, else those of the steps."""
-    attempts = {attempt.step: attempt for attempt in record.of(host)}
+    without = spared(run)
+    attempts = {attempt.step: attempt for attempt in record.of(host) if attempt.step not in without}
     cut_short = [Verdict.UNKNOWN] if any(not attempt.good for attempt in attempts.values()) else []
     for section in ("verify", "steps"):
         seen = [attempts[step.id].verdict for step in getattr(run.runbook, section) if step.id in attempts]
@@ -330,15 +361,19 @@ def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:
     return worst(verdicts) if verdicts else None
 
 
+_TO_THE_END = ("always", "evidence")
+"""Sections of which a failed step does not keep the next from being tried."""
+
 _LONG = 300
 """Characters of a host set in a reason."""
 
 HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
 
 
-def host_result(record: Record, host: str) -> HostResult:
-    """Sum up a host: the first thing that went wrong, or ok."""
-    attempts = [attempt for attempt in record.of(host) if attempt.done]
+def host_result(run: Run, record: Record, host: str) -> HostResult:
+    """Sum up a host: the first thing that went wrong, or ok; evidence that people did without is not wrong."""
+    without = spared(run)
+    attempts = [attempt for attempt in record.of(host) if attempt.done and attempt.step not in without]
     if not attempts:
         return "not begun"
     for status in (Status.UNKNOWN, Status.UNREACHABLE, Status.FAILED):
@@ -348,5 +383,8 @@ def host_result(record: Record, host: str) -> HostResult:
 
 
 def ordered(book: Runbook) -> list[tuple[str, Step]]:
-    """Return all steps with their sections, in the order they run."""
-    return [(section, step) for section in SECTIONS for step in getattr(book, section)]
+    """Return all steps with their sections, in the order they run; what undoes a step stands after verify."""
+    undos = [("rollback", step.undo) for step in reversed(book.steps) if step.undo is not None]
+    whole = {section: [(section, step) for step in getattr(book, section)] for section in SECTIONS}
+    evidence = [("evidence", step) for step in book.captures]
+    return [*evidence, *whole["steps"], *whole["verify"], *undos, *whole["rescue"], *whole["always"]]

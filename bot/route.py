@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from bot.runbook import MODES, Match, Mode, Name, Noun, matches
+from bot.inputs import Noun
+from bot.runbook import MODES, Match, Mode, Name, matches
 
 Channel = Annotated[
     str,

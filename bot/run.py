@@ -124,9 +124,15 @@ class Run:
     wake_at: datetime | None = None
     fence: int = 0
     cancelled_by: str | None = None
+    lowered: str = ""
+    """Why its mode is more careful than the runbook's."""
     plan: Plan | None = None
     reason: str = ""
     """Why it ended as it did."""
     verdict: Verdict | None = None
+    host_set: str = ""
+    """How the hosts were written, such as `@serving`; empty: nobody wrote a set."""
+    begun_at: datetime | None = None
+    """When its plan began to be carried out; from then on the plan is not voided any more."""
     thread: str | None = None
     """Where the asker wants the result, opaque to all but the door it came through."""

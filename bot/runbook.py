@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
+from bot.inputs import Input, Noun
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -21,12 +22,6 @@ Match = dict[str, str | list[str]]
 Mode = Literal["suggest", "approve", "auto"]
 MODES: tuple[Mode, ...] = ("suggest", "approve", "auto")
 """From the most careful to the boldest."""
-
-
-class Noun(BaseModel):
-    """Base of all models people write in YAML: frozen, and strict about keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class AlertMatch(Noun):
@@ -58,81 +53,46 @@ class ApprovalRule(Noun):
     on_timeout: Literal["deny"] = "deny"
 
 
-class Input(Noun):
-    """A value that the starter of a run may give."""
+def _numbered(evidence: Any) -> Any:
+    """Name the steps of an own pack."""
+    if isinstance(evidence, dict):
+        return {**evidence, "pack": _numbered(evidence["pack"])} if "pack" in evidence else evidence
+    if not isinstance(evidence, list):
+        return evidence
+    return [
+        {"id": f"{EVIDENCE}_{index}", **step} if isinstance(step, dict) else step
+        for index, step in enumerate(evidence, 1)
+    ]
 
-    type: Literal["string", "integer", "number", "boolean"] = "string"
-    pattern: str | None = None
-    choices: list[Any] | None = None
-    default: Any = None
-    required: bool = False
-    description: str = ""
 
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error}") from error
-        return pattern
+_SLIPS = {
+    "if": "when", "args": "with", "command": "run", "shell": "run", "failed_when": "expect", "register": "id",
+}  # fmt: skip
+"""Words of other tools, for `did you mean`."""
+
+
+class Rollback(Noun):
+    """How a step is undone, once, where it had succeeded and the host does not come through."""
+
+    slips: ClassVar[dict[str, str]] = _SLIPS
+
+    name: str = Field("", description="what people read; else made from the step")
+    run: str | list[str] | None = Field(None, description="a shell command, or a list of arguments")
+    uses: str | None = Field(None, description="a step kind, such as haproxy.undrain")
+    with_: dict[str, Any] = Field({}, alias="with", description="arguments of the step kind")
+    expect: Expression | None = Field(None, description="the rollback fails where this is false")
+    timeout: Duration = timedelta(seconds=60)
 
     @model_validator(mode="after")
-    def _fits_itself(self) -> Self:
-        if self.pattern is not None and self.type != "string":
-            raise ValueError("`pattern` is for inputs of type string")
-        for choice in self.choices or ():
-            self.value(choice)
-        if self.default is not None:
-            self.value(self.default)
+    def _one_deed(self) -> Self:
+        _check_deed(self)
         return self
-
-    def value(self, given: Any) -> Any:
-        """Return `given` as this input's type; text such as `8080` or `true` is read as people mean it.
-
-        Raises:
-            ValueError: saying what was expected.
-
-        """
-        if isinstance(given, str) and self.type != "string":
-            given = _read(self.type, given)
-        if not isinstance(given, _TYPES[self.type]) or (isinstance(given, bool) and self.type != "boolean"):
-            raise ValueError(f"expected {self.type}, not {given!r}")
-        if self.pattern is not None and (not isinstance(given, str) or not re.fullmatch(self.pattern, given)):
-            raise ValueError(f"{given!r} does not match {self.pattern}")
-        if self.choices is not None and given not in self.choices:
-            raise ValueError(f"{given!r} is none of {', '.join(map(str, self.choices))}")
-        return given
-
-
-def _read(wanted: str, text: str) -> bool | int | float:
-    """Read text as people type it: `8080`, `2.5`, `yes`."""
-    words = {"true": True, "yes": True, "false": False, "no": False}
-    if wanted == "boolean" and text.lower() in words:
-        return words[text.lower()]
-    if wanted == "integer" and re.fullmatch(r"[-+]?[0-9]{1,18}", text):
-        return int(text)
-    if wanted == "number" and re.fullmatch(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?", text):
-        return float(text)
-    raise ValueError(f"expected {'true or false' if wanted == 'boolean' else wanted}, not {text!r}")
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
 
 
 class Step(Noun):
     """One line of a runbook: a command, or a named step kind."""
 
-    slips: ClassVar[dict[str, str]] = {
-        "if": "when", "args": "with", "command": "run", "shell": "run", "failed_when": "expect", "register": "id",
-    }  # fmt: skip
-    """Words of other tools, for `did you mean`."""
+    slips: ClassVar[dict[str, str]] = _SLIPS
 
     id: StepId = ""
     name: str = Field("", description="what people read; else made from the command or the kind")
@@ -150,17 +110,45 @@ class Step(Noun):
         None, description="does `run` change the host? In a mutate runbook: yes, unless you write false"
     )
 
+    idempotent: bool = Field(
+        default=False,
+        description="may it be done again where nobody knows how it ended, once nothing of it goes on?",
+    )
+    rollback: Rollback | None = Field(
+        None, description="undoes the step, once, on hosts that do not come through"
+    )
+
     @model_validator(mode="after")
     def _one_deed(self) -> Self:
-        given = {name.rstrip("_") for name in self.model_fields_set if getattr(self, name) not in (None, {})}
-        if fault := deed(given):
-            raise ValueError(fault)
+        _check_deed(self)
         return self
 
     @property
     def title(self) -> str:
         """What people read."""
         return self.name or self.uses or (self.run if isinstance(self.run, str) else " ".join(self.run or ()))
+
+    @property
+    def undo(self) -> "Step | None":
+        """The rollback as a step of its own, which is done and recorded like any other."""
+        if self.rollback is None:
+            return None
+        given: dict[str, Any] = {
+            name: getattr(self.rollback, name) for name in self.rollback.model_fields_set
+        }
+        given |= {"id": undo_id(self.id), "name": self.rollback.name or f"roll back: {self.title}"}
+        return Step.model_construct(_fields_set=set(given), **given)
+
+
+def undo_id(step_id: str) -> str:
+    """Name the rollback of a step."""
+    return f"{step_id}_rollback"
+
+
+def _check_deed(step: Step | Rollback) -> None:
+    given = {name.rstrip("_") for name in step.model_fields_set if getattr(step, name) not in (None, {})}
+    if fault := deed(given):
+        raise ValueError(fault)
 
 
 def deed(given: Collection[str]) -> str:
@@ -174,12 +162,76 @@ def deed(given: Collection[str]) -> str:
     return ""
 
 
+def _or_short(schema: dict[str, Any]) -> None:
+    whole = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [*whole["properties"]["pack"]["anyOf"], whole]
+
+
+class EvidenceRule(Noun):
+    """What is captured of a host before anything is changed there; `evidence: none` is short for its pack."""
+
+    model_config = ConfigDict(json_schema_extra=_or_short)
+
+    pack: Literal["default", "none"] | list[Step] = Field(
+        "default", description="the default pack, nothing, or steps of your own that only look"
+    )
+    missing: Literal["ask", "refuse", "go"] = Field(
+        "ask", description="when it cannot be had: ask people, leave the host unchanged, or go on"
+    )
+    timeout: Duration = Field(
+        timedelta(seconds=60), ge=timedelta(seconds=10), le=timedelta(seconds=60), description="per host"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        if isinstance(data, str) and data not in ("default", "none"):
+            raise ValueError(f"expected `default`, `none`, or a list of steps, not {data!r}")
+        return {"pack": data} if isinstance(data, str | list) else data
+
+    @field_validator("pack")
+    @classmethod
+    def _looks(cls, pack: str | list[Step]) -> str | list[Step]:
+        for index, step in enumerate(pack if isinstance(pack, list) else ()):
+            if step.mutates:
+                raise Misplaced((index, "mutates"), "evidence is taken before anything is changed")
+            if step.retries:
+                raise Misplaced((index, "retries"), "evidence is taken once", "remove `retries`")
+        if pack == []:
+            raise ValueError("name what is to be captured, or write `none`")
+        return pack
+
+    def steps(self, inputs: Collection[str]) -> tuple[Step, ...]:
+        """Return the steps that take it; the serving container is known where `container` is an input."""
+        if isinstance(self.pack, list):
+            share = self.timeout / len(self.pack)
+            return tuple(
+                step.model_copy(
+                    update={"timeout": min(step.timeout, share), "mutates": False if step.run else None}
+                )
+                for step in self.pack
+            )
+        if self.pack == "none":
+            return ()
+        given = {"within": f"{self.timeout // timedelta(seconds=1) - 5}s"}
+        if "container" in inputs:
+            given["container"] = "{{ inputs.container }}"
+        step = Step(id=EVIDENCE, name="Evidence before the first change", uses="host.capture")
+        return (step.model_copy(update={"with_": given}),)
+
+
+EVIDENCE = "evidence"
+"""Id of the step that takes the default pack."""
+
+
 def used_twice(step_id: str) -> str:
     """Say that two steps have one id."""
     return f"step id `{step_id}` is used twice"
 
 
 NEEDS_VERIFY = "a mutate runbook needs `verify`: how is it known that it worked?"
+NO_EVIDENCE = "an observe runbook changes nothing, so there is nothing to keep before"
 SECTIONS = ("steps", "verify", "rescue", "always")
 
 
@@ -197,7 +249,7 @@ class Runbook(Noun):
     triggers: list[Trigger] = Field(min_length=1)
     mode: Mode = "approve"
     approval: ApprovalRule = ApprovalRule()
-    inputs: dict[StepId, Input] = {}
+    inputs: dict[StepId, Input] = Field({})
     hosts: str = Field("", description="a host set; empty: the starter names the hosts")
     serial: list[int | str] = Field(
         [], description="batch sizes; the last repeats. Empty: observe all, mutate 1"
@@ -206,10 +258,13 @@ class Runbook(Noun):
         0, description="stop when failures exceed it; a number or a share like 25%"
     )
     timeout: Duration = timedelta(minutes=30)
+    evidence: EvidenceRule = Field(
+        EvidenceRule(), description="what is captured of a host before it is changed: default, none, or steps"
+    )
     steps: list[Step] = Field(min_length=1, max_length=100)
-    verify: list[Step] = []
-    rescue: list[Step] = []
-    always: list[Step] = []
+    verify: list[Step] = Field([])
+    rescue: list[Step] = Field([])
+    always: list[Step] = Field([])
 
     @field_validator("serial", mode="before")
     @classmethod
@@ -243,16 +298,28 @@ class Runbook(Noun):
                     {"id": f"{section}_{index}", **step} if isinstance(step, dict) else step
                     for index, step in enumerate(data[section], 1)
                 ]
+        if (evidence := data.get("evidence")) is not None:
+            data["evidence"] = _numbered(evidence)
         return data
+
+    @property
+    def captures(self) -> tuple[Step, ...]:
+        """The steps that take evidence; whoever only looks needs none."""
+        return self.evidence.steps(self.inputs) if self.kind == "mutate" else ()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        seen: set[str] = set()
+        if self.kind == "observe" and "evidence" in self.model_fields_set:
+            raise Misplaced(("evidence",), NO_EVIDENCE, "remove `evidence`")
+        seen = {step.id for step in self.captures}
         for section in SECTIONS:
             for index, step in enumerate(getattr(self, section)):
                 if step.id in seen:
                     raise Misplaced((section, index, "id"), used_twice(step.id))
                 seen.add(step.id)
+        for index, step in enumerate(self.steps):
+            if step.undo is not None and step.undo.id in seen:
+                raise Misplaced(("steps", index, "rollback"), used_twice(step.undo.id))
         if self.kind == "mutate" and not self.verify:
             raise ValueError(NEEDS_VERIFY)
         return self

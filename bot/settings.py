@@ -16,12 +16,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator
 
 from bot.approval import Person
+from bot.autonomy import SUCCESSES
 from bot.errors import Misplaced, SickbayError
+from bot.inputs import Noun
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
 from bot.route import Channel, Route
-from bot.runbook import Name, Noun
+from bot.runbook import Name
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 
@@ -114,7 +116,16 @@ class SshSection(Noun):
     connect_timeout: Seconds = Field(5.0, description="seconds for name lookup and TCP, each")
     login_timeout: Seconds = Field(15.0, description="seconds for key exchange and login together")
     idle_close: Seconds = Field(600.0, description="seconds a connection is kept with nothing to do")
+    max_connections: int = Field(2000, ge=1, le=20_000, description="connections that are kept at most")
     max_connecting: int = Field(32, ge=1, le=512, description="logins at once, over all hosts")
+
+
+class AutonomySection(Noun):
+    """When a runbook's `mode: auto` counts."""
+
+    successes: int = Field(
+        SUCCESSES, ge=0, le=1000, description="verified successes it takes; 0: it counts at once"
+    )
 
 
 class HostSection(Noun):
@@ -154,6 +165,7 @@ class Config(Noun):
     check: tuple[Name, ...] = Field(
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
+    autonomy: AutonomySection = AutonomySection()
     routes: tuple[Route, ...] = ()
 
     @property

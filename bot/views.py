@@ -3,7 +3,7 @@
 from bot.incident import Incident
 from bot.messages import RunView, output_wanted
 from bot.messages.progress import wrong
-from bot.program import Record
+from bot.record import Record
 from bot.run import Run
 from bot.store import Store
 

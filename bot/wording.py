@@ -82,6 +82,11 @@ def explain(
         )
 
 
+def no_longer(why: str) -> str:
+    """Say that a plan was not carried out, because what it was made from is no longer so."""
+    return f"The plan no longer held: {why}. Nothing was changed."
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Write `did you mean …?`, or nothing when no known word is like it."""
     found = get_close_matches(word, list(known), n=1)
@@ -154,7 +159,8 @@ def _say(model: type[BaseModel], finding: _Finding) -> tuple[Path, str, str]:
         reason = context.get("error")
         below = reason.path if isinstance(reason, Misplaced) else ()
         named = _key(path) if path and not below and not isinstance(value, dict) else ""
-        return (*path, *below), f"{named}{reason}", ""
+        hint = reason.advice if isinstance(reason, Misplaced) else ""
+        return (*path, *below), f"{named}{reason}", hint
     if kind in ("literal_error", "enum"):
         expected = str(context["expected"]).replace("True", "true").replace("False", "false")
         hint = near(value, re.findall(r"'([^']*)'", expected)) if isinstance(value, str) else ""

@@ -42,6 +42,17 @@ def test_a_pipe_gets_plain_lines_that_are_never_cut(clinic: Clinic) -> None:
     assert ESCAPE not in hosts.out + books.out
 
 
+def test_a_plan_is_shown_whole_and_no_run_comes_of_it(clinic: Clinic) -> None:
+    shown = clinic.say("plan", "mend", "gpu-[01-02]")
+    assert shown.code == 0, shown.err
+    for line in ("batch 2 of 2: gpu-02", "- glue it (changes, at most 60 s)", "$ echo glued >> $HOME/glue"):
+        assert line in shown.out
+    assert state(clinic, 1) is None
+    wrong = clinic.say("plan", "mendd", "gpu-01")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "did you mean `mend`?" in wrong.err
+
+
 def test_a_healthy_host_ends_with_0_and_its_run_can_be_looked_up(clinic: Clinic) -> None:
     said = clinic.say("run", "gpu-check", "gpu-01")
     assert said.code == 0, said.out + said.err

@@ -20,6 +20,7 @@ from bot.grammar import (
     ListRunbooks,
     Look,
     Misunderstood,
+    Preview,
     Start,
     parse,
     undecorated,
@@ -28,8 +29,11 @@ from bot.grammar import (
 from bot.library import Loaded
 from bot.messages import Card
 from bot.messages.card import Link, Output, Plain, Text, Time
+from bot.plan import GuardLine, Plan
+from bot.run import Run
 from bot.runbook import Runbook
 from bot.terminal import render
+from tests.parts.books import book
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
 
 ON_CALL = Asker("alice", ALICE, "slack", "C0ONCALL")
@@ -74,6 +78,7 @@ def said(reply: Reply, width: int = 100) -> str:
         ("run gpu-check gpu-03 gpus=4", Start("gpu-check", "gpu-03", {"gpus": "4"})),
         ('run x gpu-03 note="two words" empty=', Start("x", "gpu-03", {"note": "two words", "empty": ""})),
         ("run x note=a=b gpu-03", Start("x", "gpu-03", {"note": "a=b"})),
+        ("plan gpu-check gpu-03 gpus=4", Preview("gpu-check", "gpu-03", {"gpus": "4"})),
         ("hosts", ListHosts()),
         ("hosts @serving", ListHosts("@serving")),
         ("runbooks", ListRunbooks()),
@@ -98,6 +103,8 @@ def test_what_people_say(text: str, command: Command) -> None:
         ("run", "run: which runbook?", "write: run RUNBOOK HOSTS"),
         ("run x gpu-03 a=1 a=2", "`a` is given twice", "write: run"),
         ("run x gpu-03 = 1", "`=` has no name before its `=`", "without spaces"),
+        ("plan", "plan: which runbook?", "write: plan RUNBOOK HOSTS"),
+        ("plan x a=1 a=2", "plan: `a` is given twice", "write: plan RUNBOOK HOSTS"),
         ("approve", "approve: it takes one number", "write: approve RUN"),
         ("approve two", "`two` is not a number", "write: approve RUN"),
         ("approve 0", "`0` is not a number", "write: approve RUN"),
@@ -183,6 +190,10 @@ def test_a_change_says_that_it_asks_first_and_is_shown_even_when_started_in_a_te
         ("check @servin", "no such group @servin", "did you mean @serving?"),
         ("run gpu-check gpu-03 gpu=4", "gpu-check has no input gpu", "inputs: gpus"),
         ("run gpu-check gpu-03 gpus=many", "gpu-check, input gpus", "many"),
+        ("plan gpu-chek gpu-03", "there is no runbook `gpu-chek`", "did you mean `gpu-check`?"),
+        ("plan gpu-check", "`gpu-check` needs hosts", "write: plan gpu-check HOSTS"),
+        ("plan gpu-check gpu-99", "no such host: gpu-99", "did you mean gpu-0"),
+        ("plan gpu-check gpu-03 gpus=many", "gpu-check, input gpus", "many"),
         ("runs 99", "there is no run 99", "`runs` lists"),
         ("incidents 99", "there is no incident 99", "`incidents` lists"),
         ("cancel 99", "there is no run 99", "`runs` lists"),
@@ -200,7 +211,7 @@ def test_what_cannot_be_done_is_explained_and_starts_nothing(
 
 
 def test_a_runbook_for_alerts_only_is_not_started_by_name(scene: Scene) -> None:
-    data = CHECK.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
     data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
     silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
     reply = desk(scene, silent=silent).do("run silent gpu-03", ON_CALL)
@@ -228,6 +239,72 @@ def test_a_delivery_repeated_starts_nothing_twice(scene: Scene, commands: Comman
     assert commands.do("check gpu-03", asker).runs == (1,)
     assert commands.do("check gpu-03", asker).runs == ()
     assert len(scene.store.runs.newest()) == 1
+
+
+# ── planning ──
+def test_a_plan_shows_what_a_run_would_do_and_touches_nothing(scene: Scene, commands: Commands) -> None:
+    reply = commands.do("plan restart-container gpu-[03-04]", STRANGER)
+    assert reply.ok
+    assert reply.runs == ()
+    shown = said(reply, 300)
+    for line in (
+        "What would be done: restart-container on gpu-[03-04]. Nothing was started.",
+        "1 person with the role oncall must approve it within 10 min.",
+        "look, before anything is changed: gpu-[03-04]",
+        "- GPUs (looks, at most 60 s)",
+        "batch 1 of 2: gpu-03",
+        "batch 2 of 2: gpu-04",
+        "- restart the container (changes, at most 60 s)",
+        "$ docker restart vllm",
+    ):
+        assert line in shown
+    assert "guard rails" not in shown
+    assert scene.store.runs.newest() == []
+    assert scene.store.timeline.after(0) == []
+
+
+def test_a_plan_fills_in_what_is_known_and_says_of_the_rest_what_it_waits_for(scene: Scene) -> None:
+    steps = [
+        {"id": "look", "run": "look", "mutates": False},
+        {"id": "stop", "run": 'stop "{{ inputs.name }}" "{{ host.name }}"', "when": "steps.look.failed"},
+        {"id": "skip", "run": "skip", "when": "host.vars.gpus > 8"},
+        {"id": "tell", "run": 'tell "{{ run.id }}" "{{ alert.labels.gpu }}"'},
+    ]
+    one = Loaded(book(steps=steps, inputs={"name": {"pattern": "[a-z]+"}}), "", "d", "mend.yaml")
+    shown = said(desk(scene, mend=one).do("plan mend gpu-03 name=vllm", ON_CALL), 200)
+    for line in (
+        "depends on what is seen: steps.look.failed",
+        "sickbay_1='vllm'",
+        "sickbay_2='gpu-03'",
+        "skipped, not needed: host.vars.gpus > 8",
+        "depends on run.id, which is not known",
+    ):
+        assert line in shown
+
+
+def test_a_plan_for_alerts_only_can_be_looked_at(scene: Scene) -> None:
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    data |= {"name": "silent", "triggers": [{"alert": {"match": {"a": "b"}}}]}
+    silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
+    assert "It only looks" in said(desk(scene, silent=silent).do("plan silent gpu-03", STRANGER))
+
+
+def test_a_plan_says_what_the_guard_rails_would_say_host_by_host(scene: Scene) -> None:
+    asked: list[tuple[Run, Plan]] = []
+
+    def rails(run: Run, plan: Plan) -> list[GuardLine]:
+        asked.append((run, plan))
+        refusing = GuardLine("gpu-05", "would refuse", "capacity: it is the last ready replica")
+        waiting = GuardLine("gpu-06", "would wait", "cooldown until 03:30")
+        return [GuardLine("gpu-03", "ok"), GuardLine("gpu-04", "ok"), refusing, waiting]
+
+    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, guard=rails)
+    shown = said(commands.do("plan restart-container gpu-[03-06]", ON_CALL), 200)
+    assert "gpu-[03-04]: ok" in shown
+    assert "gpu-05: would refuse, capacity: it is the last ready replica" in shown
+    assert "gpu-06: would wait, cooldown until 03:30" in shown
+    ((run, plan),) = asked
+    assert (run.hosts, plan.runbook) == (("gpu-03", "gpu-04", "gpu-05", "gpu-06"), "restart-container")
 
 
 # ── deciding ──

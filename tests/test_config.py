@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from bot.config import Config, Secrets, check_routes, find_config, load
 from bot.errors import SickbayError
+from bot.inputs import Noun
 from bot.library import load_library
-from bot.runbook import Noun
 from bot.schema import Invalid
 from bot.shipped import shipped
 

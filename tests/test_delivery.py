@@ -38,7 +38,7 @@ class Desk:
     def __init__(self, path: Path, dispatch: Callable[[], int] | None = None) -> None:
         self.store = Store(path)
         self.script = Script()
-        self.engine = Engine(self.store, Planner(KINDS, machines()), self.script)
+        self.engine = Engine(self.store, Planner(KINDS, machines()), self.script, successes=0)
         self.delivery = Delivery(self.store, self.engine, dispatch, pause=0.1)
 
     def queue(self, runbook: Runbook | None = None, **changes: Any) -> int:

@@ -405,15 +405,20 @@ def test_a_step_kind_that_is_gone_after_an_upgrade_needs_a_human(stage: Stage) -
 
 def test_what_was_planned_is_sent_even_when_it_would_now_be_another(stage: Stage) -> None:
     steps = [
+        {"id": "first", "run": "begin it", "retries": 1, "delay": "30s"},
         {"id": "stop", "run": 'stop "{{ host.vars.container }}"'},
         {"id": "flush", "run": "flush caches", "when": "host.vars.flush"},
     ]
     stage.inventory = Inventory([Host("gpu-01", "10.0.0.1", vars={"container": "vllm", "flush": False})])
     stage.restart()
+    stage.script.on("first", done(exit_code=1), done())
     run = stage.play(book(steps=steps), mode="approve")
+    stage.decide(run.id)
+    run = stage.advance(run.id)
+    assert run.state is RunState.RUNNING
     stage.inventory = Inventory([Host("gpu-01", "10.0.0.1", vars={"container": "postgres", "flush": True})])
     stage.restart()
-    stage.decide(run.id)
+    stage.clock.on(seconds=30)
     run = stage.advance(run.id)
     assert run.state is RunState.SUCCEEDED
     assert [dict(one.command.env) for one in stage.script.sent if one.step == "stop"] == [
@@ -423,13 +428,17 @@ def test_what_was_planned_is_sent_even_when_it_would_now_be_another(stage: Stage
 
 
 def test_a_host_that_left_the_inventory_fails_and_says_so(stage: Stage) -> None:
-    run = stage.play(hosts=("gpu-01", "gpu-02"), runbook=book(max_failures=1), mode="approve")
+    steps = [{"id": "look", "run": "x", "mutates": False}, {"id": "stop", "run": "x", "retries": 1}]
+    steps.append({"id": "start", "run": "x"})
+    stage.script.on("stop", done(exit_code=1), done(), host="gpu-01")
+    run = stage.play(hosts=("gpu-01", "gpu-02"), runbook=book(max_failures=1, steps=steps))
     stage.inventory = Inventory([Host("gpu-02", "10.0.0.2")])
     stage.restart()
-    stage.decide(run.id)
+    stage.clock.on(seconds=5)
     run = stage.advance(run.id)
     assert ended(run) == (RunState.FAILED, "Failed on gpu-01.")
-    stop = next(one for one in stage.attempts(run.id) if (one.host, one.step) == ("gpu-01", "stop"))
+    stop = stage.attempts(run.id)[3]
+    assert (stop.host, stop.step, stop.number) == ("gpu-01", "stop", 2)
     assert "no longer in the inventory" in stop.summary
     assert stage.script.steps("gpu-02") == ["look", "stop", "start", "proof", "undo"]
 

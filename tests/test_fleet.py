@@ -115,8 +115,9 @@ def test_names_of_many_numbers_are_folded_in_time() -> None:
         f"ip-10-{chance.randrange(4)}-{chance.randrange(255)}-{chance.randrange(255)}" for _ in range(1000)
     }
     began = time.process_time()
-    assert sorted(expand(fold(names))) == sorted(names)
-    assert time.process_time() - began < 2, "it took 4 s and more when all numbers were folded at once"
+    short = fold(names)
+    assert time.process_time() - began < 1, "it took 4 s and more when all numbers were folded at once"
+    assert sorted(expand(short)) == sorted(names)
     assert (
         fold(f"rack{rack}-node{node}" for rack in range(40) for node in range(25)) == "rack[0-39]-node[0-24]"
     )

@@ -18,8 +18,8 @@ NAMES_THAT_NAME_NOTHING = {
     "util", "utils", "helper", "helpers", "manager", "common", "core", "base", "processor", "control", "misc", "shared",
 }  # fmt: skip
 PURE = [
-    "alert", "approval", "duration", "effect", "errors", "incident", "intake", "inventory", "plan", "program", "route",
-    "run", "runbook", "schema", "template", "verdict", "steps", "facts", "messages",
+    "alert", "approval", "autonomy", "duration", "effect", "errors", "incident", "intake", "inventory", "pattern", "plan", "program", "route",
+    "preconditions", "rollback", "run", "runbook", "schema", "template", "verdict", "steps", "facts", "messages",
 ]  # fmt: skip
 OUTSIDE = {
     "socket",

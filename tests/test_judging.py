@@ -53,6 +53,27 @@ def saying() -> Kind:
 
 
 @pytest.mark.parametrize(
+    ("over", "idempotent", "number", "retries", "again"),
+    [
+        (True, True, 1, 0, True),
+        (True, True, 2, 0, False),  # once more than it may be tried anyway, not for ever
+        (True, True, 3, 2, True),
+        (True, True, 4, 2, False),
+        (True, False, 1, 5, False),
+        (False, True, 1, 5, False),  # what may still be going is not started beside itself
+    ],
+)
+def test_what_was_lost_is_done_again_only_if_it_is_idempotent_and_known_to_be_over(
+    *, over: bool, idempotent: bool, number: int, retries: int, again: bool
+) -> None:
+    outcome = Lost("the host was rebooted while it ran", "look", over=over)
+    found = record(outcome, mutating=True, number=number, idempotent=idempotent, retries=retries)
+    assert (found.status, found.again) == (Status.UNKNOWN, again)
+    says = "; it is idempotent, so it is done once more" if again else ""
+    assert found.summary == f"the host was rebooted while it ran{says}"
+
+
+@pytest.mark.parametrize(
     ("outcome", "status", "if_mutating"),
     [
         (done(), Status.OK, Status.OK),

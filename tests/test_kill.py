@@ -21,6 +21,7 @@ FAILING = ("stop/gpu-02/1",)
 """This command fails the first time, so that a retry is among what may be cut short."""
 BOOK: Runbook = book(
     serial=[2],
+    evidence=[{"id": "keep", "run": "keep it"}],
     steps=[
         {"id": "look", "run": "look", "mutates": False},
         {"id": "stop", "run": "stop it", "retries": 1, "delay": "20ms"},
@@ -94,7 +95,11 @@ class Watch:
         attempts = self.store.attempts.of(self.run_id)
         assert {one.status for one in attempts} <= {Status.OK, Status.FAILED}
         places = [(one.step, one.host, one.number) for one in attempts]
-        assert len(places) == len(set(places)) == len(EXPECTED) + 2 * len(HOSTS)
+        assert len(places) == len(set(places)) == len(EXPECTED) + 3 * len(HOSTS)
+        begun = {place: at for at, place in enumerate(places)}
+        for host in HOSTS:
+            assert begun["keep", host, 1] < begun["stop", host, 1], "a host was changed before its evidence"
+        assert all("sha256" in one.facts for one in attempts if one.step == "keep")
         events = told(self.store, self.run_id)
         assert set(events.values()) == {1}, "an event was told twice"
         for kind in ("step.begun", "step.ended"):
@@ -172,7 +177,7 @@ def test_kills_at_random_instants_lose_and_double_nothing(bodies: Bodies, watch:
 
 def test_a_kill_after_a_cancel_still_cleans_up(bodies: Bodies, tmp_path: Path) -> None:
     watch = Watch(tmp_path, "auto")
-    process = bodies.start(watch.folder, seconds=0.3, point="sent", turn=4)
+    process = bodies.start(watch.folder, seconds=0.3, point="sent", turn=6)
     process.join(PATIENCE)
     assert watch.store.runs.cancel(watch.run_id, "bob")
     assert watch.follow(bodies.start(watch.folder))

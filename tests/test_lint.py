@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, model_validator
 
+from bot.inputs import Noun
 from bot.inventory import Host, Inventory
 from bot.library import lint_files, load_library, load_runbook, load_text
-from bot.runbook import Noun
 from bot.schema import Invalid
 
 
@@ -150,6 +150,37 @@ def test_a_good_runbook_has_no_mistakes() -> None:
         ("{{ alert.host }}", "{{ inputs.container }}", "9: unknown name `inputs`"),
         ("{{ alert.host }}", "gpu-02", "9: no such host: gpu-02"),
         ("{{ alert.host }}", "@servin", "did you mean @serving?"),
+        (
+            "    parse: nvidia_smi\n",
+            "    parse: nvidia_smi\n    idempotent: true\n",
+            "17: `idempotent` says that a change may be done twice, and this step changes nothing",
+        ),
+        (
+            "    parse: nvidia_smi\n",
+            "    parse: nvidia_smi\n    rollback: {run: x}\n",
+            "17: there is nothing to roll back: this step changes nothing",
+        ),
+        (
+            "    retries: 3\n",
+            "    retries: 3\n    rollback: {run: x}\n",
+            "30: `rollback` belongs to a step under `steps`, not under `verify`",
+        ),
+        (
+            "  - run: |",
+            "    rollback: {uses: http.check}\n  - run: |",
+            "23: a rollback that only looks undoes nothing",
+        ),
+        (
+            "  - run: |",
+            "    rollback: {run: x, retries: 2}\n  - run: |",
+            "23: unknown key `retries`",
+        ),
+        ("  - run: |", "    rollback: {timeout: 5s}\n  - run: |", "23: a step has either `run` or `uses`"),
+        (
+            "  - run: |",
+            "    rollback: {run: 'x \"{{ steps.restat.ok }}\"'}\n  - run: |",
+            "23: there is no step `restat` (did you mean `restart`?)",
+        ),
         ("id: gpu", "id: probe", "14: step id `probe` is used twice"),
         ("    run: nvidia-smi -q -x\n", "", "14: a step has either `run` or `uses`"),
     ],
@@ -158,6 +189,17 @@ def test_a_mistake_is_told_at_its_line(old: str, new: str, mistake: str) -> None
     found = mistakes(changed((old, new)), inventory=INVENTORY)
     assert any(mistake in each for each in found), found
     assert len(found) == 1 or "steps.prob" in new or "id: probe" in new, found
+
+
+def test_a_rollback_may_name_what_ran_before_it_and_rescue_may_name_the_rollback() -> None:
+    undo = "    idempotent: true\n    rollback: {run: 'x \"{{ steps.verify_1.ok }}\"'}\n  - run: |"
+    rescue = "    retries: 3\nrescue:\n  - {run: y, when: steps.restart_rollback.failed}\n"
+    assert mistakes(changed(("  - run: |", undo), ("    retries: 3\n", rescue))) == []
+
+
+def test_no_step_may_have_the_name_of_a_rollback() -> None:
+    text = changed(("  - run: |", "    rollback: {run: x}\n  - run: |"), ("id: gpu", "id: restart_rollback"))
+    assert "step id `restart_rollback` is used twice" in "\n".join(mistakes(text))
 
 
 def test_an_observe_runbook_changes_nothing() -> None:
@@ -252,3 +294,11 @@ def test_a_library_tells_the_mistakes_of_all_files(tmp_path: Path) -> None:
 def test_a_library_is_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "restart-vllm.yaml").write_text(GOOD, encoding="utf-8")
     assert list(load_library([tmp_path], kinds=KINDS, parsers=PARSERS)) == ["restart-vllm"]
+
+
+def test_of_a_file_without_end_only_so_much_is_read_that_it_can_be_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as file:
+        file.truncate(50 * 1024**3)  # a sparse file: 50 GiB that lie nowhere
+    with pytest.raises(Invalid, match=r"huge\.yaml:1: the file is larger than 1024 KiB \(split it\)"):
+        load_runbook(path, kinds=KINDS, parsers=PARSERS)

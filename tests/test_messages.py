@@ -357,6 +357,7 @@ def test_every_phrase_is_said_somewhere_and_every_said_phrase_exists() -> None:
         "run.title_",
         "run.host_",
         "approval.title_",
+        "approval.preview_",
         "incident.",
         "approval.approved",
         "approval.denied",

@@ -8,7 +8,7 @@ import pytest
 from bot.inventory import Host, Inventory
 from bot.plan import Entry
 from bot.planner import Planner, view
-from bot.program import Record
+from bot.record import Record
 from bot.run import Run, Status
 from bot.steps import KINDS
 from bot.steps.kind import CannotPlan
@@ -58,10 +58,21 @@ def test_what_is_known_is_decided_and_what_is_not_says_what_it_waits_for() -> No
         "run", "skip", "later", "later", "later",
     ]  # fmt: skip
     assert entries["no"].note == "not needed: steps.look.failed"
-    assert entries["maybe"].note == "only when steps.yes.failed"
+    assert entries["maybe"].note == "depends on what is seen: steps.yes.failed"
     assert entries["maybe"].text == "x"
     assert entries["value"].text == ""
     assert entries["wrong"].note
+
+
+def test_a_preview_is_the_plan_that_a_run_would_make_with_its_look_before_it() -> None:
+    one = run(book(), ("a", "b"))
+    shown, real = PLANNER.preview(one), PLANNER.plan(one, Record([attempt("look", "a")]), ["a", "b"])
+    assert [(entry.section, entry.step, entry.host) for entry in shown.entries[:2]] == [
+        ("look", "look", "a"),
+        ("look", "look", "b"),
+    ]
+    assert shown.entries[2:] == real.entries
+    assert shown.batches == real.batches
 
 
 def test_a_condition_that_cannot_be_worked_out_is_shown_and_does_not_stop_the_plan() -> None:

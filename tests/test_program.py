@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.program import Act, Ask, Finish, Move, Record, Sleep, next_move
+from bot.program import Act, Ask, Finish, Move, Sleep, next_move
+from bot.record import Record
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import Runbook
 from tests.parts.books import START, attempt, book, mutates, plan_for, run
@@ -279,3 +280,131 @@ def test_a_host_that_failed_in_the_look_fails_the_run_even_when_nothing_needs_do
     assert isinstance(end, Finish)
     assert end.state is RunState.FAILED
     assert "b" in end.reason
+
+
+# ── rollback ──
+def undoable(**changes: Any) -> Runbook:
+    """Return a runbook whose first two changes can be undone."""
+    steps = [
+        {"id": "look", "run": "x", "mutates": False},
+        {"id": "drain", "run": "x", "rollback": {"run": "undrain"}},
+        {"id": "stop", "run": "x", "rollback": {"run": "start again"}},
+        {"id": "start", "run": "x"},
+    ]
+    return book(**({"steps": steps} | changes))
+
+
+def test_what_had_succeeded_is_undone_last_first_before_rescue_and_once() -> None:
+    end, calls, _ = played(
+        run(undoable(), ("a", "b")), lambda call: Status.FAILED if call.step.id == "start" else Status.OK
+    )
+    assert [step for step, host, _ in calls if host == "a"] == [
+        "look", "drain", "stop", "start", "stop_rollback", "drain_rollback", "note", "undo",
+    ]  # fmt: skip
+    assert [step for step, host, _ in calls if host == "b"] == ["look"]
+    assert end.state is RunState.FAILED
+    assert end.reason == "Failed on a. Rolled back on a."
+
+
+def test_a_failed_verify_undoes_and_a_step_that_failed_or_was_skipped_is_not_undone() -> None:
+    _, calls, _ = played(
+        run(undoable(), ("a",)), lambda call: Status.FAILED if call.step.id == "proof" else Status.OK
+    )
+    assert [call[0] for call in calls][-4:] == ["stop_rollback", "drain_rollback", "note", "undo"]
+    answers = {"drain": Status.SKIPPED, "stop": Status.FAILED}
+    _, calls, _ = played(run(undoable(), ("a",)), lambda call: answers.get(call.step.id, Status.OK))
+    assert [call[0] for call in calls] == ["look", "drain", "stop", "note", "undo"]
+
+
+def test_a_rollback_that_fails_ends_the_undoing_and_is_told() -> None:
+    bad = ("start", "stop_rollback")
+    end, calls, _ = played(
+        run(undoable(), ("a",)), lambda call: Status.FAILED if call.step.id in bad else Status.OK
+    )
+    assert [call[0] for call in calls][4:] == ["stop_rollback", "note", "undo"]
+    assert (end.state, end.reason) == (RunState.FAILED, "Failed on a. Rolling back failed on a.")
+
+
+def test_after_a_cancel_what_was_done_is_undone_and_a_failure_of_that_fails_the_run() -> None:
+    one = run(undoable(), ("a",))
+    end, calls, _ = played(one, lambda _: Status.OK, cancel_after=2)
+    assert [call[0] for call in calls] == ["look", "drain", "drain_rollback", "undo"]
+    assert (end.state, end.reason) == (RunState.CANCELLED, "Cancelled by alice. Rolled back on a.")
+    end, _, _ = played(
+        one,
+        lambda call: Status.FAILED if call.step.id == "drain_rollback" else Status.OK,
+        cancel_after=2,
+    )
+    assert (end.state, end.reason) == (RunState.FAILED, "Cancelled by alice. Rolling back failed on a.")
+
+
+def test_after_the_timeout_what_was_done_is_undone() -> None:
+    one = approved(undoable(), deadline=START)
+    record = Record([attempt("look", "a"), attempt("drain", "a")])
+    undo = move(one, record, now=START + timedelta(seconds=1))
+    assert isinstance(undo, Act)
+    assert [(call.section, call.step.id) for call in undo.calls] == [("rollback", "drain_rollback")]
+
+
+def test_where_nobody_knows_how_a_command_ended_nothing_is_undone() -> None:
+    end, calls, _ = played(
+        run(undoable(), ("a",)), lambda call: Status.UNKNOWN if call.step.id == "start" else Status.OK
+    )
+    assert [call[0] for call in calls] == ["look", "drain", "stop", "start", "note", "undo"]
+    assert end.state is RunState.NEEDS_HUMAN
+
+
+def test_a_rollback_that_had_begun_is_resumed_under_its_own_number() -> None:
+    one = approved(undoable())
+    rows = [attempt("look", "a"), attempt("drain", "a"), attempt("stop", "a", Status.FAILED)]
+    again = move(one, Record([*rows, attempt("drain_rollback", "a", Status.BEGUN)]))
+    assert isinstance(again, Act)
+    assert [(call.step.id, call.number) for call in again.calls] == [("drain_rollback", 1)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_hosts_answer_each_thing_done_is_undone_at_most_once_and_in_reverse(
+    data: st.DataObject,
+) -> None:
+    statuses = st.sampled_from(
+        [*[Status.OK] * 5, Status.SKIPPED, Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN]
+    )
+    given_: dict[tuple[str, str], Status] = {}
+
+    def answer(call: Any) -> Status:
+        status = given_[call.step.id, call.host] = data.draw(statuses)
+        return status
+
+    serial = data.draw(st.sampled_from([[1], [2], ["100%"]]))
+    one = run(undoable(serial=serial, max_failures=data.draw(st.integers(0, 2))), ("a", "b", "c"))
+    end, calls, _ = played(one, answer, cancel_after=data.draw(st.none() | st.integers(1, 15)))
+    assert end.state.ended
+    assert len(set(calls)) == len(calls)
+    for host in "abc":
+        mine = [step for step, where, _ in calls if where == host]
+        undone = [step for step in mine if step.endswith("_rollback")]
+        assert undone == [step for step in ("stop_rollback", "drain_rollback") if step in undone]
+        for step in undone:
+            assert given_[step.removesuffix("_rollback"), host] is Status.OK
+            assert "note" not in mine[: mine.index(step)]
+            assert "undo" not in mine[: mine.index(step)]
+        through = all(given_.get((step, host)) in (Status.OK, Status.SKIPPED) for step in ("start", "proof"))
+        unknown = any(
+            given_.get((step, host)) is Status.UNKNOWN for step in ("drain", "stop", "start", "proof")
+        )
+        if through or unknown:
+            assert not undone
+        elif given_.get(("drain", host)) is Status.OK:
+            stop = given_.get(("stop_rollback", host), Status.OK)
+            assert ("drain_rollback" in undone) == (stop in (Status.OK, Status.SKIPPED))
+
+
+def test_a_lost_end_is_followed_by_another_attempt_only_where_the_step_is_idempotent() -> None:
+    for idempotent in (True, False):
+        one = approved(book(steps=[{"id": "stop", "run": "x", "idempotent": idempotent, "delay": "0s"}]))
+        lost = Record([attempt("stop", "a", Status.UNKNOWN, again=True)])
+        what = move(one, lost)
+        assert isinstance(what, Act)
+        told = [(call.step.id, call.number) for call in what.calls]
+        assert told == ([("stop", 2)] if idempotent else [("note", 1)])

@@ -92,7 +92,7 @@ def test_a_case_that_goes_as_it_says_passes_and_waits_for_nothing(tmp_path: Path
         ([("{gpu-01: {look", "{gpu-1: {look")], "names the host gpu-1, which is not given"),
         (
             [("sickbay_1=disk", "sickbay_1=tape")],
-            "expected 'sickbay_1=tape' in the plan, which is:\n  gpu-01 change:",
+            "expected 'sickbay_1=tape' in the plan, which is:\n  gpu-01 evidence:",
         ),
         (
             [("state: succeeded", "state: succeeded\n  verdict: healthy")],

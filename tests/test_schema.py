@@ -12,7 +12,8 @@ from pydantic import Field
 
 from bot import schema
 from bot.document import MAX_BYTES
-from bot.runbook import Noun, Runbook
+from bot.inputs import Noun
+from bot.runbook import Runbook
 from bot.schema import Invalid, Mistake
 
 GOOD = """\

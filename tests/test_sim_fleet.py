@@ -16,7 +16,7 @@ import paramiko
 import pytest
 
 from bot.effect import Command, Finished, Output
-from bot.facts import curl, docker_inspect, haproxy, kernel_log, nvidia_smi, vllm
+from bot.facts import capture, curl, docker_inspect, haproxy, kernel_log, nvidia_smi, vllm
 from bot.facts.gpu_verdict import judge
 from bot.inventory import Host
 from bot.sim.fleet import PretendFleet, Timing
@@ -143,6 +143,27 @@ async def test_the_container_is_described_as_docker_does(client: Client) -> None
     absent = await client.run("gpu-02", "docker inspect nothing")
     assert absent.exit_status == 1
     assert docker_inspect.parse(whole(absent)).missing == ("nothing",)
+
+
+async def test_a_host_is_captured_as_evidence_with_all_that_it_has(client: Client) -> None:
+    """The pack that stands before every change: on a pretend host nothing fails, and no value of an environment is read."""
+    kind = KINDS["host.capture"]
+    arguments = kind.arguments.model_validate({"container": "vllm"})
+    context = {"host": {"name": "gpu-02", "vars": {}}}
+    command = kind.plan(arguments, context).command
+    env = "".join(f"{name}={value}; " for name, value in command.env.items())
+    done = await client.run("gpu-02", env + command.text)
+    parts = {part.name: part for part in capture.parse(str(done.stdout)).parts}
+    assert [name for name, part in parts.items() if part.state == "failed"] == []
+    assert len(nvidia_smi.parse(parts["gpus"].text).gpus) == 8
+    assert "Engine 000" in parts["logs"].text
+    assert "vllm" in parts["containers"].text
+    assert "HF_HOME VLLM_LOGGING_LEVEL" in parts["inspect"].text
+    assert "/models" not in parts["inspect"].text
+    assert parts["gpu_holders"].text.count("GPU-") == 8
+    assert parts["topology"].text.count("NV18") == 56
+    assert "kernel: " in parts["kernel_log"].text
+    assert "Replay Errors: 0" in parts["nvlink_errors"].text
 
 
 async def test_vllm_answers_health_models_and_a_completion(client: Client) -> None:

@@ -75,6 +75,11 @@ async def test_hosts_are_shown_as_a_table(open_room: Room) -> None:
 
 
 async def test_a_stranger_may_look_but_not_change(open_room: Room) -> None:
+    await open_room.slack.slash("mallory", "/sickbay", "plan restart-container gpu-[03-04]")
+    shown = words(await open_room.told("mallory", "What would be done"))
+    assert "batch 2 of 2: gpu-04" in shown
+    assert "$ docker restart vllm" in shown
+    assert open_room.scene.store.runs.newest() == []
     await open_room.slack.slash("mallory", "/sickbay", "run restart-container gpu-03")
     assert "mallory" in words(await open_room.told("mallory", "changes hosts"))
     assert open_room.scene.store.runs.newest() == []

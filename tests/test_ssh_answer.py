@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bot.effect import KEEP, Command
-from bot.ssh.once import UNKNOWN_AGE, Answer, Places, Request
-from bot.ssh.output import HEAD, TAIL, Keeper
+from bot.effect import HEAD, KEEP, TAIL, Command
+from bot.ssh.once import LACKS, UNKNOWN_AGE, Answer, Places, Request
+from bot.ssh.output import Keeper
 
 NONCE = "0123456789abcdef0123456789abcdef"
 MARK = f"\n{NONCE} ".encode()
@@ -91,11 +91,11 @@ def test_what_the_host_left_out_is_counted_and_what_comes_twice_is_not() -> None
     assert (answer.stdout.data, answer.stdout.total, answer.seen_out) == (b"1234567end", 103, 103)
 
 
-@pytest.mark.parametrize("lack", ["full", "gone", "late"])
+@pytest.mark.parametrize("lack", sorted(LACKS))
 def test_an_output_that_is_not_whole_says_why(lack: str) -> None:
     answer = Answer(NONCE)
     answer.add(answer_of([("err", b"oh\n", 0)], lack=lack))
-    assert answer.stderr.text.startswith("oh\n\n[sickbay: the output is not whole: the ")
+    assert answer.stderr.text.startswith(f"oh\n\n[sickbay: the output is not whole: {LACKS[lack]}]")
     assert answer.stderr.text == answer.stderr.text
 
 

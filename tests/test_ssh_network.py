@@ -1,5 +1,7 @@
 """A network that misbehaves in every way seen so far: each has its layer, its deadline, and leaves nothing behind."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -434,3 +436,53 @@ def test_hosts_that_hang_do_not_delay_the_rest(sshd: Sshd, mutating: bool) -> No
             one.cancel()
         assert all(isinstance(one.outcome.result(10), Cancelled) for one in sent)
         ssh.close()
+
+
+@pytest.mark.parametrize(
+    "algorithms",
+    [
+        "Ciphers aes128-gcm@openssh.com",
+        "Ciphers aes256-ctr\nMACs hmac-sha2-256-etm@openssh.com",
+        "Ciphers aes128-ctr\nMACs hmac-sha2-512",
+    ],
+)
+def test_packets_may_come_in_any_pieces_under_every_kind_of_cipher(tmp_path: Path, algorithms: str) -> None:
+    with Sshd(tmp_path, options=f"{algorithms}\nRekeyLimit 40K") as sshd, Proxy(sshd.host()) as proxy:
+        proxy.piece = 7
+        sshd.known_hosts.write_text(proxy.known_hosts_line(sshd.known_hosts_line()))
+        with nothing_left():
+            ssh = sshd.ssh()
+            command = Command("head -c 120000 /dev/zero; echo end; echo err >&2; exit 3")
+            outcomes = [ssh.run(proxy.host(), command, key="k", first_sent=None) for _ in range(2)]
+            ssh.close()
+    for outcome in outcomes:
+        assert isinstance(outcome, Finished), outcome
+        assert (outcome.exit_code, outcome.stdout.total, outcome.stderr.data) == (3, 120_004, b"err\n")
+    assert proxy.connections == 1
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_a_warm_command_takes_one_round_trip(proxy: Proxy, sshd: Sshd, mutating: bool) -> None:
+    ssh = sshd.ssh()
+    assert isinstance(ssh.probe(proxy.host()), Finished)
+    wait_until(lambda: bool(sshd.processes("sh")), "the shell that waits for the next command")
+    proxy.flights = 1
+    outcome = ssh.run(proxy.host(), Command("echo here", mutating=mutating), key="k", first_sent=None)
+    proxy.flights = None
+    ssh.close()
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.stdout.data == b"here\n"
+
+
+@pytest.mark.parametrize("mutating", [False, True])
+def test_a_shell_that_was_killed_while_it_waited_is_replaced(sshd: Sshd, mutating: bool) -> None:
+    ssh = sshd.ssh()
+    assert isinstance(ssh.probe(sshd.host()), Finished)
+    wait_until(lambda: bool(sshd.processes("sh")), "the shell that waits for the next command")
+    for pid in sshd.processes("sh"):
+        os.kill(pid, signal.SIGKILL)
+    outcome = ssh.run(sshd.host(), Command("echo here", mutating=mutating), key="k", first_sent=None)
+    ssh.close()
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.stdout.data == b"here\n"
+    assert sshd.logins == 1

@@ -12,6 +12,7 @@ from bot.errors import SickbayError
 from bot.ssh import Ssh
 from tests.parts.leaks import nothing_left
 from tests.parts.programs import wait_until
+from tests.parts.proxy import Proxy
 from tests.parts.sshd import Sshd
 
 Look = Callable[..., Outcome]
@@ -235,6 +236,19 @@ def test_an_idle_connection_is_closed(sshd: Sshd) -> None:
         assert isinstance(ssh.probe(sshd.host()), Finished), "and made again when it is needed"
         ssh.close()
     assert sshd.logins == 2
+
+
+def test_of_too_many_connections_the_one_that_was_idle_for_longest_is_ended(sshd: Sshd) -> None:
+    with nothing_left(), Proxy(sshd.host()) as one, Proxy(sshd.host()) as other:
+        line = sshd.known_hosts_line()
+        sshd.known_hosts.write_text(line + one.known_hosts_line(line) + other.known_hosts_line(line))
+        ssh = sshd.ssh(max_connections=2)
+        for host in (one.host(), sshd.host(), other.host(), sshd.host()):
+            assert isinstance(ssh.probe(host), Finished)
+        assert sshd.logins == 3, "the one that was used last is still there"
+        assert isinstance(ssh.probe(one.host()), Finished)
+        assert sshd.logins == 4, "and the first is made again when it is needed"
+        ssh.close()
 
 
 def test_a_closed_room_connects_no_more(sshd: Sshd) -> None:

@@ -27,6 +27,7 @@ from bot.ssh.output import Keeper
         (paramiko.Transport, "_parse_request_success"),
         (paramiko.Transport, "_parse_request_failure"),
         (paramiko.Transport, "_parse_channel_open_success"),
+        (paramiko.Channel, "_window_adjust"),
         (paramiko.Channel, "_set_transport"),
         (paramiko.Channel, "_set_window"),
         (paramiko.Channel, "_check_add_window"),
@@ -41,6 +42,7 @@ from bot.ssh.output import Keeper
         (Packetizer, "write_all"),
         (Packetizer, "readline"),
         (Packetizer, "start_handshake"),
+        (Packetizer, "_trigger_rekey"),
         (Packetizer, "need_rekey"),
     ],
 )
@@ -89,3 +91,12 @@ def test_a_stream_keeps_both_ends_and_counts_all(parts: list[bytes], times: int)
         assert output.data == whole
     else:
         assert output.data == whole[: KEEP * 3 // 4] + whole[-KEEP // 4 :]
+
+
+def test_the_reader_waits_through_our_methods_only_and_needs_no_thread() -> None:
+    """`run` goes on in a greenlet: whatever in it blocked would hold up every connection."""
+    source = inspect.getsource(paramiko.Transport.run) + inspect.getsource(paramiko.Transport._check_banner)  # type: ignore[attr-defined]
+    for blocking in (".wait(", ".recv(", "sleep(", "select(", ".join("):
+        assert blocking not in source
+    assert "self.packetizer.read_message()" in source
+    assert "self.packetizer.readline(" in source

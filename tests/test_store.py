@@ -270,7 +270,7 @@ def test_a_cleared_alert_voids_the_question_and_withdraws_what_has_no_plan_yet(s
         assert store.runs.of_incident(tx, incident) == [asked, queued, looking, observing]
         assert store.approvals.void(tx, asked, "the alert has cleared")
         assert not store.approvals.void(tx, asked, "the alert has cleared")
-        store.runs.withdraw(tx, incident, "the alert")
+        store.runs.withdraw(tx, store.runs.of_incident(tx, incident), "the alert")
     assert [stage.run(run_id).cancelled_by for run_id in (asked, queued, looking, observing)] == [
         None, "the alert", "alice", None,
     ]  # fmt: skip

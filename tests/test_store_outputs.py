@@ -154,11 +154,13 @@ def test_nothing_is_written_of_a_run_that_another_engine_has_taken_over(
 
 
 def test_closing_ends_the_writer_even_in_the_middle(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     stage = Stage(tmp_path)
     one = begin(stage.store, stage)
     one.streams.stdout.add(noise(100_000))
+    assert "outputs" in {thread.name for thread in set(threading.enumerate()) - before}
     stage.close()
-    assert "outputs" not in {thread.name for thread in threading.enumerate()}
+    assert "outputs" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
-from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text
+from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
@@ -39,6 +39,7 @@ __all__ = [
     "output_wanted",
     "plan_card",
     "plan_text",
+    "preview_card",
     "refusal",
     "refusal_card",
     "run_card",

@@ -4,12 +4,12 @@ The card is small, because Slack carries a whole message along with every click;
 the beginning of the plan's digest, nothing else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 
 from bot.approval import Approval, Person
-from bot.fleet import named
+from bot.fleet import folded, named
 from bot.inventory import fold
 from bot.messages.card import (
     Button,
@@ -29,7 +29,8 @@ from bot.messages.progress import RunView
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import count, cut, line
 from bot.messages.words import join, say, text
-from bot.plan import Entry, Plan
+from bot.plan import Entry, GuardLine, Plan
+from bot.run import Run
 
 DIGEST = 12
 """Letters of a plan's digest that people and buttons carry."""
@@ -51,13 +52,16 @@ def approval_card(
     if state == "pending":
         if found := diagnosis_words(view, most=2):
             nodes.append(Text(say("approval.why", found=found)))
+        nodes += [Text(words) for words in _without(run.plan)]
         nodes += [Text(words) for words in _deeds(run.plan)]
+        if run.lowered:
+            nodes.append(Text(text(run.lowered)))
         called = _called(approval, people or {})
         nodes.append(Text(say("approval.who", called=called, until=approval.expires_at)))
         nodes.append(Note(_asked_by(view, approval)))
         nodes.append(Buttons(_buttons(view, approval)))
     else:
-        nodes.append(Text(_outcome(approval)))
+        nodes.append(Text(_outcome(approval, without=bool(run.plan and run.plan.without))))
         nodes.append(Note(_asked_by(view, approval)))
     return Card(plain(headline), tuple(nodes), "busy" if state == "pending" else "plain")
 
@@ -75,14 +79,15 @@ def _asked_by(view: RunView, approval: Approval) -> Words:
     return join(parts)
 
 
-def _outcome(approval: Approval) -> Words:
+def _outcome(approval: Approval, *, without: bool) -> Words:
     last = approval.decisions[-1] if approval.decisions else None
     if approval.state == "void":
         return say("approval.void", note=approval.note)
     if last is None or approval.state == "pending":
-        return say("approval.expired", at=approval.expires_at)
+        return say("approval.expired_without" if without else "approval.expired", at=approval.expires_at)
     names = ", ".join(decision.person for decision in approval.decisions if decision.answer == last.answer)
-    return say(f"approval.{approval.state}", names=names, at=last.at)
+    state = "denied_without" if without and approval.state == "denied" else approval.state
+    return say(f"approval.{state}", names=names, at=last.at)
 
 
 def _called(approval: Approval, people: Mapping[str, Person]) -> Words:
@@ -130,6 +135,19 @@ def _deed(entry: Entry, hosts: list[str]) -> Words:
     )
 
 
+def _without(plan: Plan | None) -> list[Words]:
+    """Name the hosts whose evidence could not be had, and why."""
+    said = folded(((host, "", why) for host, why in plan.without), most=4) if plan else None
+    if said is None:
+        return []
+    lines = [
+        say("approval.without", hosts=named(group.hosts), why=line(group.text, 200)) for group in said.groups
+    ]
+    return (
+        [*lines, say("approval.without", hosts=named(said.rest), why="see the plan")] if said.rest else lines
+    )
+
+
 def _buttons(view: RunView, approval: Approval) -> tuple[Button, Button]:
     value = f"{view.run.id}:{approval.digest[:DIGEST]}"
     what = f"{view.run.runbook.name} on {cut(target(view), 120)}"
@@ -148,16 +166,38 @@ def plan_card(plan: Plan, run_id: int | None = None) -> Card:
     return Card(plain(headline), (Output(plan_text(plan), headline),))
 
 
-def plan_text(plan: Plan) -> str:
+def preview_card(run: Run, plan: Plan, guard: Sequence[GuardLine] = ()) -> Card:
+    """Show what a run would do, and what the guard rails would say; nothing was done, and nobody is asked."""
+    headline = say("approval.preview_title", runbook=plan.runbook, hosts=named(run.hosts))
+    rule = run.runbook.approval
+    phrase = "nothing" if run.runbook.kind == "observe" else run.mode
+    asks = say(
+        f"approval.preview_{phrase}",
+        people=count(rule.required, "person").replace("persons", "people"),
+        roles=" or ".join(rule.from_),
+        timeout=rule.timeout,
+    )
+    told = [Text(text(run.lowered))] if run.lowered else []
+    return Card(plain(headline), (Title(headline), Text(asks), *told, Output(plan_text(plan, guard))))
+
+
+def plan_text(plan: Plan, guard: Sequence[GuardLine] = ()) -> str:
     """Write a plan out: batch by batch in short, hosts alike together; then the long commands letter by letter."""
-    lines: list[str] = []
+    lines = [f"without evidence of {host}: {why}" for host, why in plan.without]
+    if look := [entry for entry in plan.entries if entry.section == "look"]:
+        everywhere = tuple(dict.fromkeys(entry.host for entry in look))
+        lines.append(f"look, before anything is changed: {fold(everywhere)}")
+        for entry, hosts in _alike(look):
+            lines += [f"    {part}" for part in _entry_lines(entry, hosts, everywhere)]
     for number, batch in enumerate(plan.batches, 1):
         lines.append(f"batch {number} of {len(plan.batches)}: {fold(batch)}")
-        entries = [entry for entry in plan.entries if entry.host in batch]
+        entries = [entry for entry in plan.entries if entry.host in batch and entry.section != "look"]
         for section, group in groupby(entries, key=lambda entry: entry.section):
             lines.append(f"  {section}")
             for entry, hosts in _alike(group):
                 lines += [f"    {part}" for part in _entry_lines(entry, hosts, batch)]
+    if guard:
+        lines += ["guard rails", *_guard_lines(guard)]
     long = [
         (entry, hosts) for entry, hosts in _alike(plan.entries) if entry.says and entry.decision != "skip"
     ]
@@ -166,6 +206,17 @@ def plan_text(plan: Plan) -> str:
     for entry, hosts in long:
         lines += ["", f"── {entry.title}: {entry.says}{_where(entry, hosts)}", *_command_lines(entry)]
     return "\n".join(lines)
+
+
+def _guard_lines(guard: Sequence[GuardLine]) -> list[str]:
+    """Write what the guard rails say, hosts alike together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in guard:
+        alike.setdefault((one.answer, one.words), []).append(one.host)
+    return [
+        f"    {fold(hosts)}: {answer}" + (f", {words}" if words else "")
+        for (answer, words), hosts in alike.items()
+    ]
 
 
 def _where(entry: Entry, hosts: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Answers to people who look: help, hosts, runbooks, incidents, runs; and refusals."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bot.errors import SickbayError
 from bot.fleet import named
@@ -50,18 +50,19 @@ def _vars(host: Host) -> str:
     return line(" ".join(plainly), 80) or "–"
 
 
-def runbook_table(books: Sequence[Runbook]) -> Card:
-    """List runbooks that people may start."""
+def runbook_table(books: Sequence[Runbook], modes: Mapping[str, str]) -> Card:
+    """List runbooks that people may start; `modes` by name, of those that change something."""
     rows = [
         (
             book.name,
             "looks" if book.kind == "observe" else "changes",
+            modes.get(book.name, "–"),
             line(book.description, 120),
             _inputs(book),
         )
         for book in books
     ]
-    return _table(count(len(books), "runbook"), ("Runbook", "Kind", "What for", "Inputs"), rows)
+    return _table(count(len(books), "runbook"), ("Runbook", "Kind", "Mode", "What for", "Inputs"), rows)
 
 
 def _inputs(book: Runbook) -> str:

@@ -10,10 +10,12 @@ from bot.fleet import Folded, folded, named
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import count, line, took
 from bot.messages.words import join, say, text
-from bot.program import Record, ordered
+from bot.program import CLEAN_UP, ordered
+from bot.record import Record
 from bot.run import Attempt, Run, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
+from bot.wording import no_longer
 
 GROUPS = 6
 """Lines under one step; the hosts beyond are counted."""
@@ -38,9 +40,10 @@ def asks(view: RunView) -> bool:
 
 
 def ending(view: RunView) -> str:
-    """Say why a run ended as it did; of a plan that no longer held, what made it so."""
-    if view.approval is not None and view.approval.state == "void" and view.run.cancelled_by is None:
-        return f"The plan no longer held: {view.approval.note}. Nothing was changed."
+    """Say why a run ended as it did; of a plan that no longer held before it began, what made it so."""
+    unbegun = view.run.begun_at is None and view.run.cancelled_by is None
+    if view.approval is not None and view.approval.state == "void" and unbegun:
+        return no_longer(view.approval.note)
     return view.run.reason
 
 
@@ -74,14 +77,17 @@ def worst_mark(marks: Iterable[Mark]) -> Mark:
 
 
 def shown_steps(view: RunView) -> list[tuple[str, Step]]:
-    """Return the steps worth a line: a rescue only once it began, and after the end only what was begun."""
+    """Return the steps worth a line: a rollback or rescue only once it began, and after the end only what was begun."""
     seen = {attempt.step for attempt in view.record.all()}
     over = view.run.state.ended
-    return [
+    shown = [
         (section, step)
         for section, step in ordered(view.run.runbook)
-        if step.id in seen or not (over or section == "rescue")
+        if step.id in seen or not (over or section in ("evidence", "rollback", "rescue"))
     ]
+    planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
+    looked = [one for one in shown if one[1].id not in planned]
+    return [*looked, *(one for one in shown if one[1].id in planned)]
 
 
 def position(view: RunView) -> tuple[int, int, Step | None]:
@@ -238,7 +244,7 @@ def blamed(view: RunView) -> str:
     bad = sorted(
         (one for one in wrong(view) if not one.good), key=lambda one: one.status is not Status.UNKNOWN
     )
-    left = [one for one in bad[1:] if sections[one.step][0] == "always"]
+    left = [one for one in bad[1:] if sections[one.step][0] in CLEAN_UP]
     return " ".join(_blame(view, sections[one.step][1], one) for one in [*bad[:1], *left[:1]])
 
 

@@ -67,6 +67,8 @@ def _headline(view: RunView) -> Words:
 def _state_lines(view: RunView) -> list[Words]:
     run = view.run
     lines: list[Words] = []
+    if run.lowered and not run.state.ended:
+        lines.append(text(run.lowered))
     if asks(view) and view.approval is not None and not run.state.ended:
         lines.append(say("run.asks", until=view.approval.expires_at))
     elif run.state is RunState.WAITING and run.wake_at is not None:
@@ -100,7 +102,7 @@ def _host_lines(view: RunView) -> list[Words]:
 def _host(view: RunView, host: str) -> tuple[str, str, str]:
     """Return a host, the word for it, and what was found."""
     verdict = host_verdict(view.run, view.record, host)
-    result = host_result(view.record, host)
+    result = host_result(view.run, view.record, host)
     word = "unknown" if result == "not begun" else str(verdict or "")
     if result not in ("ok", "not begun") and verdict is not Verdict.UNHEALTHY:
         word = "failed"

@@ -20,7 +20,8 @@ from bot.inventory import Host, Inventory
 from bot.library import Loaded, load_runbook
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.program import Record, ordered
+from bot.program import ordered
+from bot.record import Record
 from bot.rehearsal.case import Case
 from bot.rehearsal.faults import FAULTS, Bend, Faulty, broken
 from bot.rehearsal.script import BEGIN, ScriptedRemote, Stopwatch
@@ -213,7 +214,7 @@ class _Stage:
         """Play the case to its end."""
         store = Store(self._folder / "test.db", self._clock)
         planner = Planner(KINDS, self._inventory)
-        engine = Engine(store, planner, self._remote)
+        engine = Engine(store, planner, self._remote, successes=0)
         try:
             run = self._play(store, engine)
             mutates = planner.mutates(run.runbook)

@@ -23,8 +23,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bot.duration import Duration
+from bot.inputs import Noun
 from bot.run import RunState
-from bot.runbook import Noun
 
 Ending = Literal["succeeded", "failed", "cancelled", "needs_human"]
 assert set(Ending.__args__) == {str(state) for state in RunState if state.ended}  # type: ignore[attr-defined]

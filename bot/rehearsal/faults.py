@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from bot.effect import Command, Finished, Lost, Outcome, Output, TimedOut, Unreachable
-from bot.program import Record, ordered
+from bot.program import ordered
+from bot.record import Record
 from bot.run import Attempt, Run, RunState, Status
 from bot.verdict import Verdict
 

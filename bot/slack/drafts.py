@@ -23,7 +23,7 @@ from bot.messages import (
     run_card,
 )
 from bot.messages.short import TAIL, count
-from bot.program import Record
+from bot.record import Record
 from bot.run import Attempt, Run
 from bot.store import Store
 from bot.views import incident_views, run_view

@@ -5,7 +5,7 @@ Why a room of its own: what can go wrong between two machines is decided here on
 
     room.py                  Ssh: run, probe, connection, close
     plain.py, plain.sh       commands that only look: the bot's side and the host's
-    once.py, once.sh         commands that change something, and mutate.py, which sends them and asks about them
+    once.py, *.sh            commands that change something, and mutate.py, which sends them and asks about them
     loop.py                  the one thread that carries everything
     pool.py, login.py        warm connections; from an address to a login; slots.py says whose turn it is
     identity.py              host keys and private keys, with known_hosts.py, certificate.py and public_key.py

@@ -7,8 +7,8 @@ What is changed, and why:
   nothing behind (paramiko leaves thread and socket);
 - keepalives that want an answer while a command is going, and a clock of when the host was last heard: a dead link is
   noticed. With no command going the system's own TCP keepalive does that for nothing;
-- sessions of our own kind (`session.py`), one opened in advance so that a command takes one round trip; and no
-  algorithm that is slow or broken.
+- sessions of our own kind (`session.py`), one begun in advance: its shell waits for what it is to do, so that a command
+  takes one round trip; and no algorithm that is slow or broken.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from paramiko.message import Message
 
 from bot.ssh.carrier import Carrier, Tunnel
 from bot.ssh.loop import aside
+from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
 from bot.ssh.session import Session, Sink
 from bot.ssh.wire import Wire
 
@@ -57,6 +58,8 @@ HOST_KEYS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+LATER = 0.5
+"""Seconds after which it is looked again whether there is time to prepare."""
 WINDOW = 256 * 1024
 """Bytes that a host may send ahead on one channel: what bounds the memory that a thousand of them can take."""
 
@@ -105,8 +108,11 @@ class Link(paramiko.Transport):
         """Does this server start commands without a session of their own?"""
         self.answered = 0
         """How many of our questions for a sign of life were answered."""
+        self.calm: Callable[[], bool] = lambda: True
+        """Is there time to prepare anything?"""
         self._asked = 0
         self._resting = False
+        self._preparing = False
         self._spare: Session | None = None
         self._after_keys: list[Message] = []
         self._keepalive = keepalive
@@ -189,15 +195,22 @@ class Link(paramiko.Transport):
         """Do the same as `end`, from any thread (Paramiko's own parts call this)."""
         self._loop.call_soon_threadsafe(self.end)
 
-    async def open(self, stdout: Sink, stderr: Sink) -> Session | None:
-        """Open a session, or return None when the server refused it or the link died."""
+    async def open(self, stdout: Sink, stderr: Sink, *, fresh: bool = False) -> Session | None:
+        """Open a session whose shell waits for its script, or return None when the server refused it or the link died.
+
+        A `fresh` one is none that was prepared.
+        """
         self._look_after()
-        session, self._spare = self._spare, None
+        session = None if fresh else self._spare
+        if session is not None:
+            self._spare = None
         if session is None or not await self._opened(session, stdout, stderr):
             session = Session(self)
             self._open(session, "session")
             if not await self._opened(session, stdout, stderr):
                 return None
+        if not session.begun:
+            session.start_shell(self._shell)
         return session
 
     async def _opened(self, session: Session, stdout: Sink, stderr: Sink) -> bool:
@@ -224,10 +237,30 @@ class Link(paramiko.Transport):
         return tunnel if tunnel.active and not tunnel.closed else None
 
     def prepare(self) -> None:
-        """Ask for the next session, so that it is there when the next command comes."""
-        if (self._spare is None or self._spare.closed) and self.is_active() and not self.packetizer.over:
+        """Begin the next session, unless there are better things to do just now: answers come first."""
+        if self._preparing or (self._spare is not None and not self._spare.closed):
+            return
+        self._preparing = not self.calm()
+        if self._preparing:
+            self._loop.call_later(LATER, self._prepare_later)
+        elif self.is_active() and not self.packetizer.over:
             self._spare = Session(self)
+            self._spare.prepared = True
             self._open(self._spare, "session")
+
+    def _prepare_later(self) -> None:
+        self._preparing = False
+        self.prepare()
+
+    @property
+    def _shell(self) -> str:
+        return SHELL_OF_ITS_OWN if self.needs_setsid else SHELL
+
+    def give_a_session(self) -> None:
+        """From now on see that each command gets a session of its own, which this server does not do by itself."""
+        self.needs_setsid = True
+        if self._spare is not None:
+            self._spare.close()
 
     def _open(self, channel: "Session | Tunnel", kind: str, more: bytes = b"") -> None:
         with self.lock:
@@ -339,6 +372,9 @@ class Link(paramiko.Transport):
         for channel in self._channels.values():
             if isinstance(channel, Session) and channel.unwanted and channel.active:
                 channel.close()
+        spare = self._spare
+        if spare is not None and spare.active and not spare.begun:
+            spare.start_shell(self._shell)
 
     def _parse_disconnect(self, m: Any) -> None:
         m.get_int()

@@ -23,7 +23,7 @@ class Loop:
     """An asyncio loop in a thread of its own, which begins with the first thing to do."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -36,6 +36,7 @@ class Loop:
             if self._closed:
                 return False
             if self._thread is None:
+                self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._live, name="ssh", daemon=True)
                 self._thread.start()
             self._calls.append(function)
@@ -91,7 +92,6 @@ class Loop:
             self._closed = True
             thread = self._thread
         if thread is None:
-            self._loop.close()
             return
         self._loop.call_soon_threadsafe(hang_up)
         asyncio.run_coroutine_threadsafe(self._part(), self._loop).result()

@@ -22,7 +22,6 @@ from bot.ssh.once import Answer, Mode, Places, Request
 from bot.ssh.output import Keeper
 from bot.ssh.plain import BACKLOG, HELD, Broken, no_shell, open_session
 from bot.ssh.pool import BUSY, Pool
-from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN
 from bot.ssh.session import Session
 from bot.ssh.settings import SshSettings
 from bot.ssh.unreached import Unreached
@@ -149,7 +148,9 @@ class Errand:
         except Unreached as refused:
             return refused.outcome
 
-    async def _ask(self, link: Link, mode: Mode, deadline: float) -> Answer | Unreachable | Broken:
+    async def _ask(
+        self, link: Link, mode: Mode, deadline: float, *, fresh: bool = False
+    ) -> Answer | Unreachable | Broken:
         self._asked = mode
         request = self._request(mode)
         if self._seen == (0, 0):
@@ -158,7 +159,7 @@ class Errand:
         seen_out, seen_err = self._seen
         answer = Answer(request.nonce, self.stdout, self.stderr, seen_out=seen_out, seen_err=seen_err)
         complaints = Keeper()
-        session = await open_session(link, answer, complaints, self.settings)
+        session = await open_session(link, answer, complaints, self.settings, fresh=fresh)
         if not isinstance(session, Session):
             return session
         try:
@@ -166,7 +167,7 @@ class Errand:
                 self.sent = time.monotonic()
                 deadline = self._deadline(0)
             async with asyncio.timeout_at(deadline):
-                await session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, request.script)
+                await session.begin(request.script)
                 await session.until(lambda: answer.complete or bool(answer.exit_code) or _over(session))
             with suppress(TimeoutError):
                 async with asyncio.timeout(REST):
@@ -177,7 +178,7 @@ class Errand:
             self._seen = answer.leave()
             session.close()
         if answer.complete and answer.word == "NOGROUP" and not link.needs_setsid:
-            link.needs_setsid = True
+            link.give_a_session()
             return await self._ask(link, mode, deadline)
         if answer.complete and answer.word == "STALE":
             self.sent = (
@@ -194,6 +195,8 @@ class Errand:
         if session.ended and session.whole and not answer.started:
             if mode == "run":
                 self.sent = None  # all that was said has come, and STARTED is said before anything starts
+            if session.prepared:
+                return await self._ask(link, mode, deadline, fresh=True)  # the shell that waited had died
             return no_shell(session, answer.noise + complaints.output.data)
         return Broken(link.farewell or "the connection was cut")
 
@@ -257,9 +260,11 @@ class Errand:
             case "VOID":
                 return Cancelled(Output(), Output(), ended=True)
             case "REBOOTED":
-                return Lost("the host was rebooted while it ran", LOOK)
+                return Lost("the host was rebooted while it ran", LOOK, over=True)
             case "LOST":
-                return Lost("its processes are gone and left no result: something killed them", LOOK)
+                root = becomes_root(self.host, self.settings, mutating=True)
+                why = "its processes are gone and left no result: something killed them"
+                return Lost(why, LOOK, over=not root)  # what sudo started may outlive who started it
             case "FORGOTTEN":
                 return Lost(
                     "the host does not know it, and was started anew or has cleaned up since it was sent",

@@ -1,7 +1,8 @@
 """The once-only wrapper as the bot sees it: the script for one exchange, and the answer read from its bytes.
 
 A mutating command is known on its host by its key. Whoever sends it again with the same key is told what became of
-it, instead of starting it twice; `once.sh` says how, and `state.sh` what a host remembers of it and how long.
+it, instead of starting it twice; `once.sh` says how, `output.sh` how what it writes gets here, and `state.sh` what a
+host remembers of it and how long.
 """
 
 import hashlib
@@ -10,8 +11,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.effect import Command, Keep, Output
-from bot.ssh.output import HEAD, NOISE, TAIL, Keeper
+from bot.effect import HEAD, TAIL, Command, Keep, Output
+from bot.ssh.output import NOISE, Keeper
 from bot.ssh.script import quoted, script, text_of
 
 Mode = Literal["run", "resume", "kill"]
@@ -24,6 +25,7 @@ LACKS = {
     "full": "the disk of the host was full",
     "gone": "the host keeps long ones for a day, and only so many",
     "late": "the host was still storing it",
+    "killed": "what stored it was killed",
 }
 
 
@@ -67,6 +69,7 @@ class Request:
         name = hashlib.sha256(self.key.encode("utf-8", "surrogateescape")).hexdigest()[:40]
         return script(
             "state.sh",
+            "output.sh",
             "once.sh",
             mode=self.mode,
             id=f"{name[0]}/{name[1:]}",

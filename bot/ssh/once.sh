@@ -1,6 +1,6 @@
 # A command that starts at most once, under a POSIX sh (dash, bash, busybox ash) that reads this from standard input.
 #
-# In front of this stand `state.sh`, and:
+# In front of this stand `state.sh`, `output.sh`, and:
 #   sb_mode     run: the first time · resume: sent before · kill: end it, and if it never began, see that it never does
 #   sb_id       what the command is known by, X/ID  sb_user   part of the directory's name
 #   sb_nonce    marks our lines in the answer       sb_age    seconds since it was first sent
@@ -21,124 +21,14 @@ sb_say() {
 	printf '\n%s %s\n' "$sb_nonce" "$*"
 }
 
-# Has all that it wrote been stored?
-sb_stored() {
-	[ -e "$sb_file.out.done" ] && [ -e "$sb_file.err.done" ] || [ ! -e "$sb_file.o" ]
-}
-
-# Does nobody who stores output have anything to do? Returns 2 when nobody stores any.
-sb_idle() {
-	sb_found=2
-	for sb_stat in /proc/[0-9]*; do
-		[ "$sb_stat/fd/0" -ef "$sb_file.o" ] || [ "$sb_stat/fd/0" -ef "$sb_file.e" ] || continue
-		sb_process "${sb_stat#/proc/}" || continue
-		[ "$sb_doing" = S ] || return 1
-		sb_found=0
-	done
-	return $sb_found
-}
-
-# The end was written down, but the last of the output may still be on its way through a pipe. Something that the
-# command left running may hold that pipe for ever: when it is empty, its keepers stay, and the process that waits for
-# them may go. Sets sb_late when it may not have been waited for long enough.
-sb_drain() {
-	sb_n=0 sb_quiet=0
-	while [ "$sb_booted" = "$sb_boot" ] && ! sb_stored; do
-		sb_idle
-		case $? in
-		0) sb_quiet=$((sb_quiet + 1)) ;;
-		1) sb_quiet=0 ;;
-		*) sb_alive || sb_n=1000 ;;
-		esac
-		if [ "$sb_quiet" -ge 2 ]; then
-			kill -USR1 "$sb_pid" 2>/dev/null
-			return
-		fi
-		if [ "$sb_n" -ge 1000 ]; then
-			sb_stored || sb_late=yes
-			return
-		fi
-		sb_nap 05
-	done
-}
-
-# Takes all of standard input, at once as it comes, and keeps both ends of it.
-sb_store() {
-	sb_first=$sb_one sb_most=$sb_head sb_over= sb_last=
-	set -C
-	while true >"$1.$sb_first"; do
-		sb_size=0
-		while sb_round "$1.$sb_first"; do
-			sb_size=$(($(wc -c <"$1.$sb_first")))
-			[ "$sb_size" -lt "$sb_most" ] || break
-		done
-		[ -z "$sb_over" ] || break
-		[ -z "$sb_last" ] || rm -f "$sb_last"
-		[ "$sb_first" = "$sb_one" ] || sb_last=$1.$sb_first
-		sb_first=$((sb_first + sb_size)) sb_most=$sb_tail
-	done
-	if [ "$sb_over" != yes ]; then
-		true >"$1.full"
-		cat >/dev/null
-	fi
-	true >"$1.done"
-}
-
-# One dd; sets sb_over when the input ended (yes) or the disk is full (full).
-sb_round() {
-	sb_over=
-	if ! sb_line=$(LC_ALL=C dd bs=16384 count=32 2>&1 >>"$1"); then
-		sb_over=full
-		return 1
-	fi
-	# "F+P records in" counts the reads, full and partial; there may be a warning in front of it.
-	sb_line=${sb_line%% records in*}
-	sb_line=${sb_line##*[!0-9+]}
-	[ "$(($sb_line))" -ge 32 ] && return 0
-	sb_over=yes
-	return 1
-}
-
-# Sends one output, $1, from byte $2 on, up to what there is; all of it, without looking whether there is any, with $3.
-# Sets sb_at, the byte to go on from.
-sb_pour() {
-	sb_at=$2 sb_stream=$1 sb_all=$3
-	set -- "$sb_file.$1".1*
-	for sb_part do
-		shift
-		# Where the next part begins, this one ended.
-		[ $# -eq 0 ] || [ $((${1##*.} - sb_one)) -gt "$sb_at" ] || continue
-		[ -s "$sb_part" ] || continue
-		sb_first=$((${sb_part##*.} - sb_one))
-		[ "$sb_at" -ge "$sb_first" ] || sb_at=$sb_first
-		if [ -z "$sb_all" ]; then
-			sb_size=$(wc -c <"$sb_part")
-			sb_size=$((sb_first + ${sb_size:-0}))
-			[ "$sb_size" -gt "$sb_at" ] || continue
-		fi
-		sb_say "$sb_stream" "$sb_at"
-		tail -c "+$((sb_at - sb_first + 1))" "$sb_part"
-		[ -n "$sb_all" ] || sb_at=$sb_size
-		sb_told=yes
-	done
-}
-
-# Sends what is new, or all that is left.
-sb_news() {
-	sb_told=
-	sb_pour out "$sb_at_out" "$1"
-	sb_at_out=$sb_at
-	sb_pour err "$sb_at_err" "$1"
-	sb_at_err=$sb_at
-	[ -n "$1" ] || [ -z "$sb_told" ] || sb_say more
-}
-
 # Says all that is known: word, exit code, whether the outputs are complete.
 sb_report() {
-	sb_lack=whole
-	[ -z "$sb_late" ] || sb_lack=late
+	sb_lack=${sb_late:-whole}
 	[ -e "$sb_file.out.full" ] || [ -e "$sb_file.err.full" ] && sb_lack=full
-	[ -e "$sb_file.out.$sb_one" ] && [ -e "$sb_file.err.$sb_one" ] || sb_lack=gone
+	# What was killed before it began has no output; what ended by itself had one, and who cleans up is not always us.
+	if [ ! -e "$sb_file.out.$sb_one" ] || [ ! -e "$sb_file.err.$sb_one" ]; then
+		[ ! -e "$sb_file.gone" ] && { [ "$2" = - ] || [ "$2" = KILL ]; } || sb_lack=gone
+	fi
 	sb_say "$1" "$2" "$sb_lack"
 	sb_news all 2>/dev/null
 	sb_say end
@@ -149,19 +39,29 @@ sb_run() {
 	trap '' TERM HUP INT PIPE
 	trap 'sb_weigh; exit 0' USR1
 	sb_say STARTED
-	sb_store "$sb_file.out" <"$sb_file.o" >/dev/null 2>&1 &
+	# With exec, or dash would keep the link open in there.
+	(
+		exec <"$sb_pipe.o" >/dev/null 2>&1
+		sb_store "$sb_file.out"
+	) &
 	sb_out=$!
-	sb_store "$sb_file.err" <"$sb_file.e" >/dev/null 2>&1 &
+	(
+		exec <"$sb_pipe.e" >/dev/null 2>&1
+		sb_store "$sb_file.err"
+	) &
 	sb_err=$!
 	(
 		trap - TERM HUP INT PIPE
 		unset sb_nonce
 		eval "$sb_command"
-	) </dev/null >"$sb_file.o" 2>"$sb_file.e" &
+	) </dev/null >"$sb_pipe.o" 2>"$sb_pipe.e" &
 	sb_job=$!
 	sb_tell </dev/null 2>/dev/null &
 	sb_teller=$!
-	[ "$sb_due" = no ] || sb_tidy </dev/null >/dev/null 2>&1 &
+	[ "$sb_due" = no ] || (
+		exec </dev/null >/dev/null 2>&1
+		sb_tidy
+	) &
 	wait "$sb_job"
 	sb_code=$?
 	true >"$sb_file.rc.$sb_code"
@@ -178,7 +78,8 @@ sb_run() {
 		wait "$sb_teller"
 	fi 2>/dev/null
 	sb_weigh
-	rm -f "$sb_file.o" "$sb_file.e" "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+	sb_let_go "$sb_file.out.done" "$sb_file.err.done" "$sb_file.told"
+	sb_spare
 }
 
 # Takes the right to tell how it goes on, which only one may have.
@@ -193,10 +94,10 @@ sb_voice() {
 # Tells what it writes while it runs; begins when it has run for a moment, so that most cost nothing.
 sb_tell() {
 	sb_whole= sb_said= sb_n=0 sb_pid=$$ sb_started=$sb_begin
-	sb_pause 0.5 || {
-		sb_coarse=yes
-		sb_pause 1
-	}
+	# Until it has said something it may be ended as well as not.
+	trap - TERM
+	sb_nap 50
+	trap '' TERM
 	# Signals only hurry us: bash loses one now and then.
 	trap : USR2
 	trap 'sb_whole=yes' USR1
@@ -329,6 +230,7 @@ sb_kill() {
 
 # It may have been sent before, and is not known. Could it have run, and been forgotten?
 sb_unsure() {
+	sb_began
 	# A reboot may have taken its claim along; and who cleans such directories is not always us.
 	[ "$sb_up" -le $((sb_age + 60)) ] || [ "$sb_age" -gt 500000 ] || sb_forgotten $((sb_now - sb_age - 60)) "$@"
 }

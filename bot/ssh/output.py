@@ -1,9 +1,7 @@
 """One stream of a command, kept within `KEEP` bytes whatever the command writes."""
 
-from bot.effect import KEEP, Keep, Output
+from bot.effect import HEAD, TAIL, Keep, Output
 
-HEAD = KEEP * 3 // 4
-TAIL = KEEP - HEAD
 NOISE = 16 * 1024
 
 

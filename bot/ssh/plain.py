@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bot.effect import Cancelled, Command, Finished, Keep, TimedOut, Unreachable
 from bot.ssh.link import Link
 from bot.ssh.output import Marked
-from bot.ssh.script import SHELL, SHELL_OF_ITS_OWN, script, text_of
+from bot.ssh.script import script, text_of
 from bot.ssh.session import Session, Sink
 from bot.ssh.settings import SshSettings
 
@@ -61,17 +61,17 @@ class Glimpse:
         stdout, stderr = self._keeps
         return Cancelled(stdout.output, stderr.output, ended=True)
 
-    async def run(self, link: Link) -> Result:
+    async def run(self, link: Link, *, fresh: bool = False) -> Result:
         """Run it once on this connection."""
         mark = f"\n{self._nonce}\n".encode()
         stdout, stderr = (Marked(mark, keep) for keep in self._keeps)
-        session = await open_session(link, stdout, stderr, self._settings)
+        session = await open_session(link, stdout, stderr, self._settings, fresh=fresh)
         if not isinstance(session, Session):
             return session
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                await session.begin(SHELL_OF_ITS_OWN if link.needs_setsid else SHELL, self._script)
+                await session.begin(self._script)
                 await session.until(lambda: session.closed or session.ended)
                 await session.while_it_flows(lambda: session.closed, quiet=HELD, most=BACKLOG)
         except (TimeoutError, asyncio.CancelledError) as reason:
@@ -83,6 +83,8 @@ class Glimpse:
         finally:
             broken = session.closed and not session.whole
             session.close()
+        if session.prepared and session.whole and not stdout.marked and not stdout.noise:
+            return await self.run(link, fresh=True)  # the shell that waited had died
         if broken or not session.ended:
             return _lost(link, session, stdout)
         if stdout.marked:
@@ -91,16 +93,18 @@ class Glimpse:
                 session.exit_code, stdout.keep.output, stderr.keep.output, session.signal, seconds
             )
         if f"{self._nonce} NOGROUP".encode() in stdout.noise and not link.needs_setsid:
-            link.needs_setsid = True
+            link.give_a_session()
             return await self.run(link)
         return no_shell(session, stdout.noise + stderr.noise)
 
 
-async def open_session(link: Link, stdout: Sink, stderr: Sink, settings: SshSettings) -> Session | Broken:
+async def open_session(
+    link: Link, stdout: Sink, stderr: Sink, settings: SshSettings, *, fresh: bool = False
+) -> Session | Broken:
     """Open a session on a connection, or say why there is none."""
     try:
         async with asyncio.timeout(settings.login_timeout):
-            session = await link.open(stdout, stderr)
+            session = await link.open(stdout, stderr, fresh=fresh)
     except TimeoutError:
         return Broken("the server opened no session")
     if session is not None:

@@ -28,6 +28,8 @@ from bot.ssh.unreached import Unreached
 STALLED = 2.0
 """Seconds after which a login or a command that is still going lets others have its turn."""
 BUSY = Unreachable("channel", "all sessions to this host were busy", "ask again later")
+CALM = 16
+"""Commands under way at most while connections prepare for their next one."""
 THROUGH = 5
 """Logins at once through one jump host, from whose one address the hosts behind it see all of them come."""
 CLOSED = Unreachable("link", "the bot is shutting down", "ask again when it runs")
@@ -70,6 +72,7 @@ class Pool:
         self._identities = Identities()
         self._connecting = Slots(settings.max_connecting, STALLED)
         self._places: dict[_Key, _Place] = {}
+        self._busy = 0
         self._links: set[Link] = set()
         """Every link that has not ended, those that are lent no more too."""
         self.closed = False
@@ -89,10 +92,12 @@ class Pool:
         async with asyncio.timeout_at(deadline):
             await place.turns.acquire()
         place.busy += 1
+        self._busy += 1
         try:
             yield await self._get(place, host, deadline, purpose)
         finally:
             place.busy -= 1
+            self._busy -= 1
             place.used = time.monotonic()
             place.turns.release()
 
@@ -154,6 +159,7 @@ class Pool:
         link = await self._by_way(login, host)
         place.link, place.used = link, time.monotonic()
         link.idle = lambda: self._retire(place, link)
+        link.calm = lambda: self._busy <= CALM
         link.gone = lambda: self._links.discard(link)
         self._links.add(link)
         return link

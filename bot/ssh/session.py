@@ -80,6 +80,10 @@ class Session(paramiko.Channel):
         self.exit_code: int | None = None
         self.signal: str | None = None
         self.refused = False
+        self.begun = False
+        """Was its shell started?"""
+        self.prepared = False
+        """Was its shell started in advance? Then it may have died while it waited."""
         self.unwanted = False
         """Did whoever asked for it go away before it was open?"""
         self.whole = False
@@ -121,8 +125,9 @@ class Session(paramiko.Channel):
                 if self.received == seen:
                     return
 
-    async def begin(self, command: str, script: bytes) -> None:
-        """Start `command` and hand it `script` on stdin, in one flight: no answer is waited for."""
+    def start_shell(self, command: str) -> None:
+        """Start the shell that reads what it is to do; no answer is waited for."""
+        self.begun = True
         message = Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)
         message.add_int(self.remote_chanid)
@@ -130,6 +135,9 @@ class Session(paramiko.Channel):
         message.add_boolean(True)
         message.add_string(command)
         self._send_user_message(message)
+
+    async def begin(self, script: bytes) -> None:
+        """Hand the shell its script; OpenSSH takes no byte for a shell before it has been started."""
         sent = 0
         while sent < len(script) and not self.closed:
             size = min(len(script) - sent, self.out_window_size, self.out_max_packet_size - 64)

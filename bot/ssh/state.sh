@@ -1,13 +1,16 @@
 # What a host remembers of commands: where, who may start one, and what is forgotten when. The first half of `once.sh`.
 #
 # State is kept in the first usable of the directories: PLACE/.sickbay-USER, ours, mode 700, never a link. In it are
-#   X/ID.claim  made with O_EXCL, so by one only; then a line: kind, boot id, process, its start time, uptime; and when
-#               the command has ended a second one: how many kB it left. Kinds: run · void: never ran and never shall ·
-#               forgotten: nobody can know whether it ran, and it never shall
+#   X/ID.claim  made with O_EXCL, so by one only; then a line: kind, boot id, process, its start time, uptime, pipes;
+#               and when the command has ended a second one: how many kB it left. Kinds: run · void: never ran and
+#               never shall · forgotten: nobody can know whether it ran, and it never shall
 #   X/ID.rc.N   empty, made when the command ended with exit code N (rc.KILL: it was killed): atomic, fits on a full disk
 #   X/ID.out.P  what it wrote from byte P - sb_one on, and the same for err. Of a long output the first part and the last
 #               two are kept: nothing is ever moved, so whoever reads along needs no lock
-#   X/ID.out.done .full .o .e .told  only while it runs: no more comes · the disk is full · pipes · who tells the end
+#   X/ID.out.done .full .told  only while it runs: no more comes · the disk is full · somebody tells the end
+#   pipe.P.o .e .taken  two pipes, for one command and never for a second; made in advance, for that takes longer than
+#               all else; taken is made with O_EXCL, then says by whom: process, its start time
+#   X/ID.gone   empty, made when its output was removed
 #   floor.BOOT.UPTIME  empty: what was claimed before that may have been forgotten. What may have been sent before that
 #               and is not known is never started
 #   tidied      when state was last looked through, and then a letter for each command and each MB since
@@ -38,11 +41,16 @@ sb_alive() {
 	sb_process "$sb_pid" && [ "$sb_start" = "$sb_started" ]
 }
 
-# Sets sb_now: uptime in seconds; and sb_up: seconds since this machine, or this container, was started.
+# Sets sb_now: uptime in seconds.
 sb_clock() {
 	sb_now=0
 	read -r sb_now sb_rest <"$sb_uptime"
 	sb_now=${sb_now%.*}
+	sb_now=${sb_now:-0}
+}
+
+# Sets sb_up: seconds since this machine, or this container, was started.
+sb_began() {
 	sb_up=$sb_now
 	sb_line=
 	{ read -r sb_line <"$sb_init"; } 2>/dev/null
@@ -145,9 +153,12 @@ sb_claim() {
 	for sb_dir do
 		sb_usable "$sb_dir" || continue
 		sb_mine=$sb_base/$sb_id
+		sb_pipe=-
+		[ "$sb_kind" != run ] || sb_pipes 2>/dev/null || continue
 		set -C
 		if ! { true >"$sb_mine.claim"; } 2>/dev/null; then
 			set +C
+			sb_let_go
 			[ -e "$sb_mine.claim" ] || [ -L "$sb_mine.claim" ] || continue
 			sb_why=taken
 			return 1
@@ -157,7 +168,7 @@ sb_claim() {
 		for sb_dir do
 			sb_ours "$sb_dir" || continue
 			if [ "$sb_base/$sb_id" != "$sb_mine" ] && [ -e "$sb_base/$sb_id.claim" ]; then
-				rm -f "$sb_mine.claim"
+				sb_let_go "$sb_mine.claim"
 				sb_why=taken
 				return 1
 			fi
@@ -165,15 +176,57 @@ sb_claim() {
 		sb_file=$sb_mine
 		sb_base=${sb_file%/*/*}
 		sb_clear
-		if { printf '%s %s %s %s %s\n' "$sb_kind" "$sb_boot" "$$" "$sb_begin" "$sb_now" >>"$sb_file.claim"; } 2>/dev/null &&
-			{ [ "$sb_kind" != run ] || mkfifo -m 600 "$sb_file.o" "$sb_file.e"; } 2>/dev/null
-		then
+		if echo "$sb_kind $sb_boot $$ $sb_begin $sb_now ${sb_pipe##*/}" >>"$sb_file.claim"; then
 			sb_mark 1
 			return 0
-		fi
-		rm -f "$sb_file.o" "$sb_file.e" "$sb_file.claim"
+		fi 2>/dev/null
+		sb_let_go "$sb_file.claim"
 	done
 	return 1
+}
+
+# Takes a pair of pipes that was made in advance, or makes one. Sets sb_pipe.
+sb_pipes() {
+	for sb_pipe in "$sb_base"/pipe.*.o; do
+		sb_pipe=${sb_pipe%.o}
+		sb_both && sb_take || continue
+		sb_both && return 0
+		rm -f "$sb_pipe.taken"
+	done
+	sb_pipe=$sb_base/pipe.$$.$sb_begin
+	sb_take && mkfifo -m 600 "$sb_pipe.o" "$sb_pipe.e" && sb_both && return 0
+	sb_let_go
+	return 1
+}
+
+sb_take() {
+	[ ! -e "$sb_pipe.taken" ] || return 1
+	set -C
+	true >"$sb_pipe.taken"
+	sb_rest=$?
+	set +C
+	[ "$sb_rest" = 0 ] && echo "$$ $sb_begin" >>"$sb_pipe.taken"
+	return "$sb_rest"
+}
+
+# Are both there? Who had them before may have removed them in the meantime.
+sb_both() {
+	[ -p "$sb_pipe.o" ] && [ ! -L "$sb_pipe.o" ] && [ -p "$sb_pipe.e" ] && [ ! -L "$sb_pipe.e" ]
+}
+
+# Removes the pipes, last of them who has taken them, and what else is named.
+sb_let_go() {
+	if [ "$sb_pipe" = - ]; then rm -f "$@"; else rm -f "$@" "$sb_pipe.o" "$sb_pipe.e" "$sb_pipe.taken"; fi
+}
+
+# Makes a pair for the next command, unless there are some.
+sb_spare() {
+	sb_count=0
+	for sb_pipe in "$sb_base"/pipe.*.o; do
+		[ -e "${sb_pipe%.o}.taken" ] || [ ! -e "$sb_pipe" ] || sb_count=$((sb_count + 1))
+	done
+	sb_pipe=$sb_base/pipe.$$.$sb_begin.next
+	[ "$sb_count" -ge 4 ] || mkfifo -m 600 "$sb_pipe.o" "$sb_pipe.e" 2>/dev/null
 }
 
 # What is left of a claim that was forgotten half-way is none of ours.
@@ -182,15 +235,16 @@ sb_clear() {
 	[ ! -e "$1" ] && [ ! -L "$1" ] || rm -f "$@"
 }
 
-# Reads a claim, waiting for one that is still being written. Sets sb_kind, sb_booted, sb_pid, sb_started, sb_since.
+# Reads a claim, waiting for one that is still being written. Sets sb_kind, sb_booted, sb_pid, sb_started, sb_since,
+# sb_pipe.
 # Returns 1 when it was taken back.
 sb_read() {
 	sb_n=0
 	while [ "$sb_n" -lt 500 ]; do
 		sb_since=
 		if sb_plain "$sb_file.claim"; then
-			{ read -r sb_kind sb_booted sb_pid sb_started sb_since; } <"$sb_file.claim" 2>/dev/null &&
-				[ -n "$sb_since" ] && return 0
+			{ read -r sb_kind sb_booted sb_pid sb_started sb_since sb_pipe; } <"$sb_file.claim" 2>/dev/null &&
+				[ -n "$sb_since" ] && sb_pipe=$sb_base/$sb_pipe && return 0
 		else
 			[ -e "$sb_file.claim" ] || [ -L "$sb_file.claim" ] || return 1
 		fi
@@ -225,7 +279,8 @@ sb_weigh() {
 	set -- ${sb_list##*"$sb_newline"}
 	sb_size=$(((${1:-0} + 1023) / 1024))
 	[ "$sb_size" -lt 1024 ] || sb_mark $((sb_size / 1024))
-	{ echo "$sb_size" >>"$sb_file.claim"; } 2>/dev/null
+	# Who was held up by a dead link may come here when it has been forgotten already.
+	{ [ -e "$sb_file.claim" ] && echo "$sb_size" >>"$sb_file.claim"; } 2>/dev/null
 }
 
 # Forgets, when it is time to, so that there are never more than about 1,000 commands and 256 MB: outputs that are over
@@ -237,7 +292,7 @@ sb_tidy() {
 	for sb_file in "$sb_base"/?/*.claim; do
 		sb_since= sb_size=
 		sb_plain "$sb_file" &&
-			{ read -r sb_kind sb_booted sb_pid sb_started sb_since && read -r sb_size; } <"$sb_file"
+			{ read -r sb_kind sb_booted sb_pid sb_started sb_since sb_rest && read -r sb_size; } <"$sb_file"
 		[ -n "$sb_since" ] || continue
 		sb_file=${sb_file%.claim}
 		# What is older than this boot is as old as that, at least; and never in doubt: see sb_unsure.
@@ -267,11 +322,17 @@ sb_tidy() {
 				fi
 				rm -f "$sb_file".[!c]* "$sb_file.claim"
 			elif [ "$sb_sum" -gt 196608 ] || { [ "$sb_age" -gt 86400 ] && [ "$sb_size" -gt 64 ]; }; then
-				rm -f "$sb_file".out.* "$sb_file".err.*
+				true >"$sb_file.gone" && rm -f "$sb_file".out.* "$sb_file".err.*
 			fi
 		done
 	}
 	sb_lower
+	for sb_pipe in "$sb_base"/pipe.*.taken; do
+		sb_started=
+		sb_plain "$sb_pipe" && read -r sb_pid sb_started <"$sb_pipe"
+		sb_pipe=${sb_pipe%.taken}
+		[ -z "$sb_started" ] || sb_alive || sb_let_go
+	done
 }
 
 # Of the floors the highest of this boot is enough.

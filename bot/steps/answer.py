@@ -19,7 +19,8 @@ def last_line(output: Output) -> str:
 
 def last_of(text: str) -> str:
     """Return the last line of a text that says something, shortened, without control characters."""
-    line = next((line for line in reversed(clean(text).splitlines()) if line.strip()), "").strip()
+    lines = reversed(text.replace("\r", "\n").split("\n"))  # only what is shown is cleaned: outputs are long
+    line = next((said for line in lines if (said := clean(line).strip())), "")
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 

@@ -63,3 +63,5 @@ class Kind:
     judge: Callable[[Any, Finished, Context], Judgement]
     """(arguments, answer, context) → judgement; never raises for anything a host prints."""
     mutating: bool = False
+    partial: bool = False
+    """Is what came before the time was over worth judging?"""

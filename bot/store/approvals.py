@@ -1,10 +1,10 @@
 """Approvals: the question stands beside its plan; a click and its effect are one transaction."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from bot.approval import Answer, Approval, Decision, Person
 from bot.plan import Plan
@@ -22,15 +22,25 @@ class Approvals:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool) -> None:
-        """Store a run's plan and, where people have to agree, the question about it."""
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
+        """Store a run's plan and, where people have to agree, the question about it.
+
+        `lowered` says why they have to although the runbook's mode is `auto`.
+        """
         now = self._db.now()
         rule = run.runbook.approval
         with self._db.write() as tx:
-            fenced(tx, run, plan=plan.as_json(), deadline=now + run.runbook.timeout)
+            mode = "approve" if lowered else run.mode
+            limit = now + run.runbook.timeout
+            fenced(tx, run, plan=plan.as_json(), deadline=limit, mode=mode, lowered=lowered)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
+            if plan.without:
+                data["without"] = [list(one) for one in plan.without]
+            data |= {"lowered": lowered} if lowered else {}
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
             if ask:
+                tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
+                tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(
                     approvals.insert().values(
                         run_id=run.id,
@@ -48,10 +58,13 @@ class Approvals:
         with self._db.read() as tx:
             return _approval(tx, run_id)
 
-    def decide(self, run_id: int, person: Person, answer: Answer, digest: str | None = None) -> str | None:
+    def decide(
+        self, run_id: int, person: Person, answer: Answer, digest: str | None = None, *, broken: str = ""
+    ) -> str | None:
         """Take a person's answer; return None when it counts, else why it does not.
 
-        `digest` is the plan that the person saw: an answer to another plan is refused.
+        `digest` is the plan that the person saw: an answer to another plan is refused. `broken` says why the plan no
+        longer holds: then the question ends, whatever the answer; a plan that has begun is carried on.
         """
         now = self._db.now()
         with self._db.write() as tx:
@@ -60,6 +73,8 @@ class Approvals:
                 return f"Run {run_id} asks nobody for approval."
             if digest is not None and not approval.digest.startswith(digest):
                 return "The plan has changed since this message was shown. Look at the newest one."
+            if broken and approval.state_at(now) == "pending" and self.void(tx, run_id, broken):
+                approval = replace(approval, state="void", note=broken)
             refusal = approval.refusal(person, answer, now)
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
             if refusal is not None:
@@ -83,12 +98,35 @@ class Approvals:
             return None
 
     def void(self, tx: Connection, run_id: int, why: str) -> bool:
-        """End a pending question because the reason for it is gone; false when it was not pending."""
+        """End a question because the reason for it is gone; false when it was answered with no, or has begun."""
         now = self._db.now()
-        voided = void(tx, now, run_id, why)
+        voided = void(tx, now, run_id, why, approved=True)
         if voided:
             _wake(tx, run_id, now, approved=False)
         return voided
+
+    def begin(self, run: Run, broken: str = "") -> datetime | None:
+        """Note that a run's plan begins to be carried out; None when it must not, because it no longer holds.
+
+        Of this and whatever voids the plan, the one that is committed first wins.
+        """
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run)
+            state = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
+            if state not in (None, "approved"):
+                return None
+            if broken:
+                self.void(tx, run.id, broken)
+                return None
+            fenced(tx, run, begun_at=now)
+            return now
+
+    def fall(self, run: Run, why: str) -> None:
+        """End a run's question because whoever advances it saw that the plan no longer holds."""
+        with self._db.write() as tx:
+            fenced(tx, run)
+            self.void(tx, run.id, why)
 
     def expire(self, run: Run) -> None:
         """Write down that nobody answered in time."""

@@ -71,6 +71,7 @@ class Attempts:
                     status=attempt.status,
                     summary=attempt.summary,
                     verdict=attempt.verdict,
+                    **_seal(attempt),
                 )
                 for attempt, _ in ended
             ]
@@ -112,6 +113,11 @@ def _row(attempt: Attempt) -> dict[str, Any]:
         "again": int(attempt.again),
         "sent": int(attempt.sent),
     }
+
+
+def _seal(attempt: Attempt) -> dict[str, Any]:
+    """Return the hash of what a capture kept, so that the timeline knows it too."""
+    return {"sha256": attempt.facts["sha256"]} if "sha256" in attempt.facts else {}
 
 
 def _event(attempt: Attempt, **data: Any) -> dict[str, Any]:

@@ -1,13 +1,27 @@
 """Runs: their rows, who may write them (the fence), and what is due."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
+from bot.alert import Alert
+from bot.autonomy import Earned
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
@@ -49,6 +63,7 @@ class Runs:
         mode: Mode,
         requester: Requester,
         channel: str,
+        host_set: str = "",
         thread: str | None = None,
         incident: int | None = None,
         alert: Mapping[str, Any] | None = None,
@@ -61,6 +76,7 @@ class Runs:
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
+            host_set=host_set,
             inputs=dict(inputs),
             alert=alert,
             mode=mode,
@@ -101,6 +117,12 @@ class Runs:
         with self._db.read() as tx:
             return [_run(row) for row in tx.execute(query).mappings()]
 
+    def answering(self, tx: Connection, incident_id: int, alert: Alert) -> list[int]:
+        """Return the incident's runs that this very alert has started."""
+        query = select(runs.c.id, runs.c.alert).where(runs.c.incident_id == incident_id)
+        about = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at.isoformat()}
+        return [row.id for row in tx.execute(query) if about.items() <= (row.alert or {}).items()]
+
     def of_incident(self, tx: Connection, incident_id: int) -> list[int]:
         """Return the incident's runs, oldest first."""
         return list(
@@ -124,6 +146,11 @@ class Runs:
         with self._db.write() as tx:
             statement = update(runs).where(runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
             return tx.execute(statement.values(wake_at=self._db.now())).rowcount
+
+    def look_again(self) -> None:
+        """After a start: let every run that waits for people see whether its plan still holds."""
+        with self._db.write() as tx:
+            tx.execute(update(runs).where(runs.c.state == RunState.WAITING).values(wake_at=self._db.now()))
 
     def claim(self, run_id: int) -> Run | None:
         """Take a run over: whoever held it before is fenced off. None when it has ended."""
@@ -158,11 +185,18 @@ class Runs:
             if state is not run.state:
                 tell(tx, self._db.now(), f"run.{state}", incident=run.incident_id, run=run.id)
 
-    def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
-        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified."""
+    def finish(
+        self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
+    ) -> None:
+        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified.
+
+        `proved` says whether its verify passed; it counts for the runbook's autonomy.
+        """
         now = self._db.now()
+        counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
+        ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
         with self._db.write() as tx:
-            fenced(tx, run, state=state, reason=reason, verdict=verdict, ended_at=now, wake_at=None)
+            fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
             tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
             void(tx, now, run.id, f"the run has ended as {state}")
@@ -183,12 +217,25 @@ class Runs:
     def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
         """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
         changed = set(tx.scalars(select(host_locks.c.host).where(host_locks.c.run_id == run.id)))
-        asked = select(runs.c.id, runs.c.hosts).join(approvals, approvals.c.run_id == runs.c.id)
-        for other in tx.execute(asked.where(approvals.c.state == "pending", runs.c.id != run.id)).all():
+        asked = (
+            select(runs.c.id, runs.c.hosts)
+            .join(approvals, approvals.c.run_id == runs.c.id)
+            .where(runs.c.state.in_(_OPEN), runs.c.id != run.id, runs.c.begun_at.is_(None))
+        )
+        for other in tx.execute(asked.where(approvals.c.state.in_(("pending", "approved")))).all():
             if touched := sorted(changed & set(other.hosts)):
                 why = f"run {run.id} has changed {', '.join(touched)} since it was looked at"
-                void(tx, now, other.id, why)
+                void(tx, now, other.id, why, approved=True)
                 tx.execute(update(runs).where(runs.c.id == other.id).values(wake_at=now))
+
+    def earned(self, name: str, digest: str) -> Earned:
+        """Count a runbook's verified successes since its verify last failed."""
+        of_it = (runs.c.runbook_name == name, runs.c.runbook_digest == digest)
+        with self._db.read() as tx:
+            failed = tx.scalar(select(func.max(runs.c.ended_at)).where(*of_it, runs.c.proved == 0))
+            since = () if failed is None else (runs.c.ended_at > failed,)
+            count = tx.scalar(select(func.count()).where(*of_it, runs.c.proved == 1, *since))
+        return Earned(count or 0, failed is not None)
 
     def cancel(self, run_id: int, by: str) -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
@@ -207,11 +254,14 @@ class Runs:
         void(tx, now, run_id, f"the run was cancelled by {by}")
         return True
 
-    def withdraw(self, tx: Connection, incident_id: int, by: str) -> None:
-        """Cancel the incident's mutating runs that have not come to a plan yet; one that acts is left to finish."""
+    def withdraw(self, tx: Connection, run_ids: Sequence[int], by: str) -> None:
+        """Cancel those of these runs that would change something, but have neither asked nor begun to act."""
         rows = tx.execute(
             runs.select().where(
-                runs.c.incident_id == incident_id, runs.c.state.in_(_OPEN), runs.c.plan.is_(None)
+                runs.c.id.in_(run_ids),
+                runs.c.state.in_(_OPEN),
+                runs.c.begun_at.is_(None),
+                ~exists().where(approvals.c.run_id == runs.c.id),
             )
         )
         for run in map(_run, rows.mappings()):
@@ -236,9 +286,17 @@ class Runs:
             return held
 
 
-def void(tx: Connection, now: datetime, run_id: int, why: str) -> bool:
-    """End a run's question because the reason for it is gone; false when nothing is being asked."""
-    statement = update(approvals).where(approvals.c.run_id == run_id, approvals.c.state == "pending")
+def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:
+    """End a run's question because the reason for it is gone; false when there is none to end.
+
+    With `approved` also one that was answered with yes, but none whose plan has begun: what such a run still asks is
+    whether it goes on without evidence, and that stands whatever becomes of the reason.
+    """
+    standing: ColumnElement[bool] = approvals.c.state == "pending"
+    if approved:
+        unbegun = exists().where(runs.c.id == run_id, runs.c.begun_at.is_(None), runs.c.state.in_(_OPEN))
+        standing = and_(approvals.c.state.in_(("pending", "approved")), unbegun)
+    statement = update(approvals).where(approvals.c.run_id == run_id, standing)
     if tx.execute(statement.values(state="void", note=why)).rowcount != 1:
         return False
     incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
@@ -260,7 +318,7 @@ def fenced(tx: Connection, run: Run, **values: Any) -> None:
 
 def _run(row: RowMapping) -> Run:
     fields: dict[str, Any] = dict(row)
-    del fields["runbook_name"]
+    del fields["runbook_name"], fields["proved"]
     return Run(
         **{
             **fields,

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
@@ -98,15 +98,18 @@ runs = Table(
     Column("runbook_name", String, nullable=False),
     Column("runbook_digest", String, nullable=False),
     Column("hosts", JSON, nullable=False),
+    Column("host_set", Text, nullable=False, server_default=""),
     Column("inputs", JSON, nullable=False),
     Column("alert", JSON(none_as_null=True)),
     Column("mode", String, nullable=False),
+    Column("lowered", Text, nullable=False, server_default=""),
     Column("requester", JSON, nullable=False),
     Column("state", String, nullable=False, index=True),
     Column("channel", String, nullable=False),
     Column("thread", String),
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
+    Column("begun_at", Moment),
     Column("deadline", Moment),
     Column("ended_at", Moment),
     Column("wake_at", Moment),
@@ -115,7 +118,9 @@ runs = Table(
     Column("plan", JSON(none_as_null=True)),
     Column("reason", Text, nullable=False, server_default=""),
     Column("verdict", String),
+    Column("proved", Integer),
 )
+Index("proofs", runs.c.runbook_name, runs.c.runbook_digest, sqlite_where=text("proved is not null"))
 
 attempts = Table(
     "attempts",

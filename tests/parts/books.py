@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bot.plan import Entry, Plan
-from bot.program import Parts, Record, batches_of, ordered
+from bot.program import Parts, batches_of, ordered
+from bot.record import Record
 from bot.run import Attempt, Requester, Run, RunState, Status
 from bot.runbook import Runbook
 
@@ -19,6 +20,7 @@ def book(**changes: Any) -> Runbook:
         "description": "Mend it",
         "kind": "mutate",
         "triggers": [{"command": True}],
+        "evidence": "none",
         "steps": [
             {"id": "look", "run": "true", "mutates": False},
             {"id": "stop", "run": "stop it"},
@@ -28,7 +30,10 @@ def book(**changes: Any) -> Runbook:
         "rescue": [{"id": "note", "run": "note it", "mutates": False}],
         "always": [{"id": "undo", "run": "undo it"}],
     }
-    return Runbook.model_validate(data | changes)
+    data |= changes
+    if data["kind"] == "observe":
+        del data["evidence"]
+    return Runbook.model_validate(data)
 
 
 def mutates(runbook: Runbook) -> frozenset[str]:

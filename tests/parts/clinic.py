@@ -190,6 +190,7 @@ class Clinic:
                 host["name"]: {key: host[key] for key in ("address", "port", "groups", "vars")}
                 for host in self.fleet.inventory()
             },
+            "autonomy": {"successes": 0},
             "people": {
                 "alice": {"slack": "U0ALICE", "roles": ["oncall"]},
                 "bob": {"slack": "U0BOB", "roles": ["oncall"]},

@@ -73,13 +73,13 @@ class Deed:
             and outcome.stderr.data == b"half\nwhole\n"
         )
 
-    def cut_short(self, outcome: Outcome) -> bool:
-        """Is that its end, with as much of its output as a full disk could hold, and said so?"""
+    def cut_short(self, outcome: Outcome, why: str) -> bool:
+        """Is that its end, with the beginning of its output, and said why there is no more?"""
         return (
             isinstance(outcome, Finished)
             and outcome.exit_code == self.code
             and (PATTERN[: self.first] + PATTERN[: self.second]).startswith(outcome.stdout.data)
-            and "the disk of the host was full" in outcome.stderr.text
+            and why in outcome.stderr.text
         )
 
 
@@ -204,7 +204,7 @@ class Site:
         word, wrong, starts = "", "", deed.starts
         if deed.exact(outcome):
             word = "finished"
-        elif kind == "full disk" and deed.cut_short(outcome):
+        elif kind in SHORT and deed.cut_short(outcome, SHORT[kind]):
             word = "cut short"
         elif isinstance(outcome, Cancelled) and kind in {"cancelled", "duplicate after void"}:
             word = "cancelled" if starts else "never started"
@@ -221,7 +221,7 @@ class Site:
             word, wrong = type(outcome).__name__, f"not what it did: {_short(outcome)}"
         same = type(again) is type(outcome) and _code(again) == _code(outcome)
         # what was cancelled has ended all the same, and says so when it is asked again
-        if not wrong and not same and not (word == "cancelled" and isinstance(again, Finished)):
+        if not wrong and not same and not (isinstance(outcome, Cancelled) and isinstance(again, Finished)):
             wrong = f"first {_short(outcome)}, then {_short(again)}"
         if not wrong and word == "finished" and not deed.exact(again):
             wrong = f"its output was lost: {_short(again)}"
@@ -330,8 +330,10 @@ class Site:
             self.sshd.kill_sessions()
             self._kill_all()
             if gone:
-                shutil.rmtree(self.sshd.state)
+                # what is not killed yet may still write there; a directory that is moved away is gone for it too
+                self.sshd.state.rename(self.sshd.directory / f"state-{deed.number}")
                 self.sshd.state.mkdir(mode=0o755)
+                self.sshd.state.chmod(0o755)
             self.boot(f"boot-{deed.number}", uptime="0.50 1.00\n")
 
         outcome, sent, _ = self._meanwhile(deed, chance, reboot)
@@ -404,6 +406,10 @@ KINDS: dict[str, Callable[[Site, Deed, random.Random], _Told]] = {
     "cancelled": Site.cancelled,
     "full disk": Site.full_disk,
 }
+
+
+SHORT = {"full disk": "the disk of the host was full", "all killed": "what stored it was killed"}
+"""Why there may be less of an output than was written."""
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def live(life: Life) -> None:
     store.runs = TellingRuns(store, at)
     store.approvals = TellingApprovals(store, at)
     world = World(life.folder / "world", seconds=life.seconds, failing=life.failing, at=at)
-    delivery = Delivery(store, Engine(store, Planner(KINDS, machines()), world))
+    delivery = Delivery(store, Engine(store, Planner(KINDS, machines()), world, successes=0))
     delivery.start()
     threading.Event().wait()
 
@@ -114,10 +114,12 @@ class TellingRuns(Runs):
         super().sleep(run, until, waiting=waiting)
         self._at("at rest")
 
-    def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None) -> None:
+    def finish(
+        self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
+    ) -> None:
         """Say it before and after."""
         self._at("before finish")
-        super().finish(run, state, reason, verdict)
+        super().finish(run, state, reason, verdict, proved=proved)
         self._at("finished")
 
 
@@ -128,10 +130,10 @@ class TellingApprovals(Approvals):
         super().__init__(store.database)
         self._at = at
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool) -> None:
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
         """Say it before and after."""
         self._at("before plan")
-        super().plan(run, plan, ask=ask)
+        super().plan(run, plan, ask=ask, lowered=lowered)
         self._at("planned")
 
 

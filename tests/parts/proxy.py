@@ -31,6 +31,10 @@ class Proxy(Part):
         """Close new connections at once."""
         self.frozen = False
         """Move no byte, but keep the connections open."""
+        self.piece = 65536
+        """Move at most so many bytes at once."""
+        self.flights: int | None = None
+        """How many more times may anything go to the host? What comes from it is moved all the same."""
         self.cut_up: int | None = None
         """Cut a connection when so many bytes of it went to the host."""
         self.cut_down: int | None = None
@@ -86,7 +90,8 @@ class Proxy(Part):
                     selector.register(self._listener, selectors.EVENT_READ)
                     if not self.frozen:
                         for pair in self._pairs:
-                            selector.register(pair.client, selectors.EVENT_READ, pair)
+                            if self.flights != 0:
+                                selector.register(pair.client, selectors.EVENT_READ, pair)
                             selector.register(pair.server, selectors.EVENT_READ, pair)
                 ready = [(key.fileobj, key.data) for key, _ in selector.select(0.01)]
             with self._lock:
@@ -106,9 +111,11 @@ class Proxy(Part):
 
     def _move(self, pair: _Pair, sock: object) -> None:
         upward = sock is pair.client
+        if upward and self.flights is not None:
+            self.flights -= 1
         source, sink = (pair.client, pair.server) if upward else (pair.server, pair.client)
         most, gone = (self.cut_up, pair.up) if upward else (self.cut_down, pair.down)
-        room = 65536 if most is None else max(0, min(65536, most - gone))
+        room = self.piece if most is None else max(0, min(self.piece, most - gone))
         try:
             data = source.recv(room) if room else b""
             sink.sendall(data)

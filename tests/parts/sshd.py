@@ -168,6 +168,12 @@ class Sshd(Part):
             )
         ]
 
+    def names(self) -> set[str]:
+        """Return the names of the living processes of commands, as `sh` or `sleep`; one `sh` alone is one that waits."""
+        living = self.processes()
+        names = [_read(pid, "comm").strip().decode() for pid in living]
+        return {name if names.count(name) == 1 else f"{name} {names.count(name)} times" for name in names}
+
     def _listens(self) -> bool:
         with socket.socket() as sock:
             return sock.connect_ex((self.address, self.port)) == 0

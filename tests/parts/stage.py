@@ -46,7 +46,7 @@ class Stage:
 
     def another(self) -> Engine:
         """Return one more engine on the same store, with the inventory as it is now."""
-        return Engine(self.store, Planner(KINDS, self.inventory), self.script)
+        return Engine(self.store, Planner(KINDS, self.inventory), self.script, successes=0)
 
     def restart(self) -> Engine:
         """Go on with a new engine, as after a start of the process; return the old one."""

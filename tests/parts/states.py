@@ -31,6 +31,7 @@ RESTART = Runbook.model_validate(
         "kind": "mutate",
         "triggers": [{"alert": {"match": {"alertname": "VLLMStalled"}}}, {"command": True}],
         "approval": {"timeout": "10m"},
+        "evidence": "none",
         "steps": [
             {"id": "gpus", "name": "GPUs", "run": "nvidia-smi", "mutates": False},
             {"id": "progress", "name": "forward progress", "run": "curl metrics", "mutates": False},
@@ -230,6 +231,7 @@ class Scene:
     def act(self, run_id: int, host: str = "gpu-03") -> None:
         """Carry an approved restart through to its recovery."""
         run = self.claim(run_id)
+        self.store.approvals.begin(run)
         if not any(attempt.step == "drain" for attempt in self.store.attempts.of(run_id)):
             self.step(run, "drain", host, "0 sessions left")
         self.step(run, "restart", host, "started anew", seconds=41)

@@ -9,6 +9,8 @@ from typing import Any
 from bot.sim.fleet.reply import Reply, UsageError, options
 from bot.sim.fleet.state import CONTAINER, IMAGE, MODEL, PORT, Replica, State, World
 
+NAMES_OF_ENV = '{{range .Config.Env}}{{index (split . "=") 0}} {{end}}'
+"""The one loop of Go's templates that is known here."""
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -113,6 +115,8 @@ def _fill(template: str, entry: dict[str, Any]) -> str:
             return json.dumps(found)
         return str(found).lower() if isinstance(found, bool) else str(found)
 
+    names = "".join(f"{one.partition('=')[0]} " for one in entry.get("Config", {}).get("Env", ()))
+    template = template.replace(NAMES_OF_ENV, names)
     return re.sub(r"\{\{\s*(?P<json>json\s+)?(?P<path>\.[A-Za-z.]*)\s*\}\}", value, template)
 
 

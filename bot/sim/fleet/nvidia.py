@@ -155,7 +155,7 @@ def nvidia_smi(world: World, host: State, argv: list[str]) -> Reply:
     now = world.settle()
     found, rest = options(
         argv,
-        "qxLi:d:lh",
+        "qxLi:d:lhsem",
         [
             "query-gpu=",
             "query-compute-apps=",
@@ -170,6 +170,8 @@ def nvidia_smi(world: World, host: State, argv: list[str]) -> Reply:
     exit_code = FALLEN_OFF if any(gpu.lost for gpu in host.gpus) else 0
     gpus = [gpu for gpu in host.gpus if not gpu.lost and _wanted(gpu, found.get("-i") or found.get("--id"))]
     readings = [_readings(world, host, gpu, now) for gpu in gpus]
+    if rest and rest[0] in ("nvlink", "topo"):
+        return Reply(stdout=_lost(host) + _links(rest[0], gpus, errors="-e" in found), exit=exit_code)
     if rest or "-h" in found:
         return Reply(
             stdout="Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\n", exit=2
@@ -192,6 +194,19 @@ def _wanted(gpu: Gpu, which: str | None) -> bool:
     return which is None or any(
         one in {str(gpu.index), gpu.uuid, f"00000000:{gpu.bus}:00.0"} for one in which.split(",")
     )
+
+
+def _links(verb: str, gpus: list[Gpu], *, errors: bool) -> str:
+    """Show eighteen NVLinks per GPU, all of them well, or how the GPUs are joined."""
+    if verb == "topo":
+        head = "".join(f"\tGPU{gpu.index}" for gpu in gpus)
+        rows = ["".join(f"\t{' X ' if one is gpu else 'NV18'}" for one in gpus) for gpu in gpus]
+        return (
+            "\n".join([head, *(f"GPU{gpu.index}{row}" for gpu, row in zip(gpus, rows, strict=True))]) + "\n"
+        )
+    says = "Replay Errors: 0" if errors else "26.562 GB/s"
+    links = "".join(f"\t Link {link}: {says}\n" for link in range(18))
+    return "".join(f"GPU {gpu.index}: {NAME} (UUID: {gpu.uuid})\n{links}" for gpu in gpus) or "\n"
 
 
 def _lost(host: State) -> str:

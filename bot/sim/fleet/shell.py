@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Coroutine
 from typing import IO, Any
 
 import asyncssh
@@ -145,21 +144,19 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _run(self) -> None:
         process, end = self._processes.start(self._sandbox, self._command)
         self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stderr is not None
             loop = asyncio.get_running_loop()
             stdin, _ = await loop.connect_write_pipe(lambda: _Input(self._chan), process.stdin)
             stdin.write(bytes(self._early))
             self._stdin = stdin
-            pumps = [
-                await self._pump(process.stdout, None),
-                await self._pump(process.stderr, asyncssh.EXTENDED_DATA_STDERR),
-            ]
+            stdout = await self._reader(process.stdout)
+            stderr = await self._reader(process.stderr)
             if self._ended:
                 self._stdin.close()
-            await asyncio.gather(*pumps)
+            await asyncio.gather(self._pump(stdout, None), self._pump(stderr, asyncssh.EXTENDED_DATA_STDERR))
             code = await asyncio.shield(end)
             with contextlib.suppress(OSError):
                 if code < 0:
@@ -171,23 +168,24 @@ class Session(asyncssh.SSHServerSession[bytes]):
             for pipe in [self._stdin, *self._pipes]:
                 if pipe is not None:
                     pipe.close()
-            for left in (process.stdin, process.stdout, process.stderr):
-                if left is not None and self._stdin is None:
-                    left.close()
+            # not left to the transports: they close on the loop's next turn, which may not come any more
+            process.stdout.close()
+            process.stderr.close()
+            if self._stdin is None or not self._stdin.get_write_buffer_size():
+                process.stdin.close()
 
-    async def _pump(self, pipe: IO[bytes], datatype: int | None) -> Coroutine[Any, Any, None]:
+    async def _reader(self, pipe: IO[bytes]) -> asyncio.StreamReader:
         reader = asyncio.StreamReader(limit=_CHUNK)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
         self._pipes.append(transport)
+        return reader
 
-        async def pump() -> None:
-            while data := await reader.read(_CHUNK):
-                self._chan.write(data, datatype)
-                await self._writable.wait()
-
-        return pump()
+    async def _pump(self, reader: asyncio.StreamReader, datatype: int | None) -> None:
+        while data := await reader.read(_CHUNK):
+            self._chan.write(data, datatype)
+            await self._writable.wait()
 
     def _send(self, name: str) -> None:
         number = getattr(signal, f"SIG{name}", None)
