@@ -6,6 +6,7 @@ The map, from the front door down; imports go down only.
     demo · sim              the whole with a pretend Slack and a pretend GPU fleet
     desk · follow           what people say there, and what was started, followed to its end
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
+    explain                 what leads to a runbook, who has to agree, what its steps see
     enroll                  a host's key compared by a person, and known from then on
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
@@ -15,6 +16,7 @@ The map, from the front door down; imports go down only.
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
+    timetable               what is due by the clock → run; what such runs found → alert
     rehearsal               tests of runbooks, replayed without a host
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
     preparing · judging     from a call to the command that leaves; what its outcome means
@@ -22,6 +24,7 @@ The map, from the front door down; imports go down only.
     preconditions           what a plan rests on, and what of that is no longer so
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
+    routing                 which route takes an alert, and which run that asks for
     jump · ssh_config       the jump hosts on the way to a machine; OpenSSH's own configuration, asked of it
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
@@ -30,11 +33,12 @@ The map, from the front door down; imports go down only.
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     record · lacking        what a run has done; evidence that could not be had
+    schedule                when the clock starts a runbook: cron, and one pure step of it
     inputs                  the base of what people write in YAML, and what a run is given
     evidence                what is kept of a host before it is changed
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
-    incident approval run plan alert route runbook effect inventory    the nouns
+    incident approval run plan alert route schedule_section runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground
 """

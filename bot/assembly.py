@@ -9,7 +9,7 @@ from functools import partial
 from typing import Self
 
 from bot.commands import Commands
-from bot.config import Config, Secrets, check_routes
+from bot.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
@@ -25,6 +25,7 @@ from bot.ssh.settings import SshSettings
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
+from bot.timetable import Rules, Timetable
 
 
 def read_library(config: Config, document: Document) -> dict[str, Loaded]:
@@ -80,6 +81,7 @@ class Assembly:
             successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
+            schedules=schedules(config, library),
         )
         return cls(
             config=config,
@@ -101,10 +103,15 @@ class Assembly:
         return Mask(self.secrets.values())
 
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
-        """Return what advances runs and, for a server, turns alerts into them."""
+        """Return what advances runs and, for a server, turns alerts and times into them."""
         dispatch = Dispatch(
             self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
         )
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes)
-        return Delivery(self.store, engine, dispatch.turn if dispatching else None)
+        if not dispatching:
+            return Delivery(self.store, engine)
+        rules = Rules(self.config.schedules.jitter, self.config.schedules.missed)
+        due = schedules(self.config, self.library)
+        timetable = Timetable(self.store, self.inventory, self.library, due, rules)
+        return Delivery(self.store, engine, dispatch.turn, timetable=timetable)

@@ -21,6 +21,7 @@ from bot.grammar import (
     Help,
     ListHosts,
     ListRunbooks,
+    ListSchedules,
     Look,
     Preview,
     Start,
@@ -31,6 +32,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    ScheduleRow,
     help_card,
     host_table,
     incident_card,
@@ -42,11 +44,13 @@ from bot.messages import (
     run_table,
     runbook_table,
     say,
+    schedule_table,
 )
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
+from bot.schedule import Schedule
 from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
@@ -101,6 +105,7 @@ class Commands:
         successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
+        schedules: Sequence[Schedule] = (),
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
@@ -113,6 +118,7 @@ class Commands:
         self._library = library
         self._check = check
         self._channel = channel
+        self._schedules = schedules
         self._guard = guard
         self._successes = successes
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
@@ -143,6 +149,8 @@ class Commands:
                 return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
             case ListRunbooks():
                 return self._runbooks()
+            case ListSchedules():
+                return self._scheduled()
             case Look():
                 return self._look(command)
             case Decide():
@@ -158,6 +166,16 @@ class Commands:
             if one.runbook.kind == "mutate"
         }
         return Reply(runbook_table([one.runbook for one in shown], modes))
+
+    def _scheduled(self) -> Reply:
+        store, now = self._store, self._store.now()
+        rows = []
+        for one in self._schedules:
+            last = store.schedules.last(one.runbook)
+            run = store.runs.get(last.run_id) if last and last.run_id is not None else None
+            tick, note = (last.tick, last.note) if last else (None, "")
+            rows.append(ScheduleRow(one, one.cron.after(now), tick, run, note))
+        return Reply(schedule_table(rows))
 
     def _earned(self, loaded: Loaded) -> Earned:
         return self._store.runs.earned(loaded.runbook.name, loaded.digest)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bot import template
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
-from bot.runbook import NEEDS_VERIFY, SECTIONS, deed, undo_id, used_twice
+from bot.runbook import NEEDS_VERIFY, NO_SCHEDULE, SECTIONS, deed, undo_id, used_twice
 from bot.schema import Document, Mistake, faults
 from bot.wording import near
 
@@ -140,6 +140,7 @@ class _Lint:
             yield self._at(
                 ("approval",), "an observe runbook changes nothing, so nobody is asked", "remove `approval`"
             )
+        yield from self._schedules()
         seen: set[str] = set()
         for spot in self._spots:
             if spot.id in seen:
@@ -153,6 +154,26 @@ class _Lint:
                     inventory.select(hosts)
                 except SickbayError as error:
                     yield self._at(("hosts",), error.what, error.advice)
+
+    def _schedules(self) -> Iterator[Mistake]:
+        """What nobody is there to say when the clock starts it."""
+        triggers = self._book.get("triggers")
+        for index, trigger in enumerate(triggers if isinstance(triggers, list) else ()):
+            if not isinstance(trigger, dict) or "schedule" not in trigger:
+                continue
+            path = ("triggers", index, "schedule")
+            if self._book.get("kind") == "mutate":
+                yield self._at(path, *NO_SCHEDULE)
+            if "{{" in str(self._book.get("hosts", "")):
+                yield self._at(
+                    ("hosts",),
+                    "a schedule has no alert to take the host from",
+                    "name a host set, or none for all",
+                )
+            for name, rule in self._inputs.items():
+                if isinstance(rule, dict) and rule.get("required") is True and rule.get("default") is None:
+                    what = f"nobody is there to give the input `{name}` when the clock starts it"
+                    yield self._at(("inputs", name), what, "give it a `default`")
 
     def _step(self, spot: _Spot, earlier: list[str]) -> Iterator[Mistake]:
         path, step = spot.path, spot.step

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
 from bot.inputs import Input, Noun
+from bot.schedule import Expression as Cron
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -35,11 +36,14 @@ class Trigger(Noun):
 
     alert: AlertMatch | None = None
     command: Literal[True] | None = Field(None, description="people may run it by name")
+    schedule: Cron | None = Field(
+        None, description="five fields as cron has them; an observe runbook is run then, by itself"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.alert is None) == (self.command is None):
-            raise ValueError("a trigger is either `alert: {match: …}` or `command: true`")
+        if sum(one is not None for one in (self.alert, self.command, self.schedule)) != 1:
+            raise ValueError("a trigger is one of `alert: {match: …}`, `command: true` and `schedule: …`")
         return self
 
 
@@ -231,6 +235,10 @@ def used_twice(step_id: str) -> str:
 
 
 NEEDS_VERIFY = "a mutate runbook needs `verify`: how is it known that it worked?"
+NO_SCHEDULE = (
+    "a schedule changes nothing by itself, and this runbook changes hosts",
+    "let it look only, or remove `schedule`",
+)
 NO_EVIDENCE = "an observe runbook changes nothing, so there is nothing to keep before"
 SECTIONS = ("steps", "verify", "rescue", "always")
 
@@ -311,6 +319,9 @@ class Runbook(Noun):
     def _whole(self) -> Self:
         if self.kind == "observe" and "evidence" in self.model_fields_set:
             raise Misplaced(("evidence",), NO_EVIDENCE, "remove `evidence`")
+        for index, trigger in enumerate(self.triggers):
+            if trigger.schedule is not None and self.kind == "mutate":
+                raise Misplaced(("triggers", index, "schedule"), *NO_SCHEDULE)
         seen = {step.id for step in self.captures}
         for section in SECTIONS:
             for index, step in enumerate(getattr(self, section)):
@@ -351,6 +362,11 @@ class Runbook(Noun):
             else:
                 filled[name] = wanted.default
         return filled
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """When it is run by the clock."""
+        return tuple(trigger.schedule for trigger in self.triggers if trigger.schedule is not None)
 
     @property
     def by_command(self) -> bool:

@@ -24,6 +24,7 @@ from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
 from bot.route import Channel, Route
 from bot.runbook import Name
+from bot.schedule_section import SchedulesSection
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 
@@ -166,6 +167,7 @@ class Config(Noun):
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
     autonomy: AutonomySection = AutonomySection()
+    schedules: SchedulesSection = SchedulesSection()
     routes: tuple[Route, ...] = ()
 
     @property

@@ -21,6 +21,7 @@ from bot.messages.listing import (
 from bot.messages.mask import Mask
 from bot.messages.progress import RunView
 from bot.messages.run import output_text, output_wanted, run_card
+from bot.messages.schedules import ScheduleRow, schedule_table
 from bot.messages.words import say
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Card",
     "Mask",
     "RunView",
+    "ScheduleRow",
     "approval_card",
     "help_card",
     "host_table",
@@ -46,4 +48,5 @@ __all__ = [
     "run_table",
     "runbook_table",
     "say",
+    "schedule_table",
 ]

@@ -14,6 +14,7 @@ from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
+from bot.store.schedules import Findings, Schedules
 from bot.store.timeline import Timeline
 
 __all__ = ["Clock", "Fenced", "Store", "Streams"]
@@ -37,6 +38,8 @@ class Store:
         self.outputs = Outputs(self.database)
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
+        self.schedules = Schedules(self.database)
+        self.findings = Findings(self.database, self.alerts)
         self.timeline = Timeline(self.database)
 
     def write(self) -> AbstractContextManager[Connection]:

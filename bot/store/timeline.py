@@ -49,6 +49,10 @@ class Timeline:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    def tell(self, tx: Connection, kind: str, **data: Any) -> None:
+        """Append an event that is about no incident and no run, in the transaction of what it tells."""
+        tell(tx, self._db.now(), kind, **data)
+
     def after(self, event_id: int, limit: int = 500) -> list[Event]:
         """Return the events that follow this one, oldest first."""
         with self._db.read() as tx:
