@@ -16,6 +16,7 @@ from typing import Any
 
 from bot import template
 from bot.alert import Alert
+from bot.approval import Person
 from bot.assembly import read_library
 from bot.autonomy import Earned, settled
 from bot.config import Config, Secrets, find_config, load, schedules
@@ -28,6 +29,7 @@ from bot.library import Loaded
 from bot.lint import AFTERWARDS, STEP_ATTRIBUTES
 from bot.messages import Mask
 from bot.messages.short import line
+from bot.permissions import Right
 from bot.planner import Planner
 from bot.program import ordered
 from bot.record import Record
@@ -139,7 +141,7 @@ class _Explained:
         pattern = wanted.hosts or ("" if "{{" in book.hosts else book.hosts)
         hosts = tuple(one.name for one in inventory.select(pattern)) if pattern else ()
         hosts = proposal.hosts if proposal is not None else hosts
-        yield from self._agreement(route if proposal is not None else None)
+        yield from self._agreement(route if proposal is not None else None, hosts)
         inputs = dict(proposal.inputs) if proposal is not None else book.fill(wanted.inputs)
         seen = alert.as_seen(machine.name if machine else None) if alert is not None else None
         yield f"\nWhat its steps see{f' on {hosts[0]}' if hosts else ''}"
@@ -192,7 +194,7 @@ class _Explained:
         return f" on {named(proposal.hosts)}" if name == self.book.name else f": it starts {name}"
 
     # ── who has to agree ──
-    def _agreement(self, route: Route | None) -> Iterator[str]:
+    def _agreement(self, route: Route | None, hosts: tuple[str, ...]) -> Iterator[str]:
         book = self.book
         yield "\nWho has to agree"
         if book.kind == "observe":
@@ -200,14 +202,23 @@ class _Explained:
             return
         mode, why = self._mode(route)
         yield f"  mode: {book.mode} in the runbook{'; ' + '; '.join(why) if why else ''}: {mode} counts"
-        people = ", ".join(self.config.people) or "nobody yet"
-        yield f"  may start it: whoever is under `people:` ({people})"
+        where = f" on {named(hosts)}" if hosts else ""
+        yield f"  may start it{where}: {', '.join(self._may('change', hosts)) or 'nobody yet'}{self._groups()}"
         if mode == "suggest":
             yield "  nobody is asked: the plan is shown, and nothing is done"
         elif mode == "auto":
             yield "  nobody is asked, while its plan holds"
         else:
-            yield from self._approval()
+            yield from self._approval(hosts)
+
+    def _may(self, right: Right, hosts: tuple[str, ...]) -> dict[str, Person]:
+        """Return the people who have a right here; without hosts, on some of them at least."""
+        rights, name = self.config.rights, self.book.name
+        return rights.allowed(right, name, hosts) if hosts else rights.anywhere(right, name)
+
+    def _groups(self) -> str:
+        groups = ", ".join(self.config.slack.usergroups)
+        return f"; and members of the Slack user groups {groups}, as their roles allow" if groups else ""
 
     def _mode(self, route: Route | None) -> tuple[Mode, list[str]]:
         """Return the mode that counts, and what lowered it."""
@@ -227,10 +238,11 @@ class _Explained:
         with closing(Store(self.config.store_path)) as store:
             return store.runs.earned(self.book.name, self.loaded.digest), ""
 
-    def _approval(self) -> Iterator[str]:
+    def _approval(self, hosts: tuple[str, ...]) -> Iterator[str]:
         rule = self.book.approval
-        may = [one.name for one in self.config.persons.values() if set(one.roles) & set(rule.from_)]
-        who = ", ".join(may) or "nobody has it yet"
+        may = self._may("approve", hosts).values()
+        who = ", ".join(one.name for one in may if set(one.roles) & set(rule.from_)) or "nobody who may"
+        who += self._groups()
         yield f"  approval: {rule.required} with the role {' or '.join(rule.from_)} ({who}), within {duration(rule.timeout)}"
         if not rule.allow_requester:
             yield "  whoever asks for it may not approve it"

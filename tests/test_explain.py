@@ -33,6 +33,7 @@ def test_a_runbook_is_explained_without_an_alert_or_hosts_and_nothing_is_made(cl
     assert "alerts, by way of a route: alertname=VLLMStalled|VLLMDown" in told
     assert "no route: alerts are shown, nothing is done" in told
     assert "mode: approve in the runbook: approve counts" in told
+    assert "may start it: alice, bob" in told
     assert "approval: 1 with the role oncall (alice, bob), within 15m" in told
     assert "whoever asks for it may not approve it" in told
     assert 'inputs.container (string) = "vllm"' in told
@@ -41,6 +42,19 @@ def test_a_runbook_is_explained_without_an_alert_or_hosts_and_nothing_is_made(cl
     assert "steps / restart: Restart (docker.restart, changes)" in told
     assert "steps / gpus: GPUs fit to start on (gpu.check, looks)" in told
     assert not (clinic.folder / "sickbay.db").exists()
+
+
+def test_who_may_is_said_for_the_hosts_as_the_permissions_have_it(clinic: Clinic) -> None:
+    rule = {"roles": ["oncall"], "may": ["change", "approve"], "runbooks": ["restart-*"], "hosts": "gpu-01"}
+    clinic.write(permissions=[rule], slack={"usergroups": {"S0ONCALL": ["oncall"]}})
+    more = "; and members of the Slack user groups S0ONCALL, as their roles allow"
+    told = lines(clinic, "restart-container", "gpu-01")
+    assert f"may start it on gpu-01: alice, bob{more}" in told
+    assert f"approval: 1 with the role oncall (alice, bob{more}), within 15m" in told
+    told = lines(clinic, "restart-container", "gpu-02")
+    assert f"may start it on gpu-02: nobody yet{more}" in told
+    assert f"approval: 1 with the role oncall (nobody who may{more}), within 15m" in told
+    assert f"may start it: nobody yet{more}" in lines(clinic, "drain-host")
 
 
 def test_on_hosts_each_value_is_shown_with_its_type(clinic: Clinic) -> None:

@@ -62,6 +62,10 @@ class Studio:
         run = self.stage.play(self.loaded.runbook, hosts, **fields)
         for person in approve if run.state is RunState.WAITING else ():
             assert self.stage.decide(run.id, person) is None
+        return self.end(run)
+
+    def end(self, run: Run) -> Run:
+        """Bring a run to its end, over the waits between its tries."""
         for _ in range(30):
             if (run := self.stage.advance(run.id)).state.ended:
                 return run
@@ -275,6 +279,15 @@ def test_a_run_that_was_cancelled_is_refused(studio: Studio) -> None:
     )
     assert studio.stage.store.runs.cancel(run.id, "alice")
     refused(studio, studio.stage.advance(run.id), "was cancelled by alice")
+
+
+def test_a_run_for_which_glass_was_broken_is_refused(studio: Studio) -> None:
+    broken(studio)
+    run = studio.stage.play(
+        studio.loaded.runbook, digest=studio.loaded.digest, inputs={"what": "disk"}, mode="approve"
+    )
+    assert studio.stage.store.approvals.decide(run.id, BOB, "approve", glass="all is down") is None
+    refused(studio, studio.end(run), "bob broke glass in run 1")
 
 
 def test_a_run_of_another_text_of_the_runbook_is_refused(studio: Studio) -> None:

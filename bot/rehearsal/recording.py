@@ -114,6 +114,9 @@ def _refuse(kept: Recorded, loaded: Loaded | None) -> None:
             f"{number} was cancelled by {run.cancelled_by}, and when is not what a test can say",
             advice="record a run that went to its end",
         )
+    if kept.approval is not None and (glass := kept.approval.glass) is not None:
+        what = f"{glass.person} broke glass in {number}, and a test has the rule only"
+        raise SickbayError(what, advice="record a run that was approved as its runbook says")
     if kept.approval is not None and kept.approval.state == "void":
         why = f"the plan of {number} did not hold: {kept.approval.note}"
         raise SickbayError(why, advice="record a run that went to its end")
