@@ -135,7 +135,7 @@ def schema() -> None:
 @cli.command()
 def test(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATHS] | record RUN", help="files or folders; else all")
+        list[Path] | None, typer.Argument(metavar="PATHS | record RUN", help="files or folders; else all")
     ] = None,
     config: ConfigOption = None,
     *,

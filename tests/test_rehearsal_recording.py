@@ -309,11 +309,7 @@ def test_a_run_whose_output_is_gone_is_refused(studio: Studio) -> None:
     run = studio.play()
     with studio.stage.store.write() as tx:
         tx.exec_driver_sql("DELETE FROM outputs")
-    refused(
-        studio,
-        run,
-        "cannot be replayed as it went",
-    )
+    refused(studio, run, "nothing is kept of what the commands of run 1 printed")
 
 
 def test_a_run_of_whose_output_the_middle_is_gone_is_refused(studio: Studio) -> None:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bot.assembly import Assembly
+from bot.config import load
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.engine import Engine
@@ -26,11 +28,12 @@ from bot.run import Run, RunState
 from bot.schedule import Cron, Schedule
 from bot.steps import KINDS
 from bot.store import Store
-from bot.store.schedules import KEPT
+from bot.store.schedules import KEPT, PRINTED
 from bot.timetable import Rules, Timetable
 from tests.parts.books import book
 from tests.parts.script import PATIENCE, REFUSED, Script, done
 from tests.parts.stage import Stage
+from tests.parts.states import Hands
 
 EVERY_TEN = "*/10 * * * *"
 PROMPT = Rules(jitter=timedelta(0))
@@ -273,6 +276,21 @@ def test_only_so_many_times_are_remembered(office: Office) -> None:
         assert office.store.schedules.ran(tx, "other", begin)
 
 
+def test_what_old_runs_printed_is_let_go_but_not_where_something_was_found(tmp_path: Path) -> None:
+    office = Office(tmp_path, steps=CHECK[:1], hosts="gpu-01")
+    office.stage.script.on(
+        "disk", done("well"), done("full", exit_code=1), done("full", exit_code=1), done("well")
+    )
+    for _ in range(PRINTED + 5):
+        office.round()
+    with office.store.database.read() as tx:
+        rows = tx.exec_driver_sql(
+            "SELECT DISTINCT run_id FROM attempts JOIN outputs ON attempt_id = id"
+        ).all()
+    assert [row.run_id for row in rows] == [2, 3, *range(6, PRINTED + 6)]
+    office.stage.close()
+
+
 # ── from runs to incidents ──
 def test_a_finding_opens_one_incident_is_counted_and_resolved_when_it_is_gone(office: Office) -> None:
     office.stage.script.on("disk", done("full", exit_code=1), host="gpu-02")
@@ -378,6 +396,45 @@ def test_a_finding_takes_the_route_of_any_alert(office: Office) -> None:
 
 
 # ── in the loop ──
+def test_from_the_files_to_the_incident(tmp_path: Path) -> None:
+    books = tmp_path / "runbooks"
+    books.mkdir()
+    (books / "watch.yaml").write_text(
+        "version: 1\nname: watch\ndescription: Look\nkind: observe\n"
+        'triggers: [{schedule: "*/10 * * * *"}]\nsteps: [{id: disk, run: df /}]\n'
+    )
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(
+        "hosts: {gpu-01: {}, gpu-02: {}}\nrunbooks: [runbooks]\ncheck: []\n"
+        "schedules: {jitter: 0s, runbooks: {watch: {hosts: gpu-02}}}\n"
+    )
+    clock = Hands()
+    assembly = Assembly.of(*load(path, {}), {}, clock)
+    script = Script()
+    script.on("disk", done(exit_code=1))
+    delivery = assembly.delivery(script)
+    begun, found = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with assembly.store.database.read() as tx:
+            if tx.exec_driver_sql("SELECT 1 FROM schedules").first():
+                begun.set()
+        if assembly.store.incidents.newest():
+            found.set()
+
+    assembly.store.database.listen(look)
+    delivery.start()
+    try:
+        assert begun.wait(PATIENCE)
+        clock.on(minutes=10)
+        assert found.wait(PATIENCE)
+    finally:
+        delivery.stop()
+    (incident,) = assembly.store.incidents.newest()
+    assert (incident.host, incident.alerts[0].name, incident.note[:8]) == ("gpu-02", "watch/disk", "No route")
+    assembly.store.close()
+
+
 class Failing:
     """A timetable that cannot be looked at."""
 

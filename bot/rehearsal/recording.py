@@ -70,9 +70,14 @@ def case_of(
     data["given"]["replies"] = list(_replies(kept, mask, _sent(data, loaded)))
     if problems := list(replay(read(_text(name, data), file=loaded.file), name, loaded)):
         told = "\n".join(re.sub(r"^.*?:\d+: ", "  ", problem) for problem in problems)
+        if not any(output.total for one in kept.attempts for output in kept.printed(one)):
+            raise SickbayError(
+                f"nothing is kept of what the commands of run {run.id} printed, so it cannot be replayed:\n{told}",
+                advice="record a newer run",
+            )
         raise SickbayError(
             f"run {run.id} cannot be replayed as it went:\n{told}",
-            advice="it depends on what no test can give, or what its hosts printed is no longer kept, or was masked",
+            advice="it depends on what no test can give, or on what was masked: write this case by hand",
         )
     return name, data
 

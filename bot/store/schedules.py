@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.run import RunState
 from bot.store.alerts import Alerts
 from bot.store.database import Database
-from bot.store.tables import alerts, findings, runs, schedules, ticks
+from bot.store.tables import alerts, attempts, findings, outputs, runs, schedules, ticks
 from bot.store.timeline import tell
 
 KEPT = 1000
 """Ticks of a runbook that are remembered: as many as a clock may go back over."""
+PRINTED = 100
+"""Newest runs by the clock of a runbook of which it is kept what they printed: they come for ever, and say mostly the same."""
 
 _ENDED = [state for state in RunState if state.ended]
 _UNTAKEN = (
@@ -91,11 +93,26 @@ class Schedules:
         row = {"runbook": runbook, "tick": tick, "at": self._db.now(), "run_id": run, "note": note}
         tx.execute(ticks.insert().values(**row, taken=int(run is None)))
         of_it = select(ticks.c.id).where(ticks.c.runbook == runbook).order_by(ticks.c.id.desc())
+        self._let_go(tx, of_it)
         oldest = tx.scalar(of_it.offset(KEPT - 1).limit(1))
         if oldest is not None:
             tx.execute(
                 delete(ticks).where(ticks.c.runbook == runbook, ticks.c.id < oldest, ticks.c.taken == 1)
             )
+
+    def _let_go(self, tx: Connection, of_it: Select[tuple[int]]) -> None:
+        """Let go of what an old run printed; what a finding was first seen or last seen in stays."""
+        old = tx.scalar(
+            of_it.with_only_columns(ticks.c.run_id)
+            .where(ticks.c.run_id.is_not(None))
+            .offset(PRINTED)
+            .limit(1)
+        )
+        named = or_(findings.c.run_id == old, findings.c.first_run == old)
+        if old is None or tx.scalar(select(findings.c.episode).where(named).limit(1)) is not None:
+            return
+        its = select(attempts.c.id).where(attempts.c.run_id == old)
+        tx.execute(delete(outputs).where(outputs.c.attempt_id.in_(its)))
 
     def going(self, tx: Connection, runbook: str) -> int | None:
         """Return the run that the schedule of a runbook started and that has not ended."""
@@ -145,7 +162,7 @@ class Findings:
         """Open a finding, and tell it as an alert."""
         labels = alert.labels
         row: dict[str, Any] = {name: labels[name] for name in ("runbook", "host", "step")}
-        row |= {"episode": alert.episode, "count": 1, "run_id": run_id}
+        row |= {"episode": alert.episode, "count": 1, "run_id": run_id, "first_run": run_id}
         tx.execute(findings.insert().values(**row, begun_at=alert.starts_at, seen_at=alert.starts_at))
         self._alerts.put(tx, alert)
 

@@ -230,6 +230,7 @@ findings = Table(
     Column("begun_at", Moment, nullable=False),
     Column("seen_at", Moment, nullable=False),
     Column("count", Integer, nullable=False),
+    Column("first_run", Integer, nullable=False),
     Column("run_id", Integer, nullable=False),
     Column("ended_at", Moment),
 )
