@@ -15,12 +15,13 @@ The map, from the front door down; imports go down only.
     login                   who is at the terminal
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
-    deciding                approve, deny, cancel: who decides about a run, and what comes of it
+    deciding · halting      approve, deny, cancel; freeze, thaw, the breaker's reset: who may, and what comes of it
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     timetable               what is due by the clock → run; what such runs found → alert
     rehearsal               tests of runbooks, replayed without a host
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
+    rails                   what is ready to go, held against the guard
     preparing · judging     from a call to the command that leaves; what its outcome means
     planner                 a step and what is known → an effect, as data
     preconditions           what a plan rests on, and what of that is no longer so
@@ -36,11 +37,15 @@ The map, from the front door down; imports go down only.
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     authority · permissions who somebody is now; who may do what, on which runbooks and hosts: pure
     record · lacking        what a run has done; evidence that could not be had
-    schedule                when the clock starts a runbook: cron, and one pure step of it
-    inputs                  the base of what people write in YAML, and what a run is given
+    trigger · schedule      what starts a runbook; when the clock does: cron, and one pure step of it
+    inputs · limits         the base of what people write in YAML, and what a run is given; how far a runbook may go
+    maintenance             when automation keeps out
     evidence                what is kept of a host before it is changed
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
+    result · counting       what became of a host; how many replicas are ready
+    guard                   may a run act on a host now: locks, freeze, maintenance, breaker, cooldown, limits, capacity
+    freshness               is what was seen of a host still good enough to change it
     incident approval run plan alert route schedule_section runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground

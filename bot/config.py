@@ -14,10 +14,11 @@ from bot import template
 from bot.errors import Misplaced, SickbayError
 from bot.library import Loaded
 from bot.route import Route
-from bot.runbook import MODES, NO_SCHEDULE, Runbook
+from bot.runbook import MODES, Runbook
 from bot.schedule import Cron, Schedule
 from bot.schema import Document, Invalid, Mistake, attempt, validate
 from bot.settings import ActSection, Config, HostSection, Secrets, SshSection, machines
+from bot.trigger import NO_SCHEDULE
 from bot.wording import near
 
 __all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load", "schedules"]
@@ -61,9 +62,17 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
         raise Invalid(mistakes)
     config = _anchored(config, path.resolve().parent, _home(environ))
     try:
+        inventory = config.inventory
         _ = config.rights
     except Misplaced as error:
         raise Invalid([document.mistake(error.path, str(error), error.advice)]) from error
+    for index, window in enumerate(config.maintenance):
+        try:
+            inventory.select(window.hosts)
+        except SickbayError as error:
+            mistakes.append(document.mistake(("maintenance", index, "hosts"), error.what, error.advice))
+    if mistakes:
+        raise Invalid(mistakes)
     return config, document
 
 

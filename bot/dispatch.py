@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from bot.alert import Alert
 from bot.inventory import Inventory
 from bot.library import Loaded
+from bot.maintenance import Windows
 from bot.route import Route
 from bot.routing import Routing
 from bot.run import Requester
@@ -35,10 +36,11 @@ class Dispatch:
         library: Mapping[str, Loaded],
         routes: Sequence[Route],
         channel: str,
+        windows: Windows | None = None,
     ) -> None:
-        """`channel` is where incidents without a route's own channel are shown."""
+        """`channel` is where incidents without a route's own channel are shown; inside `windows` no run is started."""
         self._store = store
-        self._routing = Routing(inventory, library, routes)
+        self._routing = Routing(inventory, library, routes, windows or Windows())
         self._channel = channel
 
     def turn(self) -> int:
@@ -97,7 +99,7 @@ class Dispatch:
         if incidents.cleared(tx, alert.episode):
             incidents.join(tx, alert_id, None, alert)
             return
-        proposal, note = self._routing.proposal(alert, route, host)
+        proposal, note = self._routing.proposal(alert, route, host, self._store.now())
         channel = (route.channel if route else "") or self._channel
         incident = incidents.open(
             tx,

@@ -36,7 +36,7 @@ from bot.record import Record
 from bot.route import Route, lower
 from bot.routing import Proposal, Routing
 from bot.run import Requester, Run, RunState
-from bot.runbook import Mode, Runbook, Step
+from bot.runbook import RAILS, Mode, Runbook, Step
 from bot.schema import Document
 from bot.steps import KINDS
 from bot.store import Store
@@ -127,9 +127,11 @@ class _Explained:
         kind = "changes hosts" if book.kind == "mutate" else "only looks"
         yield f"{book.name} ({kind}): {book.description}"
         yield f"  {self.loaded.file}, sha256 {self.loaded.digest[:12]}"
-        routing = Routing(inventory, self.library, self.config.routes)
+        routing = Routing(inventory, self.library, self.config.routes, self.config.windows)
         route, machine = routing.route(alert) if alert is not None else (None, None)
-        proposal, note = routing.proposal(alert, route, machine) if alert is not None else (None, "")
+        proposal, note = (
+            routing.proposal(alert, route, machine, datetime.now(UTC)) if alert is not None else (None, "")
+        )
         yield "\nWhat leads to it"
         yield from self._triggers()
         yield from self._routes(alert, route)
@@ -204,6 +206,8 @@ class _Explained:
         yield f"  mode: {book.mode} in the runbook{'; ' + '; '.join(why) if why else ''}: {mode} counts"
         where = f" on {named(hosts)}" if hosts else ""
         yield f"  may start it{where}: {', '.join(self._may('change', hosts)) or 'nobody yet'}{self._groups()}"
+        rails = book.model_dump(mode="json", include=set(RAILS) & book.model_fields_set, exclude_unset=True)
+        yield from (f"  rail, held at each change: {key}: {_shown(value)}" for key, value in rails.items())
         if mode == "suggest":
             yield "  nobody is asked: the plan is shown, and nothing is done"
         elif mode == "auto":

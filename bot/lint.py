@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from bot import template
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
-from bot.runbook import NEEDS_VERIFY, NO_SCHEDULE, SECTIONS, deed, undo_id, used_twice
+from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
+from bot.trigger import unattended
 from bot.wording import near
 
 STEP_ATTRIBUTES = (
@@ -140,7 +141,7 @@ class _Lint:
             yield self._at(
                 ("approval",), "an observe runbook changes nothing, so nobody is asked", "remove `approval`"
             )
-        yield from self._schedules()
+        yield from (self._at(*fault) for fault in unattended(book))
         seen: set[str] = set()
         for spot in self._spots:
             if spot.id in seen:
@@ -155,25 +156,28 @@ class _Lint:
                 except SickbayError as error:
                     yield self._at(("hosts",), error.what, error.advice)
 
-    def _schedules(self) -> Iterator[Mistake]:
-        """What nobody is there to say when the clock starts it."""
-        triggers = self._book.get("triggers")
-        for index, trigger in enumerate(triggers if isinstance(triggers, list) else ()):
-            if not isinstance(trigger, dict) or "schedule" not in trigger:
-                continue
-            path = ("triggers", index, "schedule")
-            if self._book.get("kind") == "mutate":
-                yield self._at(path, *NO_SCHEDULE)
-            if "{{" in str(self._book.get("hosts", "")):
-                yield self._at(
-                    ("hosts",),
-                    "a schedule has no alert to take the host from",
-                    "name a host set, or none for all",
-                )
-            for name, rule in self._inputs.items():
-                if isinstance(rule, dict) and rule.get("required") is True and rule.get("default") is None:
-                    what = f"nobody is there to give the input `{name}` when the clock starts it"
-                    yield self._at(("inputs", name), what, "give it a `default`")
+        floor = book.get("guard")
+        floor = floor.get("min_ready") if isinstance(floor, dict) else None
+        if inventory is not None and isinstance(floor, dict) and isinstance(floor.get("group"), str):
+            yield from self._floor(inventory, floor)
+        if isinstance(lock := book.get("lock"), str) and lock not in ("host", "runbook"):
+            yield from self._values(("lock",), lock, roots=("alert", "inputs", "host", "run"), earlier=())
+        if book.get("kind") == "observe":
+            for key in RAILS:
+                if key in book:
+                    yield self._at((key,), unguarded(key), f"remove `{key}`")
+
+    def _floor(self, inventory: Inventory, floor: dict[str, Any]) -> Iterator[Mistake]:
+        at: Path = ("guard", "min_ready")
+        try:
+            members = inventory.select(floor["group"])
+        except SickbayError as error:
+            yield self._at((*at, "group"), error.what, error.advice)
+            return
+        wanted = floor.get("replicas")
+        if isinstance(wanted, int) and wanted > len(members):
+            what = f"{floor['group']} has {len(members)} hosts, and {wanted} must stay ready"
+            yield self._at((*at, "replicas"), what, f"write at most {len(members)}")
 
     def _step(self, spot: _Spot, earlier: list[str]) -> Iterator[Mistake]:
         path, step = spot.path, spot.step

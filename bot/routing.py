@@ -3,7 +3,8 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from bot import template
@@ -11,6 +12,7 @@ from bot.alert import HOST_LABELS, Alert
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
+from bot.maintenance import Windows
 from bot.route import Route, lower
 from bot.runbook import Mode, Runbook
 
@@ -35,6 +37,8 @@ class Routing:
     inventory: Inventory
     library: Mapping[str, Loaded]
     routes: Sequence[Route]
+    windows: Windows = field(default_factory=Windows)
+    """Inside them no run is started."""
 
     def route(self, alert: Alert) -> tuple[Route | None, Host | None]:
         """Return the first route that takes an alert, and the alert's machine."""
@@ -49,8 +53,10 @@ class Routing:
                     return host
         return None
 
-    def proposal(self, alert: Alert, route: Route | None, host: Host | None) -> tuple[Proposal | None, str]:
-        """Return the run that the route wants, or why there is none."""
+    def proposal(
+        self, alert: Alert, route: Route | None, host: Host | None, now: datetime
+    ) -> tuple[Proposal | None, str]:
+        """Return the run that the route wants now, or why there is none."""
         if route is None:
             return None, "No route matches this alert: it is shown, nothing is done."
         loaded = self._choose(route, alert)
@@ -65,15 +71,12 @@ class Routing:
             )
         try:
             book = loaded.runbook
-            return (
-                Proposal(
-                    loaded,
-                    *self._hosts(route, book, alert, host),
-                    book.fill(route.inputs),
-                    lower(book.mode, route.mode),
-                ),
-                "",
-            )
+            hosts, host_set = self._hosts(route, book, alert, host)
+            if at := self.windows.over(hosts, now):
+                by_hand = f" To run it all the same: run {book.name} {host_set}" if book.by_command else ""
+                return None, f"{book.name} was not started: {'; '.join(at)}.{by_hand}"
+            inputs = book.fill(route.inputs)
+            return Proposal(loaded, hosts, host_set, inputs, lower(book.mode, route.mode)), ""
         except SickbayError as error:
             log.warning("no run for alert %s: %s", alert.key, error.what)
             return None, f"{loaded.runbook.name} was not started: {error.what}. {error.advice}".strip()

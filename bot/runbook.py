@@ -14,37 +14,15 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
 from bot.inputs import Input, Noun
-from bot.schedule import Expression as Cron
+from bot.limits import GuardRule, Limits
+from bot.trigger import NO_SCHEDULE, Trigger, matches
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Expression = Annotated[str, Field(min_length=1, description="a bare Jinja2 expression, no braces")]
-Match = dict[str, str | list[str]]
 Mode = Literal["suggest", "approve", "auto"]
 MODES: tuple[Mode, ...] = ("suggest", "approve", "auto")
 """From the most careful to the boldest."""
-
-
-class AlertMatch(Noun):
-    """Labels that an alert must carry."""
-
-    match: Match
-
-
-class Trigger(Noun):
-    """One thing that may start the runbook."""
-
-    alert: AlertMatch | None = None
-    command: Literal[True] | None = Field(None, description="people may run it by name")
-    schedule: Cron | None = Field(
-        None, description="five fields as cron has them; an observe runbook is run then, by itself"
-    )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(one is not None for one in (self.alert, self.command, self.schedule)) != 1:
-            raise ValueError("a trigger is one of `alert: {match: …}`, `command: true` and `schedule: …`")
-        return self
 
 
 class ApprovalRule(Noun):
@@ -234,11 +212,13 @@ def used_twice(step_id: str) -> str:
     return f"step id `{step_id}` is used twice"
 
 
+def unguarded(key: str) -> str:
+    """Say that a guard rail has nothing to do."""
+    return f"an observe runbook changes nothing, so `{key}` has nothing to guard"
+
+
+RAILS = ("lock", "on_conflict", "cooldown", "limits", "guard")
 NEEDS_VERIFY = "a mutate runbook needs `verify`: how is it known that it worked?"
-NO_SCHEDULE = (
-    "a schedule changes nothing by itself, and this runbook changes hosts",
-    "let it look only, or remove `schedule`",
-)
 NO_EVIDENCE = "an observe runbook changes nothing, so there is nothing to keep before"
 SECTIONS = ("steps", "verify", "rescue", "always")
 
@@ -265,6 +245,15 @@ class Runbook(Noun):
     max_failures: int | str = Field(
         0, description="stop when failures exceed it; a number or a share like 25%"
     )
+    lock: str = Field(
+        "host", min_length=1, max_length=200, description="host, runbook, or a text with values"
+    )
+    on_conflict: Literal["queue", "skip", "fail"] = Field(
+        "queue", description="what a run does when another has the lock"
+    )
+    cooldown: Duration | None = Field(None, description="rest on a host after a verified success there")
+    limits: Limits | None = Field(None, description="how often it may act, and what then")
+    guard: GuardRule | None = Field(None, description="`min_ready`: how many replicas must stay ready")
     timeout: Duration = timedelta(minutes=30)
     evidence: EvidenceRule = Field(
         EvidenceRule(), description="what is captured of a host before it is changed: default, none, or steps"
@@ -322,6 +311,9 @@ class Runbook(Noun):
         for index, trigger in enumerate(self.triggers):
             if trigger.schedule is not None and self.kind == "mutate":
                 raise Misplaced(("triggers", index, "schedule"), *NO_SCHEDULE)
+        for key in RAILS:
+            if self.kind == "observe" and key in self.model_fields_set:
+                raise Misplaced((key,), unguarded(key), f"remove `{key}`")
         seen = {step.id for step in self.captures}
         for section in SECTIONS:
             for index, step in enumerate(getattr(self, section)):
@@ -372,13 +364,6 @@ class Runbook(Noun):
     def by_command(self) -> bool:
         """May people run it by name?"""
         return any(trigger.command for trigger in self.triggers)
-
-
-def matches(match: Match, labels: dict[str, str]) -> bool:
-    """Do the labels carry, for each name, the value or one of the values?"""
-    return all(
-        labels.get(name, "") in ([want] if isinstance(want, str) else want) for name, want in match.items()
-    )
 
 
 def share_or_count(size: int | str) -> tuple[float | None, int | None]:

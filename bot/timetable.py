@@ -19,6 +19,7 @@ from bot.alert import Alert
 from bot.errors import SickbayError
 from bot.inventory import Inventory
 from bot.library import Loaded
+from bot.maintenance import Windows
 from bot.program import ordered
 from bot.record import Record
 from bot.run import Attempt, Requester, Run, Status
@@ -53,7 +54,10 @@ class Timetable:
         library: Mapping[str, Loaded],
         schedules: Sequence[Schedule],
         rules: Rules = Rules(),
+        windows: Windows | None = None,
     ) -> None:
+        """Hosts inside `windows` are not looked at: what is worked on is not well, and needs no alert."""
+        self._windows = windows or Windows()
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -145,11 +149,15 @@ class Timetable:
                 advice="start Sickbay again, so that it reads all schedules anew",
             )
         wanted = schedule.hosts or book.hosts or FLEET
+        now, every = self._store.now(), [host.name for host in self._inventory.select(wanted)]
+        hosts = tuple(host for host in every if not self._windows.at(host, now))
+        if not hosts:
+            raise SickbayError(f"all of {wanted} is in maintenance", advice="it goes on when that is over")
         return self._store.runs.create(
             tx,
             runbook=book,
             digest=loaded.digest,
-            hosts=tuple(host.name for host in self._inventory.select(wanted)),
+            hosts=hosts,
             host_set=wanted,
             inputs=book.fill({}),
             mode=book.mode,

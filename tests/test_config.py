@@ -13,9 +13,9 @@ from bot.config import Config, Secrets, check_routes, find_config, load, schedul
 from bot.errors import SickbayError
 from bot.inputs import Noun
 from bot.library import load_library
-from bot.runbook import Trigger
 from bot.schema import Invalid
 from bot.shipped import shipped
+from bot.trigger import Trigger
 
 FULL = """\
 slack: {channel: "#gpu-alerts", transport: socket}

@@ -20,6 +20,7 @@ from bot.engine import Engine
 from bot.incident import Incident, IncidentState
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
+from bot.maintenance import Window, Windows
 from bot.messages import incident_card
 from bot.messages.card import Note, plain
 from bot.planner import Planner
@@ -54,11 +55,17 @@ class Office:
         self.dispatch = Dispatch(self.store, self.stage.inventory, {}, [], "oncall")
         self.timetable.turn()
 
-    def another(self, *, rules: Rules = PROMPT, schedules: list[Schedule] | None = None) -> Timetable:
+    def another(
+        self,
+        *,
+        rules: Rules = PROMPT,
+        schedules: list[Schedule] | None = None,
+        windows: Windows | None = None,
+    ) -> Timetable:
         """Return a timetable as a new process would have it."""
         library = {"watch": Loaded(self.book, "", "d", "watch.yaml")}
         due = [Schedule("watch", Cron(EVERY_TEN))] if schedules is None else schedules
-        return Timetable(self.store, self.stage.inventory, library, due, rules)
+        return Timetable(self.store, self.stage.inventory, library, due, rules, windows)
 
     @property
     def runs(self) -> list[Run]:
@@ -116,6 +123,23 @@ def test_the_hosts_are_those_that_the_configuration_says_else_the_runbook(tmp_pa
     office.round()
     assert [run.hosts for run in office.runs] == [("gpu-02", "gpu-03"), ("gpu-04",)]
     office.stage.close()
+
+
+def test_hosts_in_maintenance_are_left_out_and_where_all_are_it_is_said(office: Office) -> None:
+    hours = {"start": "2026-03-01T03:00:00Z", "end": "2026-03-01T03:25:00Z", "reason": "new disks"}
+    some = Window.model_validate({"hosts": "gpu-[01-03]", **hours})
+    every = Window.model_validate({"hosts": "gpu-[01-04]", **hours})
+    covers = {"gpu-[01-03]": frozenset({"gpu-01", "gpu-02", "gpu-03"})}
+    covers["gpu-[01-04]"] = covers["gpu-[01-03]"] | {"gpu-04"}
+    office.timetable = office.another(windows=Windows([some], covers.__getitem__))
+    office.round()
+    office.timetable = office.another(windows=Windows([every], covers.__getitem__))
+    office.pass_by(minutes=10)
+    office.round(minutes=10)
+    assert [run.hosts for run in office.runs] == [("gpu-04",), ("gpu-01", "gpu-02", "gpu-03", "gpu-04")]
+    assert [one["why"] for one in office.told("schedule.skipped")] == [
+        "not started: all of @* is in maintenance"
+    ]
 
 
 def test_a_schedule_begins_when_it_is_first_seen_and_goes_on_over_restarts(office: Office) -> None:

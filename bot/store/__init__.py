@@ -12,6 +12,7 @@ from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
+from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
 from bot.store.schedules import Findings, Schedules
@@ -40,6 +41,7 @@ class Store:
         self.approvals = Approvals(self.database)
         self.schedules = Schedules(self.database)
         self.findings = Findings(self.database, self.alerts)
+        self.ledger = Ledger(self.database)
         self.timeline = Timeline(self.database)
 
     def write(self) -> AbstractContextManager[Connection]:
