@@ -113,6 +113,10 @@ class Timeline:
             row = tx.execute(select(events.c.id, events.c.hash).order_by(events.c.id.desc()).limit(1)).first()
             return (row.id, row.hash) if row else (0, BEGIN)
 
+    def tell(self, tx: Connection, kind: str, **data: Any) -> None:
+        """Append an event that is about no incident and no run, in the transaction of what it tells."""
+        tell(tx, self._db.now(), kind, **data)
+
     def after(self, event_id: int, limit: int = 500) -> list[Event]:
         """Return the events that follow this one, oldest first."""
         with self._db.read() as tx:
