@@ -12,7 +12,7 @@ The map, from the front door down; imports go down only.
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
-    login                   who is at the terminal
+    login · roster          who is at the terminal; who sickbay.yaml names now
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     deciding · halting      approve, deny, cancel; freeze, thaw, the breaker's reset: who may, and what comes of it

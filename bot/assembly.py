@@ -6,6 +6,7 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from bot.commands import Commands
@@ -21,6 +22,7 @@ from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
 from bot.rails import Rails
+from bot.roster import RosterFile
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -76,8 +78,9 @@ class Assembly:
         library = read_library(config, document)
         store = Store(config.store_path, clock)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
-        breaker = Settings(**config.breaker.model_dump())
-        rails = Rails(store, planner, breaker, config.windows)
+        breaker = config.breaker
+        numbers = Settings(hosts=breaker.hosts, within=breaker.within, level=breaker.level)
+        rails = Rails(store, planner, numbers, config.windows)
         commands = Commands(
             store,
             inventory,
@@ -85,6 +88,7 @@ class Assembly:
             config.persons,
             rights=config.rights,
             groups=config.slack.usergroups,
+            read=RosterFile(Path(document.file), environ, config),
             planner=planner,
             rails=rails,
             successes=config.autonomy.successes,

@@ -18,7 +18,7 @@ from rich.text import Text
 from sqlalchemy.exc import OperationalError
 
 from bot.assembly import way
-from bot.authority import Authority
+from bot.authority import Authority, Roster
 from bot.config import Config, find_config, load
 from bot.effect import Unreachable
 from bot.errors import SickbayError
@@ -61,7 +61,9 @@ def _allowed(config: Config, host: Host, name: str | None) -> tuple[str, str]:
     if not config.rights.ruled:
         return login() or "an account without a name", "cli"
     asker = asker_of(config.persons, name, login())
-    Authority(config.persons, config.rights).may(asker, "enroll", "make hosts known", hosts=[host.name])
+    Authority(Roster(config.persons, config.rights)).may(
+        asker, "enroll", "make hosts known", hosts=[host.name]
+    )
     return asker.name, asker.door
 
 

@@ -4,8 +4,9 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
-from bot.messages.approval import DIGEST, approval_card, glass_card, plan_card, plan_text, preview_card
+from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
+from bot.messages.glass import glass_card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
     help_card,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from bot.approval import Answer, Approval, Decision, Person
+from bot.approval import BROKEN, Answer, Approval, Decision, Person
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
@@ -93,9 +93,9 @@ class Approvals:
 
         `digest` is the plan that the person saw: an answer to another plan is refused. `people` are those who answered
         before and were looked at: None for who may no longer; then that approval no longer counts. Without it nobody's
-        does. `broken` says
-        why the plan no longer holds: then the question ends, whatever the answer; a plan that has begun is carried on. `glass` is why the person decides
-        alone. `delivery` names the click: taken once, it is never taken again.
+        does. `broken` says why the plan no longer holds: then the question ends, whatever the answer; a plan that has
+        begun is carried on. `glass` is why the person decides alone. `delivery` names the click: taken once, it is
+        never taken again.
         """
         now = self._db.now()
         with self._db.write() as tx:
@@ -135,10 +135,12 @@ class Approvals:
                     "by": person.name,
                     "via": via,
                     "glass": glass,
+                    "digest": approval.digest[:12],
                     "required": approval.rule.required,
+                    "roles": approval.rule.from_,
                     "had": had,
                 }
-                tell(tx, now, "approval.glass_broken", incident=incident, run=run_id, **more)
+                tell(tx, now, BROKEN, incident=incident, run=run_id, **more)
             if state != "pending":
                 _wake(tx, run_id, now, approved=state == "approved")
             return None

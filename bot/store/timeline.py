@@ -121,11 +121,20 @@ class Timeline:
             )
             return [Event(**row) for row in rows.mappings()]
 
-    def of(self, *, incident: int | None = None, run: int | None = None) -> list[Event]:
-        """Return all events of an incident or a run, oldest first."""
+    def get(self, event_id: int) -> Event | None:
+        """Return one event."""
+        with self._db.read() as tx:
+            row = tx.execute(events.select().where(events.c.id == event_id)).mappings().first()
+            return None if row is None else Event(**row)
+
+    def of(
+        self, *, incident: int | None = None, run: int | None = None, kind: str | None = None
+    ) -> list[Event]:
+        """Return all events of an incident or a run, or those of one kind, oldest first."""
         query = events.select().order_by(events.c.id)
         query = query.where(events.c.incident_id == incident) if incident is not None else query
         query = query.where(events.c.run_id == run) if run is not None else query
+        query = query.where(events.c.kind == kind) if kind is not None else query
         with self._db.read() as tx:
             return [Event(**row) for row in tx.execute(query).mappings()]
 
