@@ -186,7 +186,7 @@ class Commands:
             case Look():
                 return self._look(command)
             case Report(number):
-                return Reply(report_card(report(self._store, number, Mask())))
+                return Reply(report_card(report(self._store, number, Mask(), outputs=False)))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
