@@ -16,8 +16,10 @@ The map, from the front door down; imports go down only.
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
+    rounds                  drains whose run has ended, held against what HAProxy says
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
     preparing · judging     from a call to the command that leaves; what its outcome means
+    balancers               what load balancers say of drained servers, asked outside of any run
     planner                 a step and what is known → an effect, as data
     preconditions           what a plan rests on, and what of that is no longer so
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
@@ -32,6 +34,8 @@ The map, from the front door down; imports go down only.
     record · lacking        what a run has done; evidence that could not be had
     inputs                  the base of what people write in YAML, and what a run is given
     evidence                what is kept of a host before it is changed
+    ending                  how a run ends, and in which words
+    drain                   a server out of traffic: whose it is, and who may touch it
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns

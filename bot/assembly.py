@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
+from bot.balancers import Balancers
 from bot.commands import Commands
 from bot.config import Config, Secrets, check_routes
 from bot.delivery import Delivery
@@ -19,6 +20,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
+from bot.rounds import Rounds
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -107,4 +109,5 @@ class Assembly:
         )
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes)
-        return Delivery(self.store, engine, dispatch.turn if dispatching else None)
+        rounds = Rounds(self.store, Balancers(self.inventory, remote))
+        return Delivery(self.store, engine, dispatch.turn if dispatching else None, rounds=rounds)

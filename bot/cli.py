@@ -203,6 +203,12 @@ def runbooks(config: ConfigOption = None, as_: AsOption = None) -> None:
 
 
 @cli.command()
+def drains(config: ConfigOption = None, as_: AsOption = None) -> None:
+    """List what Sickbay keeps out of traffic, whose it is, and what HAProxy says of it now."""
+    _desk("drains", [], config, as_)
+
+
+@cli.command()
 def incidents(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption = None) -> None:
     """List incidents, or show one."""
     _desk("incidents", number, config, as_)

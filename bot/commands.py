@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
+from bot.balancers import Balancers
 from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.errors import SickbayError
 from bot.fleet import named
@@ -19,6 +20,7 @@ from bot.grammar import (
     Command,
     Decide,
     Help,
+    ListDrains,
     ListHosts,
     ListRunbooks,
     Look,
@@ -31,6 +33,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    drain_table,
     help_card,
     host_table,
     incident_card,
@@ -108,6 +111,8 @@ class Commands:
         takes.
         """
         self.people = people
+        self.balancers: Balancers | None = None
+        """Who is asked how drained servers stand now; whoever has a way to the hosts sets it."""
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -143,6 +148,8 @@ class Commands:
                 return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
             case ListRunbooks():
                 return self._runbooks()
+            case ListDrains():
+                return self._drains()
             case Look():
                 return self._look(command)
             case Decide():
@@ -283,6 +290,15 @@ class Commands:
         if run is None:
             raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
         return Reply(run_card(run_view(store, run)).without_buttons())
+
+    def _drains(self) -> Reply:
+        """List what is kept out of traffic; what the load balancers say now is written down like any other look."""
+        drains = self._store.drains.open()
+        said = self.balancers.say(drains) if self.balancers is not None else {}
+        for at, one in enumerate(drains):
+            if one.kept_at is not None and one.id in said:
+                drains[at] = self._store.drains.seen(one.id, said[one.id]) or one
+        return Reply(drain_table(drains, said, self._store.now()))
 
     # ── deciding ──
     def _decide(self, command: Decide, asker: Asker) -> Reply:

@@ -15,6 +15,7 @@ from typing import IO
 
 from bot.engine import Engine
 from bot.errors import SickbayError
+from bot.rounds import Rounds
 from bot.store import Store
 from bot.store.database import Foreign
 
@@ -62,11 +63,13 @@ class Delivery:
         engine: Engine,
         dispatch: Callable[[], int] | None = None,
         *,
+        rounds: Rounds | None = None,
         workers: int = 32,
         pause: float = 5.0,
     ) -> None:
         """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look.
 
+        `rounds` look after what ended runs have left out of traffic.
         `pause` is for how many seconds a run is left alone when the database refuses to record it.
         """
         self._pause = pause
@@ -80,6 +83,9 @@ class Delivery:
         self._bell = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="delivery", daemon=True)
+        self._rounds = rounds
+        if rounds is not None:
+            rounds.ring = self._bell.set
         self._unlisten = store.database.listen(self._bell.set)
 
     @property
@@ -102,6 +108,8 @@ class Delivery:
             )
         interrupted = self._store.runs.reclaim()
         self._store.runs.look_again()
+        if self._rounds is not None:
+            self._rounds.begin()
         self._thread.start()
         return interrupted
 
@@ -130,7 +138,8 @@ class Delivery:
 
     def _rest(self, foreign: Foreign) -> None:
         """Wait until something was committed, here or elsewhere, or a sleeping run is due."""
-        next_wake = self._store.runs.next_wake()
+        dues = [self._store.runs.next_wake(), self._rounds.due() if self._rounds is not None else None]
+        next_wake = min((due for due in dues if due is not None), default=None)
         while not self._stop.is_set() and not self._bell.wait(POLL):
             if foreign.changed():
                 self._store.database.announce()
@@ -142,6 +151,8 @@ class Delivery:
             self._dispatch()
         for run_id in self._store.runs.cancel_asked():
             self._engine.cancel(run_id)
+        if self._rounds is not None:
+            self._rounds.turn()
         for run_id in self._store.runs.due():
             with self._guard:
                 if run_id in self._active:

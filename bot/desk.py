@@ -4,17 +4,18 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rich.console import Console
 
 from bot.assembly import Assembly
+from bot.balancers import Balancers
 from bot.commands import Asker
 from bot.config import find_config, load
 from bot.errors import SickbayError
 from bot.follow import Follower, question
-from bot.grammar import VERBS, Cancel, Command, Decide, Look
+from bot.grammar import VERBS, Cancel, Command, Decide, ListDrains, Look
 from bot.run import RunState
 from bot.terminal import OK, REFUSED, UNWELL, console, render
 from bot.views import run_view
@@ -31,7 +32,10 @@ def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None)
     command = VERBS[verb].read(words)
     path = find_config(config, os.environ, Path.cwd())
     assembly = Assembly.of(*load(path, os.environ), os.environ)
-    with closing(assembly.store):
+    with closing(assembly.store), ExitStack() as stack:
+        if isinstance(command, ListDrains):
+            way = stack.enter_context(closing(assembly.remote()))
+            assembly.commands.balancers = Balancers(assembly.inventory, way)
         return _say(command, assembly, _asker(assembly, name), console(sys.stdout))
 
 

@@ -52,17 +52,33 @@ class Engine:
         )
         self._flights[run_id] = flight
         try:
-            flight.fly()
+            self._fly(flight)
         except Fenced:
             log.warning("run %s was taken over by another engine; leaving it", run_id)
         except Exception as error:
             if self._closing.is_set():
                 return
-            log.exception("run %s", run_id)
-            flight.crash()
-            reason = f"Sickbay itself failed ({type(error).__name__}: {error}); its log has the details."
+            reason = self._crashed(flight, error)
             with contextlib.suppress(Fenced):
                 self._store.runs.finish(flight.run, RunState.NEEDS_HUMAN, reason, None)
         finally:
             flight.leave()
             self._flights.pop(run_id, None)
+
+    def _fly(self, flight: Flight) -> None:
+        """Fly; after a mistake of ours once more, for what is cleaned up whatever happened."""
+        try:
+            flight.fly()
+        except Fenced:
+            raise
+        except Exception as error:
+            if self._closing.is_set():
+                raise
+            self._crashed(flight, error)
+            flight.fly()
+
+    def _crashed(self, flight: Flight, error: Exception) -> str:
+        log.exception("run %s", flight.run.id)
+        reason = f"Sickbay itself failed ({type(error).__name__}: {error}); its log has the details."
+        flight.crash(reason)
+        return reason

@@ -19,15 +19,16 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 from bot.autonomy import SUCCESSES, proved, settled
+from bot.drain import Refusal
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
 from bot.judging import judged, sealed
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.preparing import Ready, prepared, refused, taken
+from bot.preparing import Ready, barred, prepared, refused, taken
 from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Sleep, next_move, ordered
 from bot.record import Record
-from bot.run import Attempt, Run, RunState
+from bot.run import Attempt, Run, RunState, Status
 from bot.store import Store, Streams
 from bot.wording import no_longer
 
@@ -84,6 +85,7 @@ class Flight:
         self._going: dict[Place, _Sent] = {}
         self._news: SimpleQueue[_Sent | None] = SimpleQueue()
         self._cancelled = threading.Event()
+        self._broken = ""
         self._heard = time.monotonic()
 
     # ── from other threads ──
@@ -108,7 +110,7 @@ class Flight:
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
-            move = next_move(run, self._record, self._mutates, state, expires, now)
+            move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
             if isinstance(move, Act):
                 if run.plan is not None and run.begun_at is None and not self._begin_plan(run):
                     if approval is None:
@@ -134,8 +136,12 @@ class Flight:
                     self._store.runs.finish(run, final, reason, verdict, proved=self._proved(run))
                     return
 
-    def crash(self) -> None:
-        """After a mistake of ours: end what is going on hosts, wait for it, and record what can be."""
+    def crash(self, reason: str) -> None:
+        """After a mistake of ours: end what is going on hosts, wait for it, and record what can be.
+
+        When it flies again it does what is done in any case, and nothing else.
+        """
+        self._broken = reason
         self.cancel()
         self._end_cancelled()
         wait([sent.pending.outcome for sent in self._going.values()])
@@ -144,6 +150,14 @@ class Flight:
         for sent in list(self._going.values()):
             with contextlib.suppress(Exception):
                 self._record_ends([self._judge(sent)])
+        open_ones = [one for one in self._store.attempts.of(self.run.id) if not one.done]
+        self._record_ends([(self._unseen(one), None) for one in open_ones])
+
+    def _unseen(self, begun: Attempt) -> Attempt:
+        """Return the attempt of a command whose end was lost by a mistake of ours."""
+        status = Status.UNKNOWN if begun.step in self._mutates else Status.FAILED
+        summary = "Sickbay itself failed before it was written down how this ended"
+        return replace(begun, status=status, summary=summary, ended_at=self._store.now())
 
     def leave(self) -> None:
         """Forget what is still going: it is asked for by whoever takes the run over."""
@@ -202,8 +216,7 @@ class Flight:
         made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._lock([one for one in made if isinstance(one, Ready)], over)
-        begun = iter(self._begin([one for one in ready if one.resumed is None]))
-        stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
+        stopped = [self._send(one, begun) for one, begun in self._begin(ready, over)]
         over += [attempt for attempt in stopped if attempt is not None]
         self._record_ends([(attempt, None) for attempt in over])
         self._end_cancelled()
@@ -240,9 +253,23 @@ class Flight:
                 free.append(one)
         return free
 
-    def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:
-        places = [(one.call.step.id, one.call.host, one.call.number) for one in ready]
-        return self._store.attempts.begin(self.run, places) if places else []
+    def _begin(self, ready: Sequence[Ready], over: list[Attempt]) -> list[tuple[Ready, Attempt]]:
+        """Write down what leaves now; a server whose drain is not the run's to touch goes to `over`."""
+        fresh = {one.place: one for one in ready if one.resumed is None}
+        turns = {place: (one.call.host, one.turn) for place, one in fresh.items() if one.turn is not None}
+        begun, said = self._store.attempts.claim(self.run, list(fresh), turns) if fresh else ([], {})
+        written = {(one.step, one.host, one.number): one for one in begun}
+        leaving: list[tuple[Ready, Attempt]] = []
+        for one in ready:
+            answer = said.get(one.place)
+            if isinstance(answer, Refusal):
+                over.append(barred(one, self.run, answer, self._store.now()))
+            elif one.resumed is not None:
+                found = self._store.drains.again(self.run, one.turn) if one.turn is not None else {}
+                leaving.append((one.finding(found), one.resumed))
+            else:
+                leaving.append((one.finding(answer.env if answer else {}), written[one.place]))
+        return leaving
 
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:
         """Let a command go; return its attempt when it could not even be written."""

@@ -63,6 +63,11 @@ class ListRunbooks:
 
 
 @dataclass(frozen=True, slots=True)
+class ListDrains:
+    """Show what Sickbay keeps out of traffic."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Show incidents or runs: the newest, or one."""
 
@@ -87,7 +92,7 @@ class Cancel:
     run: int
 
 
-Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | Look | Decide | Cancel
+Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | ListDrains | Look | Decide | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,12 @@ def _runbooks(words: Sequence[str]) -> Command:
     return ListRunbooks()
 
 
+def _drains(words: Sequence[str]) -> Command:
+    if words:
+        raise _usage("drains", "it takes nothing more")
+    return ListDrains()
+
+
 def _incidents(words: Sequence[str]) -> Command:
     return Look("incidents", _one_number("incidents", words, needed=False))
 
@@ -232,6 +243,9 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
+    "drains": Verb(
+        "drains", "list what Sickbay keeps out of traffic, and what HAProxy says of it now", _drains
+    ),
     "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),

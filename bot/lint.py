@@ -48,6 +48,10 @@ class KindSpec(Protocol):
     def mutating(self) -> bool:
         """Does it change the host?"""
 
+    @property
+    def turns(self) -> str | None:
+        """What it does with a server at a load balancer: drain, maint or ready."""
+
 
 def lint(
     document: Document,
@@ -141,6 +145,7 @@ class _Lint:
                 ("approval",), "an observe runbook changes nothing, so nobody is asked", "remove `approval`"
             )
         seen: set[str] = set()
+        yield from self._drains()
         for spot in self._spots:
             if spot.id in seen:
                 yield self._at(spot.path if spot.rollback else (*spot.path, "id"), used_twice(spot.id))
@@ -153,6 +158,22 @@ class _Lint:
                     inventory.select(hosts)
                 except SickbayError as error:
                     yield self._at(("hosts",), error.what, error.advice)
+
+    def _drains(self) -> Iterator[Mistake]:
+        """Every drain ends, or is said to be kept."""
+
+        def turning(step: dict[str, Any]) -> str | None:
+            kind = self._kinds.get(str(step.get("uses", "")))
+            return kind.turns if kind is not None else None
+
+        if any(turning(spot.step) == "ready" and (spot.rollback or spot.path[0] == "always") for spot in self._spots):
+            return
+        for spot in self._spots:
+            given = spot.step.get("with")
+            if turning(spot.step) == "drain" and not (isinstance(given, dict) and given.get("keep")):
+                what = "nothing puts the server back that this step takes out of traffic, when the run fails least of all"
+                hint = "add `uses: haproxy.undrain` under `always` or as its `rollback`, or say why it stays: `with: {keep: …}`"
+                yield self._at((*spot.path, "uses"), what, hint)
 
     def _step(self, spot: _Spot, earlier: list[str]) -> Iterator[Mistake]:
         path, step = spot.path, spot.step

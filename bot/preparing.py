@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from bot.drain import Refusal, Turn
 from bot.effect import Command
 from bot.errors import SickbayError
 from bot.inventory import Host
@@ -28,6 +29,19 @@ class Ready:
     resumed: Attempt | None
     """What an earlier life of the process began: the host is asked what became of it."""
     mutating: bool
+    turn: Turn | None = None
+    """What it does with a server at its load balancer."""
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Step, host, number of the attempt."""
+        return self.call.step.id, self.call.host, self.call.number
+
+    def finding(self, marks: Mapping[str, str]) -> "Ready":
+        """Return it with what its command must find at the load balancer."""
+        if not marks:
+            return self
+        return replace(self, command=replace(self.command, env={**self.command.env, **marks}))
 
     @property
     def clean_up(self) -> bool:
@@ -61,7 +75,7 @@ def prepared(
     if run.deadline is not None and call.section not in CLEAN_UP:
         left = (run.deadline - now) / timedelta(seconds=1)
         command = replace(command, timeout=max(1.0, min(command.timeout, left)))
-    return Ready(call, machine, command, context, resumed, mutating)
+    return Ready(call, machine, command, context, resumed, mutating, planner.turn(call.step, effect))
 
 
 def refused(attempt: Attempt, error: SickbayError, *, resumed: bool, mutating: bool) -> Attempt:
@@ -82,6 +96,20 @@ def taken(ready: Ready, run: Run, owner: int, now: datetime) -> Attempt:
         now,
         summary=f"{call.host} is being changed by run {owner}",
         advice=f"wait for run {owner}, or `sickbay cancel {owner}`, then start again",
+        sent=False,
+    )
+
+
+def barred(ready: Ready, run: Run, refusal: Refusal, now: datetime) -> Attempt:
+    """Return the attempt of a change to a server whose drain is not the run's to touch."""
+    return Attempt(
+        run.id,
+        *ready.place,
+        Status.FAILED,
+        now,
+        summary=f"refused: {refusal.words}",
+        advice=refusal.advice,
+        facts={"changed": False},
         sent=False,
     )
 

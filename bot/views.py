@@ -20,7 +20,8 @@ def run_view(store: Store, run: Run) -> RunView:
         for attempt in [one for one in bad if output_wanted(one)][:_OUTPUTS]:
             streams = store.attempts.output(attempt)
             outputs[attempt.key] = "\n".join(stream.text.rstrip("\n") for stream in streams if stream.total)
-    return RunView(run, record, store.approvals.get(run.id), outputs)
+    drains = store.drains.kept(run.id) if run.state.ended else []
+    return RunView(run, record, store.approvals.get(run.id), outputs, drains)
 
 
 def incident_views(store: Store, incident: Incident) -> list[RunView]:

@@ -145,6 +145,7 @@ class Kind:
 
     arguments: type[BaseModel] = Nothing
     mutating = False
+    turns: str | None = None
 
 
 BOOK = """\

@@ -42,6 +42,7 @@ class Kind:
 
     arguments: type[BaseModel]
     mutating: bool = False
+    turns: str | None = None
 
 
 KINDS = {"docker.restart": Kind(Restart, mutating=True), "http.check": Kind(Check)}

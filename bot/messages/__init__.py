@@ -6,6 +6,7 @@ no message is ever computed from an older message.
 
 from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
+from bot.messages.drains import drain_table
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
     help_card,
@@ -29,6 +30,7 @@ __all__ = [
     "Mask",
     "RunView",
     "approval_card",
+    "drain_table",
     "help_card",
     "host_table",
     "incident_card",

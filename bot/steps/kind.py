@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from bot.drain import Deed
 from bot.effect import Command, Finished
 from bot.errors import SickbayError
 from bot.verdict import Verdict
@@ -63,5 +64,7 @@ class Kind:
     judge: Callable[[Any, Finished, Context], Judgement]
     """(arguments, answer, context) → judgement; never raises for anything a host prints."""
     mutating: bool = False
+    turns: Deed | None = None
+    """What it does with a server at a load balancer: the ledger of drains is asked before and told after."""
     partial: bool = False
     """Is what came before the time was over worth judging?"""

@@ -1,14 +1,16 @@
 """Attempts: a row before each command leaves and its result after; those of one moment in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, exists, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
+from bot.drain import Grant, Refusal, Turn
 from bot.effect import Output
 from bot.run import Attempt, Run, Status
 from bot.store.database import Database
+from bot.store.drains import Place, settle, take
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
 from bot.store.tables import attempts
@@ -45,16 +47,36 @@ class Attempts:
         self._db = database
         self._outputs = outputs
 
-    def begin(self, run: Run, places: Sequence[tuple[str, str, int]]) -> list[Attempt]:
-        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table."""
+    def begin(
+        self, run: Run, places: Sequence[Place], barred: Callable[[Connection], Collection[Place]] | None = None
+    ) -> list[Attempt]:
+        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
+
+        `barred` says in the same transaction which of them may not, and writes what it has to remember of the others.
+        """
         now = self._db.now()
-        begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in places]
         with self._db.write() as tx:
             fenced(tx, run)
+            out = barred(tx) if barred is not None else ()
+            begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in places if place not in out]
+            if not begun:
+                return []
             tx.execute(_BEGIN, [_row(attempt) for attempt in begun])
             told = [_event(attempt) for attempt in begun]
             tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
         return begun
+
+    def claim(
+        self, run: Run, places: Sequence[Place], turns: Mapping[Place, tuple[str, Turn]]
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
+        """Write the same, but of those that turn a server (of a host) only what the ledger of drains allows; and what it said."""
+        said: dict[Place, Grant | Refusal] = {}
+
+        def barred(tx: Connection) -> set[Place]:
+            said.update(take(tx, self._db.now(), run, turns))
+            return {place for place, answer in said.items() if isinstance(answer, Refusal)}
+
+        return self.begin(run, places, barred if turns else None), said
 
     def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
         """Write how attempts ended, with the rest of what they printed, their events and the fence."""
@@ -62,6 +84,7 @@ class Attempts:
         with self._db.write() as tx:
             fenced(tx, run)
             tx.execute(_END, [_row(attempt) | {"ended_at": attempt.ended_at or now} for attempt, _ in ended])
+            settle(tx, now, run, [attempt for attempt, _ in ended])
             answered = (Status.OK, Status.FAILED)
             self._outputs.last(tx, [(streams, one.status in answered) for one, streams in ended if streams])
             told = [

@@ -27,6 +27,7 @@ from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
+from bot.store.drains import leave
 from bot.store.tables import approvals, host_locks, runs
 from bot.store.timeline import tell
 from bot.verdict import Verdict
@@ -190,12 +191,14 @@ class Runs:
     ) -> None:
         """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified.
 
-        `proved` says whether its verify passed; it counts for the runbook's autonomy.
+        `proved` says whether its verify passed; it counts for the runbook's autonomy. What the run has drained and not
+        put back is kept from then on, and named in the reason.
         """
         now = self._db.now()
-        counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
-        ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
         with self._db.write() as tx:
+            state, reason = leave(tx, now, run, state, reason)
+            counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
+            ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
             fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
             tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))

@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection
 
 from bot.delivery import Delivery
 from bot.engine import Engine
@@ -22,6 +24,7 @@ from bot.steps import KINDS
 from bot.store import Store, Streams
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
+from bot.store.drains import Place
 from bot.store.runs import Runs
 from bot.verdict import Verdict
 from tests.parts.script import World
@@ -77,11 +80,13 @@ class TellingAttempts(Attempts):
         super().__init__(store.database, store.outputs)
         self._at = at
 
-    def begin(self, run: Run, places: Sequence[tuple[str, str, int]]) -> list[Attempt]:
+    def begin(
+        self, run: Run, places: Sequence[Place], barred: Callable[[Connection], Collection[Place]] | None = None
+    ) -> list[Attempt]:
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().begin(run, places)
+        begun = super().begin(run, places, barred)
         for _ in places:
             self._at("begun")
         return begun
