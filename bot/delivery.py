@@ -151,14 +151,14 @@ class Delivery:
             self._dispatch()
         for run_id in self._store.runs.cancel_asked():
             self._engine.cancel(run_id)
-        if self._rounds is not None:
-            self._rounds.turn()
         for run_id in self._store.runs.due():
             with self._guard:
                 if run_id in self._active:
                     continue
                 self._active.add(run_id)
             self._pool.submit(self._advance, run_id)
+        if self._rounds is not None:
+            self._rounds.turn()
 
     def _advance(self, run_id: int) -> None:
         while not self._stop.is_set():

@@ -56,6 +56,7 @@ class Drain:
     socket: str
     server: str
     run: int
+    """The run whose drain it is: the one that made it, or that took it over."""
     runbook: str
     incident: int | None
     by: str
@@ -63,6 +64,8 @@ class Drain:
     person: str | None
     why: str
     at: datetime
+    first_run: int = 0
+    """The run that made it."""
     state: State = "claimed"
     since: datetime | None = None
     """When Sickbay last changed it."""

@@ -58,8 +58,8 @@ class Engine:
         except Exception as error:
             if self._closing.is_set():
                 return
-            reason = self._crashed(flight, error)
             with contextlib.suppress(Fenced):
+                reason = self._crashed(flight, error)
                 self._store.runs.finish(flight.run, RunState.NEEDS_HUMAN, reason, None)
         finally:
             flight.leave()

@@ -306,7 +306,7 @@ class Flight:
 
     def _hear(self, patience: timedelta | None) -> None:
         """Wait for news, and take in what has come until then."""
-        came = self._came(patience)
+        came = [one for one in self._came(patience) if self._going.get(one.place) is one]
         if self._closing.is_set():
             return  # what came now is what a closed room says
         ended: list[tuple[Attempt, Streams | None]] = []

@@ -1,6 +1,7 @@
 """The desk: one grammar for Slack and the terminal, and who may say what."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bot.balancers import Balancers
 from bot.commands import Asker, Commands, Reply
+from bot.drain import Turn
 from bot.errors import SickbayError
 from bot.grammar import (
     Cancel,
@@ -26,14 +29,16 @@ from bot.grammar import (
     undecorated,
     usages,
 )
+from bot.inventory import Host, Inventory
 from bot.library import Loaded
 from bot.messages import Card
 from bot.messages.card import Link, Output, Plain, Text, Time
 from bot.plan import GuardLine, Plan
-from bot.run import Run
+from bot.run import Run, RunState, Status
 from bot.runbook import Runbook
 from bot.terminal import render
 from tests.parts.books import book
+from tests.parts.script import REFUSED, Script, done
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
 
 ON_CALL = Asker("alice", ALICE, "slack", "C0ONCALL")
@@ -337,6 +342,42 @@ def test_lists_of_incidents_and_runs(scene: Scene, commands: Commands) -> None:
     assert "alert VLLMStalled" in said(commands.do("runs", STRANGER), 200)
     assert "Queued · restart-container · gpu-03" in said(commands.do(f"runs {run_id}", STRANGER))
     assert "🔴 CRITICAL · VLLMStalled · gpu-03" in said(commands.do(f"incidents {incident}", STRANGER))
+
+
+def test_drains_are_listed_with_what_haproxy_says_now_and_unknown_is_said(
+    scene: Scene, commands: Commands
+) -> None:
+    assert said(commands.do("drains", STRANGER)) == "Sickbay keeps no server out of traffic.\n"
+    run = scene.claim(scene.run())
+    place, turn = ("drain", "gpu-03", 1), Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk")
+    ((begun,), _) = scene.store.attempts.claim(run, [place], {place: ("gpu-03", turn)})
+    scene.clock.on(minutes=90)
+    facts = {"changed": True, "selected": 5}
+    scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts=facts), None)])
+    assert "unknown: not asked" in said(commands.do("drains", STRANGER), 300)
+
+    remote = Script()
+    commands.balancers = Balancers(Inventory([Host("lb-01", "10.0.0.9")]), remote)
+    table = (
+        "# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,\n"
+        "be,gpu-03,0,0,{},2,,2,1,1,,0,,0,0,0,0,{},1,\n"
+    )
+    answers = remote.on("state", done(table.format(3, "DRAIN")), REFUSED, done(table.format(0, "UP")))
+    shown = said(commands.do("drains", STRANGER), 300)
+    for words in ("gpu-03", "be/gpu-03 at lb-01", "alert VLLMStalled", "new disk", "run 1 is at work"):
+        assert words in shown
+    assert "drain (DRAIN), 3 sessions" in shown
+    assert "1 h 30 min" in shown
+    shown = said(commands.do("drains", STRANGER), 300)
+    assert "unknown: lb-01 is unreachable (tcp): connection refused" in shown
+
+    scene.store.runs.finish(run, RunState.FAILED, "", None)
+    shown = said(commands.do("drains", STRANGER), 300)
+    assert "it takes traffic: somebody else has put it back" in shown
+    assert "keeps no server" in said(commands.do("drains", STRANGER))
+    assert answers.answers
+    assert "takes nothing more" in said(commands.do("drains gpu-03", STRANGER))
+    remote.close()
 
 
 def test_help_lists_every_verb(commands: Commands) -> None:

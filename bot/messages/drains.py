@@ -53,7 +53,7 @@ def state_of(drain: Drain, said: Said | None) -> str:
 def standing(drain: Drain) -> Words:
     """Say of a drain that its run has left what has become of it; nothing is said of one that was not left."""
     about = {"host": drain.host, "server": drain.server, "lb": drain.lb}
-    if drain.closed:
+    if drain.closed_at is not None:
         return say("run.back", how=drain.closed, at=drain.closed_at, **about)
     if drain.state == "unknown":
         return say("run.drain_unknown", note=drain.note, **about)

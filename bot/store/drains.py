@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, or_, select, update
 
 from bot.drain import Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled
 from bot.run import Attempt, Run, RunState
@@ -39,10 +39,12 @@ class Drains:
             return [_drain(row) for row in tx.execute(query).mappings()]
 
     def kept(self, run: int) -> list[Drain]:
-        """Return what a run has left out of traffic when it ended, also what takes traffic again."""
-        query = drains.select().where(drains.c.run == run, drains.c.kept_at.is_not(None))
+        """Return what a run has left out of traffic when it ended, also what somebody has put back or taken over since."""
+        about = or_(drains.c.run == run, drains.c.first_run == run)
+        outlived = or_(drains.c.kept_at.is_not(None), drains.c.first_run != drains.c.run)
+        query = drains.select().where(about, outlived).order_by(drains.c.id)
         with self._db.read() as tx:
-            return [_drain(row) for row in tx.execute(query.order_by(drains.c.id)).mappings()]
+            return [_drain(row) for row in tx.execute(query).mappings()]
 
     def of(self, turn: Turn) -> Drain | None:
         """Return the open line of a server."""
@@ -54,9 +56,9 @@ class Drains:
         drain = self.of(turn)
         if turn.deed == "ready" and turn.whose == "anybody":
             return {"OWN": "any"}
-        if drain is None or drain.run != run.id or turn.deed == "drain":
+        if drain is None or drain.run != run.id or drain.state not in ("drain", "maint"):
             return {"OWN": "none"}
-        return marks(drain, self._db.now())
+        return {"OWN": "none"} if turn.deed == "drain" else marks(drain, self._db.now())
 
     def sweep(self) -> int:
         """After a start: keep what belongs to no run that goes on; return how many there were."""
@@ -174,15 +176,13 @@ def _claim(
             why = turn.keep or ("taken over" if grant.claim == "take over" else run.runbook.description)
             where = {"host": host, "lb": turn.lb, "socket": turn.socket, "server": turn.server}
             more = {"why": why, "keep": int(bool(turn.keep)), "at": now, "state": "claimed"}
-            tx.execute(drains.insert().values(**where, **owner, **more, **values))
+            tx.execute(drains.insert().values(**where, **owner, **more, **values, first_run=run.id))
         return
     if grant.claim == "take over":
         values |= {**owner, "kept_at": None}
         about = {"of_run": drain.run, "of": drain.by, "by": run.requester.name}
-        _told(tx, now, "drain.taken_over", drain, **about)
-        taker = replace(drain, run=run.id, incident=run.incident_id)
-        if (taker.run, taker.incident) != (drain.run, drain.incident):
-            _told(tx, now, "drain.taken_over", taker, **about)
+        taken = replace(drain, run=run.id, incident=run.incident_id)
+        _told(tx, now, "drain.taken_over", taken, **about)
     elif drain.run != run.id:
         return
     tx.execute(update(drains).where(drains.c.id == drain.id).values(**values))
@@ -207,8 +207,12 @@ def _store(tx: Connection, now: datetime, drain: Drain, *, free: bool = False) -
 
 
 def _told(tx: Connection, now: datetime, kind: str, drain: Drain, **data: Any) -> None:
+    """Tell it to the run whose drain it is, and to the one that made it, whose messages still speak of it."""
     at = {"server": drain.server, "lb": drain.lb, **data}
     tell(tx, now, kind, incident=drain.incident, run=drain.run, host=drain.host, **at)
+    if drain.first_run != drain.run:
+        incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == drain.first_run))
+        tell(tx, now, kind, incident=incident, run=drain.first_run, host=drain.host, **at)
 
 
 def _all(tx: Connection, query: Any) -> Iterable[RowMapping]:

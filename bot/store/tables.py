@@ -170,6 +170,7 @@ drains = Table(
     Column("server", String, nullable=False),
     # Of the run all is written down that tells whose the drain is: it outlives the run's row.
     Column("run", Integer, nullable=False, index=True),
+    Column("first_run", Integer, nullable=False, index=True),
     Column("runbook", String, nullable=False),
     Column("incident", Integer),
     Column("by", String, nullable=False),

@@ -1,0 +1,180 @@
+"""The ledger of drains: claimed with the attempt or not at all, one owner, settled with the attempt's end."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from bot.drain import Grant, Refusal, Said, Turn
+from bot.run import Requester, Run, RunState, Status
+from bot.store import Fenced, Store
+from tests.parts.books import book
+from tests.parts.states import Hands
+
+PLACE = ("drain", "gpu-03", 1)
+DRAIN = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk")
+READY = Turn("ready", "lb-01", "/run/x.sock", "be/gpu-03", whose="kept")
+
+
+class Ledger:
+    """A store and runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Hands()
+        self.store = Store(folder / "sickbay.db", self.clock)
+
+    def run(self, by: str = "alice") -> Run:
+        with self.store.write() as tx:
+            run_id = self.store.runs.create(
+                tx,
+                runbook=book(),
+                digest="d",
+                hosts=("gpu-03",),
+                inputs={},
+                mode="auto",
+                requester=Requester(by, by),
+                channel="",
+            )
+        run = self.store.runs.claim(run_id)
+        assert run is not None
+        return run
+
+    def claim(self, run: Run, turn: Turn = DRAIN, place: Any = PLACE) -> Grant | Refusal:
+        _, said = self.store.attempts.claim(run, [place], {place: ("gpu-03", turn)})
+        return said[place]
+
+    def end(self, run: Run, status: Status = Status.OK, place: Any = PLACE, **facts: Any) -> None:
+        (begun,) = [one for one in self.store.attempts.of(run.id) if (one.step, one.host, one.number) == place]
+        done = replace(begun, status=status, ended_at=self.clock(), facts=facts)
+        self.store.attempts.end(run, [(done, None)])
+
+    def kept(self) -> Run:
+        """Let a run drain, and end."""
+        run = self.run()
+        self.claim(run)
+        self.end(run, changed=True, selected=5)
+        self.store.runs.finish(run, RunState.SUCCEEDED, "", None)
+        return run
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path)
+    yield ledger
+    ledger.store.close()
+
+
+def test_a_refusal_begins_no_attempt(ledger: Ledger) -> None:
+    ledger.kept()
+    other = ledger.run("bob")
+    assert isinstance(ledger.claim(other), Refusal)
+    assert ledger.store.attempts.of(other.id) == []
+
+
+def test_an_attempt_that_cannot_be_written_claims_nothing(ledger: Ledger) -> None:
+    run = ledger.run()
+    ledger.store.attempts.begin(run, [PLACE])
+    with pytest.raises(IntegrityError):
+        ledger.claim(run)
+    assert ledger.store.drains.open() == []
+    assert ledger.store.runs.claim(run.id) is not None
+    with pytest.raises(Fenced):
+        ledger.claim(run, place=("drain", "gpu-03", 2))
+    assert ledger.store.drains.open() == []
+
+
+def test_of_many_that_claim_one_server_at_once_one_gets_it(ledger: Ledger) -> None:
+    runs = [ledger.run(f"person-{number}") for number in range(8)]
+    ready = threading.Barrier(len(runs))
+    said: list[Grant | Refusal] = []
+
+    def claim(run: Run) -> None:
+        ready.wait()
+        said.append(ledger.claim(run))
+
+    threads = [threading.Thread(target=claim, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([one for one in said if isinstance(one, Grant)]) == 1
+    (drain,) = ledger.store.drains.open()
+    assert all(drain.owner in one.words for one in said if isinstance(one, Refusal))
+
+
+def test_two_sockets_are_two_balancers(ledger: Ledger) -> None:
+    assert isinstance(ledger.claim(ledger.run()), Grant)
+    assert isinstance(ledger.claim(ledger.run("bob"), replace(DRAIN, socket="/run/y.sock")), Grant)
+
+
+def test_the_reason_of_the_end_and_the_ledger_are_one_transaction(ledger: Ledger) -> None:
+    run = ledger.kept()
+    ended = ledger.store.runs.get(run.id)
+    assert ended is not None
+    assert ended.reason == "Kept out of traffic: gpu-03 (be/gpu-03). `undrain-host` brings it back."
+    (drain,) = ledger.store.drains.open()
+    assert (drain.kept_at, drain.selected) == (ledger.clock(), 5)
+    kinds = [event.kind for event in ledger.store.timeline.of(run=run.id)]
+    assert kinds[-2:] == ["drain.kept", "run.ended"]
+
+
+def test_a_run_that_ends_while_it_drains_leaves_something_unknown(ledger: Ledger) -> None:
+    run = ledger.run()
+    ledger.claim(run)
+    ledger.store.runs.finish(run, RunState.NEEDS_HUMAN, "It broke.", None)
+    ended = ledger.store.runs.get(run.id)
+    assert ended is not None
+    assert ended.reason.startswith("It broke. Whether it takes traffic is not known: gpu-03 (be/gpu-03).")
+    (drain,) = ledger.store.drains.open()
+    assert (drain.state, drain.note, drain.doing) == ("unknown", "its end was not seen", None)
+
+
+def test_who_takes_over_is_the_owner_from_then_on_also_when_it_fails(ledger: Ledger) -> None:
+    first = ledger.kept()
+    run = ledger.run("bob")
+    answer = ledger.claim(run, READY)
+    assert isinstance(answer, Grant)
+    assert answer.env["OWN"] == "drain"
+    (drain,) = ledger.store.drains.open()
+    assert (drain.run, drain.by, drain.kept_at) == (run.id, "bob", None)
+    ledger.end(run, Status.UNREACHABLE)
+    ledger.store.runs.finish(run, RunState.FAILED, "It broke.", None)
+    (drain,) = ledger.store.drains.open()
+    assert (drain.by, drain.state, drain.kept_at) == ("bob", "drain", ledger.clock())
+    told = [event.kind for event in ledger.store.timeline.of(run=first.id)]
+    assert told[-1] == "drain.taken_over"
+
+
+def test_a_server_that_is_free_again_can_be_drained_again(ledger: Ledger) -> None:
+    ledger.kept()
+    run = ledger.run("bob")
+    ledger.claim(run, READY)
+    ledger.end(run, changed=True)
+    assert ledger.store.drains.open() == []
+    assert isinstance(ledger.claim(ledger.run(), place=("drain", "gpu-03", 1)), Grant)
+
+
+def test_a_look_writes_nothing_while_a_command_changes_the_server(ledger: Ledger) -> None:
+    run = ledger.run()
+    ledger.claim(run)
+    (drain,) = ledger.store.drains.open()
+    assert ledger.store.drains.seen(drain.id, Said("ready", "takes traffic")) is None
+    assert len(ledger.store.drains.open()) == 1
+
+
+def test_a_retry_of_an_undrain_is_still_the_owners(ledger: Ledger) -> None:
+    run = ledger.run()
+    ledger.claim(run)
+    ledger.end(run, changed=True, selected=5)
+    own = replace(READY, whose="run")
+    for number in (1, 2):
+        place = ("undrain", "gpu-03", number)
+        answer = ledger.claim(run, own, place)
+        assert isinstance(answer, Grant)
+        assert answer.env == {"OWN": "drain", "SELECTED": "5", "QUEUED": "0"}
+        ledger.end(run, Status.FAILED if number == 1 else Status.OK, place, changed=number == 2)
+    assert ledger.store.drains.open() == []
