@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
-from bot.balancers import Balancers
 from bot.autonomy import SUCCESSES, Earned, settled, standing
+from bot.balancers import Balancers
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import (

@@ -14,8 +14,8 @@ from typing import Literal
 from bot.fleet import named
 from bot.run import Attempt, Run, RunState, Status
 
-Deed = Literal["drain", "maint", "ready"]
-"""What a step does with a server: no new requests, none at all, all of them again."""
+Deed = Literal["look", "drain", "maint", "ready"]
+"""What a step does with a server: nothing, no new requests, none at all, all of them again."""
 State = Literal["claimed", "drain", "maint", "unknown"]
 """How Sickbay left a server; `claimed` until its first command has ended."""
 Whose = Literal["run", "kept", "anybody"]
@@ -176,13 +176,14 @@ def _by_person(run: Run) -> Refusal | None:
     if run.requester.person is not None:
         return None
     return Refusal(
-        f"{run.requester.name} is no person, and only a person takes over a drain", "run undrain-host yourself"
+        f"{run.requester.name} is no person, and only a person takes over a drain",
+        "run undrain-host yourself",
     )
 
 
 def marks(drain: Drain, now: datetime) -> dict[str, str]:
     """Return how a drain of ours must be found at the load balancer, as variables of the command that touches it."""
-    env = {"OWN": drain.state}
+    env: dict[str, str] = {"OWN": drain.state}
     if drain.selected is not None:
         env |= {"SELECTED": str(drain.selected), "QUEUED": str(drain.queued)}
     if drain.state == "maint" and drain.since is not None:
@@ -200,17 +201,13 @@ def settled(drain: Drain, attempt: Attempt) -> Drain:
             return replace(after, closed="nothing was changed") if drain.state == "claimed" else after
         return replace(after, state="unknown", note=attempt.summary, since=attempt.ended_at)
     if drain.doing == "ready":
-        how = (
-            f"put back by run {attempt.run_id}" if changed is not False else "somebody else had put it back"
-        )
+        how = f"put back by run {attempt.run_id}" if changed is not False else "somebody else had put it back"
         return replace(after, closed=how)
     if changed is False:
-        return (
-            replace(after, closed="somebody else had taken it out") if drain.state == "claimed" else after
-        )
+        return replace(after, closed="somebody else had taken it out") if drain.state == "claimed" else after
     return replace(
         after,
-        state=drain.doing or "unknown",
+        state="maint" if drain.doing == "maint" else "drain",
         since=attempt.ended_at,
         selected=facts.get("selected"),
         queued=facts.get("queue") or 0,
@@ -244,9 +241,9 @@ def _foreign(drain: Drain, said: Said, now: datetime) -> str:
             return "it has taken requests since: somebody put it back and took it out again"
         if said.selected < drain.selected:
             return "HAProxy was started anew since, and who took it out then is not known"
-    if drain.state == "maint" and said.age is not None and drain.since is not None:
-        if (now - drain.since).total_seconds() - SLACK > said.age:
-            return "its maintenance is younger than ours: somebody put it back and took it out again"
+    aged = drain.state == "maint" and said.age is not None and drain.since is not None
+    if aged and (now - drain.since).total_seconds() - SLACK > said.age:
+        return "its maintenance is younger than ours: somebody put it back and took it out again"
     return ""
 
 

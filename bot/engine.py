@@ -55,7 +55,7 @@ class Engine:
             self._fly(flight)
         except Fenced:
             log.warning("run %s was taken over by another engine; leaving it", run_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told, written down, and a person is asked
             if self._closing.is_set():
                 return
             with contextlib.suppress(Fenced):
@@ -78,7 +78,7 @@ class Engine:
             flight.fly()
 
     def _crashed(self, flight: Flight, error: Exception) -> str:
-        log.exception("run %s", flight.run.id)
+        log.error("run %s", flight.run.id, exc_info=error)
         reason = f"Sickbay itself failed ({type(error).__name__}: {error}); its log has the details."
         flight.crash(reason)
         return reason

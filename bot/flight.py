@@ -256,7 +256,7 @@ class Flight:
     def _begin(self, ready: Sequence[Ready], over: list[Attempt]) -> list[tuple[Ready, Attempt]]:
         """Write down what leaves now; a server whose drain is not the run's to touch goes to `over`."""
         fresh = {one.place: one for one in ready if one.resumed is None}
-        turns = {place: (one.call.host, one.turn) for place, one in fresh.items() if one.turn is not None}
+        turns = {place: (one.call.host, one.claim) for place, one in fresh.items() if one.claim is not None}
         begun, said = self._store.attempts.claim(self.run, list(fresh), turns) if fresh else ([], {})
         written = {(one.step, one.host, one.number): one for one in begun}
         leaving: list[tuple[Ready, Attempt]] = []
@@ -265,7 +265,7 @@ class Flight:
             if isinstance(answer, Refusal):
                 over.append(barred(one, self.run, answer, self._store.now()))
             elif one.resumed is not None:
-                found = self._store.drains.again(self.run, one.turn) if one.turn is not None else {}
+                found = self._store.drains.again(self.run, one.claim) if one.claim is not None else {}
                 leaving.append((one.finding(found), one.resumed))
             else:
                 leaving.append((one.finding(answer.env if answer else {}), written[one.place]))
@@ -353,6 +353,10 @@ class Flight:
         )
         if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
             attempt = sealed(attempt, sent.ready.command, outcome)
+        if sent.ready.turn is not None and sent.ready.claim is None:
+            drain = self._store.drains.of(sent.ready.turn)
+            if drain is not None and drain.run != self.run.id:
+                attempt = replace(attempt, summary=f"{attempt.summary}; {drain.owner}")
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:

@@ -166,7 +166,10 @@ class _Lint:
             kind = self._kinds.get(str(step.get("uses", "")))
             return kind.turns if kind is not None else None
 
-        if any(turning(spot.step) == "ready" and (spot.rollback or spot.path[0] == "always") for spot in self._spots):
+        if any(
+            turning(spot.step) == "ready" and (spot.rollback or spot.path[0] == "always")
+            for spot in self._spots
+        ):
             return
         for spot in self._spots:
             given = spot.step.get("with")

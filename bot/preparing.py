@@ -33,6 +33,11 @@ class Ready:
     """What it does with a server at its load balancer."""
 
     @property
+    def claim(self) -> Turn | None:
+        """What it changes there, which takes the server's owner."""
+        return self.turn if self.turn is not None and self.turn.deed != "look" else None
+
+    @property
     def place(self) -> tuple[str, str, int]:
         """Step, host, number of the attempt."""
         return self.call.step.id, self.call.host, self.call.number

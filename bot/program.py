@@ -326,7 +326,10 @@ def _end(
     halt: tuple[RunState, str] | None = None,
     why: str = "",
 ) -> Finish:
-    return Finish(*ending(run, record, failed, mutates, ordered(run.runbook), halt, why), _verdict(run, record, run.hosts))
+    return Finish(
+        *ending(run, record, failed, mutates, ordered(run.runbook), halt, why),
+        _verdict(run, record, run.hosts),
+    )
 
 
 def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:

@@ -39,7 +39,9 @@ class Rounds:
         """After a start: what belongs to no run that goes on is kept, and all that is kept is looked at."""
         self._next.clear()
         if orphans := self._store.drains.sweep():
-            log.warning("%s drains of runs that ended without a word are kept; `sickbay drains` lists them", orphans)
+            log.warning(
+                "%s drains of runs that ended without a word are kept; `sickbay drains` lists them", orphans
+            )
 
     def turn(self) -> None:
         """Take in the answers that have come, and ask about what is due."""

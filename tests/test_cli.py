@@ -177,7 +177,13 @@ def test_what_is_kept_out_of_traffic_is_listed_with_its_owner_and_haproxys_word(
         assert listed.code == 0, listed.err
         assert "1 drain" in listed.out
         (row,) = [line for line in listed.out.splitlines() if line.startswith("gpu-01")]
-        for words in ("be_vllm/gpu-01 at lb-01", "alice", "1 drain-host", "new disk", "maint (MAINT), 0 sessions"):
+        for words in (
+            "be_vllm/gpu-01 at lb-01",
+            "alice",
+            "1 drain-host",
+            "new disk",
+            "maint (MAINT), 0 sessions",
+        ):
             assert words in row
         assert "undrain-host" in listed.out
         assert "🚧 gpu-01 is out of traffic since" in clinic.say("runs", "1").out

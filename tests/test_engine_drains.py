@@ -43,9 +43,11 @@ class Ward:
         self.engine = self.another()
 
     def another(self) -> Engine:
+        """Return one more engine on the same store."""
         return Engine(self.store, Planner(KINDS, behind(self.proxy)), self.remote, successes=0)
 
     def queue(self, book: Runbook, host: str = "gpu-03", *, by: Requester = ALICE, **inputs: Any) -> int:
+        """Queue a run."""
         with self.store.write() as tx:
             return self.store.runs.create(
                 tx,
@@ -59,33 +61,40 @@ class Ward:
             )
 
     def play(self, book: Runbook, host: str = "gpu-03", **more: Any) -> Run:
+        """Queue a run and take it to its end."""
         run_id = self.queue(book, host, **more)
         self.engine.advance(run_id)
         return self.run(run_id)
 
     def apart(self, run_id: int) -> threading.Thread:
+        """Advance a run in a thread and an engine of its own."""
         thread = threading.Thread(target=self.another().advance, args=(run_id,))
         thread.start()
         self.threads.append(thread)
         return thread
 
     def run(self, run_id: int) -> Run:
+        """Return a run as it is stored."""
         run = self.store.runs.get(run_id)
         assert run is not None
         return run
 
     def statuses(self, run: Run) -> dict[str, Status]:
+        """Return how each step ended."""
         return {one.step: one.status for one in self.store.attempts.of(run.id)}
 
     def said(self, run: Run, step: str) -> str:
+        """Return what there was to say of a step."""
         (one,) = [one for one in self.store.attempts.of(run.id) if one.step == step]
         return one.summary
 
     def events(self, run: Run) -> list[str]:
+        """Return what was told of drains."""
         kinds = [event.kind for event in self.store.timeline.of(run=run.id)]
         return [kind for kind in kinds if kind.startswith("drain.")]
 
     def at_haproxy(self, server: str = "gpu-03") -> str:
+        """Return what HAProxy says of a server."""
         return self.proxy.server_state(server)
 
     def by_hand(self, state: str, server: str = "gpu-03") -> None:
@@ -321,8 +330,9 @@ def test_drain_host_is_listed_with_its_owner_and_undrain_host_takes_it_over(ward
     port = int(ward.proxy.servers["gpu-03"].rpartition(":")[2])
     back = ward.play(shipped_book("undrain-host"), by=BOB, port=port)
     assert back.state is RunState.SUCCEEDED, back.reason
+    assert "run 1 (drain-host, alice) drained be_vllm/gpu-03" in ward.said(back, "before")
     assert ward.store.drains.open() == []
-    assert ward.at_haproxy() == "UP"
+    ward.proxy.wait_for("gpu-03", "UP")
     told = [one for one in ward.store.timeline.of(run=run.id) if one.kind.startswith("drain.")]
     kinds = ["drain.made", "drain.deepened", "drain.kept", "drain.taken_over", "drain.closed"]
     assert [one.kind for one in told] == kinds
@@ -340,7 +350,7 @@ def test_undrain_host_leaves_what_sickbay_did_not_do_unless_it_is_told(ward: War
     back = ward.play(shipped_book("undrain-host"), by=BOB, port=port, take_over=True)
     assert back.state is RunState.SUCCEEDED, back.reason
     assert ward.store.drains.open() == []
-    assert ward.at_haproxy() == "UP"
+    ward.proxy.wait_for("gpu-03", "UP")
 
 
 def test_a_run_that_dies_while_it_drains_goes_on_as_the_owner(ward: Ward) -> None:
@@ -363,6 +373,7 @@ class Stumbling(Planner):
     """A planner with a mistake in it: it fails on what one step answered."""
 
     def judge(self, step: Any, answer: Any, context: Any) -> Any:
+        """Stumble at `restart`."""
         if step.id == "restart":
             raise ZeroDivisionError("a mistake of ours")
         return super().judge(step, answer, context)

@@ -146,7 +146,7 @@ def test_one_that_cannot_be_asked_about_is_unknown_and_asked_again_sooner(night:
 
 def test_a_balancer_that_left_the_inventory_is_unknown(night: Night) -> None:
     night.drain()
-    night.inventory.hosts.pop("lb-01")  # type: ignore[attr-defined]
+    night.inventory.hosts.pop("lb-01")
     (drain,) = night.go_round()
     assert (drain.seen, "lb-01 is no longer in the inventory" in drain.seen_words) == ("", True)
 

@@ -65,6 +65,6 @@ class Kind:
     """(arguments, answer, context) → judgement; never raises for anything a host prints."""
     mutating: bool = False
     turns: Deed | None = None
-    """What it does with a server at a load balancer: the ledger of drains is asked before and told after."""
+    """What it does with a server at a load balancer: the ledger of drains is asked before a change and told after."""
     partial: bool = False
     """Is what came before the time was over worth judging?"""

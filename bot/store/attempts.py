@@ -48,7 +48,10 @@ class Attempts:
         self._outputs = outputs
 
     def begin(
-        self, run: Run, places: Sequence[Place], barred: Callable[[Connection], Collection[Place]] | None = None
+        self,
+        run: Run,
+        places: Sequence[Place],
+        barred: Callable[[Connection], Collection[Place]] | None = None,
     ) -> list[Attempt]:
         """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
 

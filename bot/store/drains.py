@@ -121,9 +121,7 @@ def settle(tx: Connection, now: datetime, run: Run, attempts: Sequence[Attempt])
             _told(tx, now, kind, after, why=after.note or after.why)
 
 
-def leave(
-    tx: Connection, now: datetime, run: Run, state: RunState, reason: str
-) -> tuple[RunState, str]:
+def leave(tx: Connection, now: datetime, run: Run, state: RunState, reason: str) -> tuple[RunState, str]:
     """Keep what a run that ends has drained and not put back; return how it ends by that."""
     query = drains.select().where(
         drains.c.run == run.id, drains.c.closed_at.is_(None), drains.c.kept_at.is_(None)

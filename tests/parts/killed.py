@@ -81,7 +81,10 @@ class TellingAttempts(Attempts):
         self._at = at
 
     def begin(
-        self, run: Run, places: Sequence[Place], barred: Callable[[Connection], Collection[Place]] | None = None
+        self,
+        run: Run,
+        places: Sequence[Place],
+        barred: Callable[[Connection], Collection[Place]] | None = None,
     ) -> list[Attempt]:
         """Say it before and after, for each."""
         for _ in places:
