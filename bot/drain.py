@@ -241,8 +241,8 @@ def _foreign(drain: Drain, said: Said, now: datetime) -> str:
             return "it has taken requests since: somebody put it back and took it out again"
         if said.selected < drain.selected:
             return "HAProxy was started anew since, and who took it out then is not known"
-    aged = drain.state == "maint" and said.age is not None and drain.since is not None
-    if aged and (now - drain.since).total_seconds() - SLACK > said.age:
+    since = drain.since if drain.state == "maint" else None
+    if since is not None and said.age is not None and (now - since).total_seconds() - SLACK > said.age:
         return "its maintenance is younger than ours: somebody put it back and took it out again"
     return ""
 
