@@ -129,14 +129,28 @@ def may(turn: Turn, run: Run, drain: Drain | None, now: datetime, *, busy: bool)
         return _unclaimed(turn, run)
     if drain.run == run.id:
         return _own(turn, run, drain, now)
+    if turn.deed == "ready" and turn.whose != "run" and not busy:
+        return _taken_over(turn, run, drain, now)
+    if refusal := theirs(run, drain, busy=busy):
+        return refusal
+    if turn.deed == "drain" and not drain.lost and drain.state != "unknown":
+        return Grant(marks(drain, now))
+    return _kept(drain)
+
+
+def theirs(run: Run, drain: Drain, *, busy: bool) -> Refusal | None:
+    """Say whose a drained host is; None where the run may work on it: its own, or that of the person who asked for it."""
+    if drain.run == run.id:
+        return None
     if busy:
         what = f"{drain.owner}, and is still at work"
         return Refusal(what, f"wait for run {drain.run}, or `sickbay cancel {drain.run}`")
-    if turn.deed == "ready" and turn.whose != "run":
-        return _taken_over(turn, run, drain, now)
-    mine = drain.person is not None and drain.person == run.requester.person
-    if turn.deed == "drain" and mine and not drain.lost and drain.state != "unknown":
-        return Grant(marks(drain, now))
+    if drain.person is not None and drain.person == run.requester.person:
+        return None
+    return _kept(drain)
+
+
+def _kept(drain: Drain) -> Refusal:
     advice = f"ask {drain.by}; `undrain-host` takes it over and puts it back"
     return Refusal(f"{drain.owner}, and it is kept so", advice)
 

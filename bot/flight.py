@@ -254,10 +254,14 @@ class Flight:
         return free
 
     def _begin(self, ready: Sequence[Ready], over: list[Attempt]) -> list[tuple[Ready, Attempt]]:
-        """Write down what leaves now; a server whose drain is not the run's to touch goes to `over`."""
+        """Write down what leaves now; what touches somebody else's drain goes to `over`."""
         fresh = {one.place: one for one in ready if one.resumed is None}
-        turns = {place: (one.call.host, one.claim) for place, one in fresh.items() if one.claim is not None}
-        begun, said = self._store.attempts.claim(self.run, list(fresh), turns) if fresh else ([], {})
+        changes = {
+            place: one.claim
+            for place, one in fresh.items()
+            if one.claim is not None or (one.mutating and not one.clean_up)
+        }
+        begun, said = self._store.attempts.claim(self.run, list(fresh), changes) if fresh else ([], {})
         written = {(one.step, one.host, one.number): one for one in begun}
         leaving: list[tuple[Ready, Attempt]] = []
         for one in ready:

@@ -106,7 +106,7 @@ def taken(ready: Ready, run: Run, owner: int, now: datetime) -> Attempt:
 
 
 def barred(ready: Ready, run: Run, refusal: Refusal, now: datetime) -> Attempt:
-    """Return the attempt of a change to a server whose drain is not the run's to touch."""
+    """Return the attempt of a change that would touch somebody else's drain."""
     return Attempt(
         run.id,
         *ready.place,

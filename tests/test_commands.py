@@ -350,7 +350,7 @@ def test_drains_are_listed_with_what_haproxy_says_now_and_unknown_is_said(
     assert said(commands.do("drains", STRANGER)) == "Sickbay keeps no server out of traffic.\n"
     run = scene.claim(scene.run())
     place, turn = ("drain", "gpu-03", 1), Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk")
-    ((begun,), _) = scene.store.attempts.claim(run, [place], {place: ("gpu-03", turn)})
+    ((begun,), _) = scene.store.attempts.claim(run, [place], {place: turn})
     scene.clock.on(minutes=90)
     facts = {"changed": True, "selected": 5}
     scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts=facts), None)])

@@ -18,6 +18,7 @@ from bot.shipped import shipped
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import utc_now
+from tests.parts.books import book as plain_book
 from tests.parts.haproxy import HAProxy
 from tests.parts.nearby import Nearby, behind, draining
 from tests.parts.programs import short_directory
@@ -309,6 +310,44 @@ def test_a_balancer_that_does_not_answer_is_not_drained_and_nothing_is_kept(ward
     assert run.state is RunState.FAILED
     assert ward.store.drains.open() == []
     assert "could not be asked" in ward.said(run, "drain")
+
+
+def test_nothing_is_changed_on_a_host_that_somebody_else_keeps_out_of_traffic(ward: Ward) -> None:
+    """Also by a runbook that knows no load balancer; who keeps it may, and looking is free."""
+    ward.play(draining(keep="new disk"))
+    steps = [{"id": "look", "run": "true", "mutates": False}, {"id": "reset", "run": "true"}]
+    book = plain_book(
+        steps=steps, rescue=[], always=[], verify=[{"id": "proof", "run": "true", "mutates": False}]
+    )
+    for by in (BOB, Requester("alert VLLMStalled", via="alert")):
+        run = ward.play(book, by=by)
+        assert run.reason == "Failed on gpu-03. First: reset on gpu-03."
+        assert ward.said(run, "reset").startswith("refused: run 1 (mend, alice) drained be_vllm/gpu-03 at ")
+        assert ward.said(run, "reset").endswith("UTC: new disk, and it is kept so")
+    assert [step for step, _ in ward.remote.sent].count("reset") == 0
+    assert ward.play(book, "gpu-04", by=BOB).state is RunState.SUCCEEDED
+    assert ward.play(book, by=ALICE).state is RunState.SUCCEEDED
+    assert [step for step, _ in ward.remote.sent].count("reset") == 2
+
+
+def test_who_keeps_a_host_may_mend_it_and_it_stays_out(ward: Ward) -> None:
+    ward.play(draining(keep="new disk"))
+    run = ward.play(draining(steps=GOES))
+    assert run.state is RunState.SUCCEEDED, run.reason
+    assert "be_vllm/gpu-03 is drained already, by the same owner" in ward.said(run, "drain")
+    assert ward.statuses(run)["undrain"] is Status.SKIPPED
+    (drain,) = ward.store.drains.open()
+    assert (drain.run, drain.why) == (1, "new disk")
+    assert ward.at_haproxy() == "DRAIN"
+
+
+def test_and_is_told_when_somebody_has_put_it_back(ward: Ward) -> None:
+    ward.play(draining(keep="new disk"))
+    ward.by_hand("ready")
+    run = ward.play(draining(steps=GOES))
+    assert run.state is RunState.FAILED
+    assert "somebody else has put it back" in ward.said(run, "drain")
+    assert ward.at_haproxy() == "UP"
 
 
 def shipped_book(name: str) -> Runbook:

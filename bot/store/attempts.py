@@ -70,16 +70,19 @@ class Attempts:
         return begun
 
     def claim(
-        self, run: Run, places: Sequence[Place], turns: Mapping[Place, tuple[str, Turn]]
+        self, run: Run, places: Sequence[Place], changes: Mapping[Place, Turn | None]
     ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
-        """Write the same, but of those that turn a server (of a host) only what the ledger of drains allows; and what it said."""
+        """Write the same, but of those that change something only what the ledger of drains allows; and what it said.
+
+        `changes` tells of each what it does with a server at its load balancer.
+        """
         said: dict[Place, Grant | Refusal] = {}
 
         def barred(tx: Connection) -> set[Place]:
-            said.update(take(tx, self._db.now(), run, turns))
+            said.update(take(tx, self._db.now(), run, changes))
             return {place for place, answer in said.items() if isinstance(answer, Refusal)}
 
-        return self.begin(run, places, barred if turns else None), said
+        return self.begin(run, places, barred if changes else None), said
 
     def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
         """Write how attempts ended, with the rest of what they printed, their events and the fence."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, or_, select, update
 
-from bot.drain import Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled
+from bot.drain import Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled, theirs
 from bot.run import Attempt, Run, RunState
 from bot.store.database import Database
 from bot.store.tables import drains, runs
@@ -90,16 +90,29 @@ class Drains:
 
 
 def take(
-    tx: Connection, now: datetime, run: Run, wanted: Mapping[Place, tuple[str, Turn]]
+    tx: Connection, now: datetime, run: Run, wanted: Mapping[Place, Turn | None]
 ) -> dict[Place, Grant | Refusal]:
-    """Say for each attempt (about a host) whether it may turn its server, and write down the claims of those that may."""
+    """Say for each attempt whether it may turn its server, and write down the claims of those that may.
+
+    One that changes a host without turning its server is refused where somebody else keeps that host out of traffic.
+    """
     answers: dict[Place, Grant | Refusal] = {}
-    for place, (host, turn) in wanted.items():
-        drain = _open(tx, turn)
+    others = {
+        one.host: one
+        for one in map(_drain, _all(tx, drains.select().where(drains.c.closed_at.is_(None))))
+        if one.run != run.id
+    }
+    for place, turn in wanted.items():
+        host = place[1]
+        drain = _open(tx, turn) if turn is not None else others.get(host)
         busy = drain is not None and drain.run != run.id and _goes_on(tx, drain.run)
+        if turn is None:
+            refusal = theirs(run, drain, busy=busy) if drain is not None else None
+            answers |= {place: refusal} if refusal is not None else {}
+            continue
         answer = answers[place] = may(turn, run, drain, now, busy=busy)
         if isinstance(answer, Grant):
-            _claim(tx, now, run, host, turn, place, drain, answer)
+            _claim(tx, now, run, turn, place, drain, answer)
     return answers
 
 
@@ -147,19 +160,18 @@ def _claim(
     tx: Connection,
     now: datetime,
     run: Run,
-    host: str,
     turn: Turn,
     place: Place,
     drain: Drain | None,
     grant: Grant,
 ) -> None:
     """Write whose the server is from now on, and which attempt is changing it."""
-    step, column, number = place
+    step, host, number = place
     values: dict[str, Any] = {
         "doing": turn.deed,
         "doing_run": run.id,
         "doing_step": step,
-        "doing_host": column,
+        "doing_host": host,
         "doing_number": number,
     }
     owner: dict[str, Any] = {
