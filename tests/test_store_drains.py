@@ -1,5 +1,6 @@
 """The ledger of drains: claimed with the attempt or not at all, one owner, settled with the attempt's end."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from bot.drain import Grant, Refusal, Said, Turn
+from bot.drain import Drain, Grant, Refusal, Said, Turn
 from bot.run import Requester, Run, RunState, Status
 from bot.store import Fenced, Store
 from tests.parts.books import book
@@ -183,3 +186,106 @@ def test_a_retry_of_an_undrain_is_still_the_owners(ledger: Ledger) -> None:
         assert answer.env == {"OWN": "drain", "SELECTED": "5", "QUEUED": "0"}
         ledger.end(run, Status.FAILED if number == 1 else Status.OK, place, changed=number == 2)
     assert ledger.store.drains.open() == []
+
+
+DEEDS = {
+    "drain": replace(DRAIN, keep=""),
+    "keep": DRAIN,
+    "maint": Turn("maint", "lb-01", "/run/x.sock", "be/gpu-03"),
+    "undrain": Turn("ready", "lb-01", "/run/x.sock", "be/gpu-03"),
+    "take": READY,
+    "take all": replace(READY, whose="anybody"),
+}
+ENDS: dict[str, tuple[Status, dict[str, Any]]] = {
+    "done": (Status.OK, {"changed": True, "selected": 5}),
+    "idle": (Status.OK, {"changed": False}),
+    "refused": (Status.FAILED, {"changed": False}),
+    "unseen": (Status.FAILED, {}),
+    "gone": (Status.UNREACHABLE, {}),
+    "lost": (Status.UNKNOWN, {}),
+}
+LOOKS = {"ready": Said("ready", ""), "drained": Said("drain", "", 5), "changed": Said("maint", "", 9)}
+HAPPENINGS = st.sampled_from([*DEEDS, *ENDS, *LOOKS, "no answer", "finish", "finish", "sweep"])
+
+
+class Rivals:
+    """Three people whose runs are after one server; what each may is held against what it must not."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.runs: dict[int, Run] = {}
+        self.going: dict[int, Any] = {}
+        self.turns = 0
+
+    def happen(self, what: str, who: int) -> None:
+        """Let something happen to the run of one of them."""
+        ledger, drains = self.ledger, self.ledger.store.drains
+        run = self.runs.get(who)
+        if what in DEEDS and who not in self.going:
+            run = self.runs.setdefault(who, run or ledger.run(f"person-{who}"))
+            self.turns += 1
+            place = (what.replace(" ", "_"), "gpu-03", self.turns)
+            before = drains.open()
+            answer = ledger.claim(run, DEEDS[what], place)
+            self.judge(what, run, before, answer)
+            if isinstance(answer, Grant):
+                self.going[who] = place
+        elif what in ENDS and who in self.going and run is not None:
+            status, facts = ENDS[what]
+            ledger.end(run, status, self.going.pop(who), **facts)
+        elif what == "finish" and run is not None:
+            self.going.pop(who, None)
+            del self.runs[who]
+            ledger.store.runs.finish(run, RunState.FAILED, "", None)
+        elif what in LOOKS or what == "no answer":
+            for drain in drains.open():
+                drains.seen(drain.id, LOOKS.get(what, Said(None, "no answer")))
+        elif what == "sweep":
+            drains.sweep()
+
+    def judge(self, what: str, run: Run, before: list[Drain], answer: Grant | Refusal) -> None:
+        """A yes must rest on an own drain, on none at all, or on a person who takes over what nobody works on."""
+        if isinstance(answer, Refusal):
+            assert answer.words
+            assert answer.advice
+            return
+        if not before:
+            return
+        (drain,) = before
+        mine = drain.run == run.id
+        if not mine:
+            assert drain.run not in {one.id for one in self.runs.values()}, "two are at work"
+            assert what.startswith("take") or (
+                what in ("drain", "keep") and drain.person == run.requester.person
+            )
+        if answer.env.get("OWN") in ("drain", "maint"):
+            assert drain.state == answer.env["OWN"]
+            assert not drain.lost
+
+    def check(self) -> None:
+        """Each server has one owner, and each drain a run that is at work or a place on the list."""
+        found = self.ledger.store.drains.open()
+        assert len(found) <= 1
+        working = {one.id for one in self.runs.values()}
+        for drain in found:
+            assert drain.kept_at is not None or drain.run in working
+            assert not drain.closed
+
+
+@settings(max_examples=80, deadline=None)
+@given(happenings=st.lists(st.tuples(HAPPENINGS, st.integers(0, 2)), max_size=30))
+def test_whatever_happens_each_drain_has_one_owner_and_ends_or_is_listed(
+    happenings: list[tuple[str, int]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder))
+        rivals = Rivals(ledger)
+        try:
+            for what, who in happenings:
+                rivals.happen(what, who)
+                rivals.check()
+            for who in list(rivals.runs):
+                rivals.happen("finish", who)
+            rivals.check()
+        finally:
+            ledger.store.close()
