@@ -4,7 +4,7 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
-from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
+from bot.messages.approval import DIGEST, approval_card, glass_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
 from bot.messages.drains import drain_table
 from bot.messages.incident import incident_card
@@ -31,6 +31,7 @@ __all__ = [
     "RunView",
     "approval_card",
     "drain_table",
+    "glass_card",
     "help_card",
     "host_table",
     "incident_card",

@@ -1,11 +1,13 @@
 """The one place where Slack clients are made, so that none of them ever speaks to another address or without a limit.
 
-Two tempers: a patient one for answers to people, which retries by itself; and a plain one for the outbox, which has to
-see every refusal: it must not post twice when a connection broke, and a wait for one message must not hold up others.
+Three tempers: a patient one for answers to people, which retries by itself; a plain one for the outbox, which has to
+see every refusal: it must not post twice when a connection broke, and a wait for one message must not hold up others;
+and a brief one for worker threads that ask who somebody is while that somebody waits.
 """
 
 from typing import Any
 
+from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.http_retry.builtin_async_handlers import (
     AsyncConnectionErrorRetryHandler,
@@ -16,6 +18,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 SLACK = "https://slack.com/api/"
 _TIMEOUT = 15
+_BRIEF = 3
 
 
 def client(token: str, base_url: str = SLACK, *, patient: bool = True) -> AsyncWebClient:
@@ -33,6 +36,12 @@ def client(token: str, base_url: str = SLACK, *, patient: bool = True) -> AsyncW
         timeout=_TIMEOUT,
         retry_handlers=handlers,
     )
+
+
+def brief_client(token: str, base_url: str = SLACK) -> WebClient:
+    """Return a client that blocks, for a few seconds at most, and tries once."""
+    base_url = base_url if base_url.endswith("/") else f"{base_url}/"
+    return WebClient(token=token, base_url=base_url, timeout=_BRIEF, retry_handlers=[])
 
 
 def error_of(error: SlackApiError) -> str:

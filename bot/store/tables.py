@@ -224,6 +224,8 @@ decisions = Table(
     Column("person", String, primary_key=True),
     Column("answer", String, nullable=False),
     Column("at", Moment, nullable=False),
+    Column("glass", Text, nullable=False, server_default=""),
+    Column("via", String, nullable=False, server_default=""),
 )
 
 events = Table(
