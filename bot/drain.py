@@ -72,8 +72,6 @@ class Drain:
     keep: bool = False
     selected: int | None = None
     """How often HAProxy had chosen the server for a request when it was left so."""
-    queued: int = 0
-    """Requests that waited for the server then; they are counted as chosen when their turn comes."""
     doing: Deed | None = None
     """What a command that is going does."""
     kept_at: datetime | None = None
@@ -199,7 +197,7 @@ def marks(drain: Drain, now: datetime) -> dict[str, str]:
     """Return how a drain of ours must be found at the load balancer, as variables of the command that touches it."""
     env: dict[str, str] = {"OWN": drain.state}
     if drain.selected is not None:
-        env |= {"SELECTED": str(drain.selected), "QUEUED": str(drain.queued)}
+        env["SELECTED"] = str(drain.selected)
     if drain.state == "maint" and drain.since is not None:
         env["AGE"] = str(max(0, int((now - drain.since).total_seconds()) - SLACK))
     return env
@@ -224,7 +222,6 @@ def settled(drain: Drain, attempt: Attempt) -> Drain:
         state="maint" if drain.doing == "maint" else "drain",
         since=attempt.ended_at,
         selected=facts.get("selected"),
-        queued=facts.get("queue") or 0,
         note="",
     )
 
@@ -251,7 +248,7 @@ def _foreign(drain: Drain, said: Said, now: datetime) -> str:
     if said.state != drain.state:
         return f"it was left {_WORDS[drain.state]}, and somebody else has {_DONE[str(said.state)]} since"
     if drain.selected is not None and said.selected is not None:
-        if said.selected > drain.selected + drain.queued:
+        if said.selected > drain.selected:
             return "it has taken requests since: somebody put it back and took it out again"
         if said.selected < drain.selected:
             return "HAProxy was started anew since, and who took it out then is not known"

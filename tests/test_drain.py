@@ -81,7 +81,7 @@ def test_one_that_somebody_else_keeps_is_refused_to_every_run(deed: str) -> None
 def test_who_keeps_it_may_work_on_it_and_it_stays_theirs() -> None:
     answer = granted(asked("drain", by(8), OURS))
     assert answer.claim == ""
-    assert answer.env == {"OWN": "drain", "SELECTED": "120", "QUEUED": "0"}
+    assert answer.env == {"OWN": "drain", "SELECTED": "120"}
 
 
 def test_maintenance_and_undrain_of_what_the_ledger_does_not_know_find_nothing_of_ours() -> None:
@@ -90,11 +90,10 @@ def test_maintenance_and_undrain_of_what_the_ledger_does_not_know_find_nothing_o
 
 
 def test_an_own_drain_is_undone_as_it_was_left() -> None:
-    kept = replace(OURS, state="maint", queued=2)
+    kept = replace(OURS, state="maint")
     assert granted(asked("ready", by(7), kept)).env == {
         "OWN": "maint",
         "SELECTED": "120",
-        "QUEUED": "2",
         "AGE": str(600 - SLACK),
     }
 
@@ -143,7 +142,7 @@ CLAIMED = replace(OURS, state="claimed", doing="drain", selected=None, since=Non
 @pytest.mark.parametrize(
     ("done", "state", "closed"),
     [
-        (over(Status.OK, changed=True, selected=5, queue=2), "drain", ""),
+        (over(Status.OK, changed=True, selected=5), "drain", ""),
         (over(Status.OK, changed=False), "claimed", "somebody else had taken it out"),
         (over(Status.FAILED, changed=False), "claimed", "nothing was changed"),
         (over(Status.UNREACHABLE), "claimed", "nothing was changed"),
@@ -158,7 +157,7 @@ def test_a_claim_is_a_drain_only_when_haproxy_said_that_it_was_changed(
     after = settled(CLAIMED, done)
     assert (after.state, after.closed, after.doing) == (state, closed, None)
     if state == "drain":
-        assert (after.selected, after.queued, after.since) == (5, 2, START)
+        assert (after.selected, after.since) == (5, START)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,6 @@ MAINT = replace(OURS, state="maint")
         (OURS, Said("drain", "", 120), ""),
         (OURS, Said("drain", "", None), ""),
         (OURS, Said("drain", "", 121), "it has taken requests since"),
-        (replace(OURS, queued=2), Said("drain", "", 122), ""),
         (OURS, Said("drain", "", 3), "HAProxy was started anew"),
         (OURS, Said("maint", "", 120), "somebody else has put it into maintenance since"),
         (MAINT, Said("drain", "", 120), "somebody else has changed it to drained since"),
@@ -237,19 +235,18 @@ def test_a_run_succeeds_with_a_drain_only_when_it_said_that_it_keeps_it() -> Non
 @given(
     state=st.sampled_from(["drain", "maint"]),
     selected=st.none() | st.integers(0, 50),
-    queued=st.integers(0, 5),
     said=st.sampled_from(["drain", "maint", "ready", None]),
     now_selected=st.none() | st.integers(0, 60),
     age=st.none() | st.integers(0, 7200),
 )
 def test_only_what_stands_as_it_was_left_stays_ours(
-    state: Any, selected: int | None, queued: int, said: str | None, now_selected: int | None, age: int | None
+    state: Any, selected: int | None, said: str | None, now_selected: int | None, age: int | None
 ) -> None:
-    """Whatever was counted: another state, more requests than waited, or fewer, is never taken for ours."""
-    drain = replace(OURS, state=state, selected=selected, queued=queued)
+    """Whatever was counted: another state, more requests, or fewer, is never taken for ours."""
+    drain = replace(OURS, state=state, selected=selected)
     after = compared(drain, Said(said, "", now_selected, age), LATER)
     if said in ("drain", "maint") and not after.lost:
         assert said == state
         if selected is not None and now_selected is not None:
-            assert selected <= now_selected <= selected + queued
+            assert selected == now_selected
     assert bool(after.closed) is (said == "ready")

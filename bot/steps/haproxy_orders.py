@@ -1,8 +1,8 @@
 """The shell text of the three orders to HAProxy: drain, maintenance, ready; each looks in the moment of the change.
 
 What the order must find comes in variables from the ledger of drains when it leaves: `OWN` (the state in which Sickbay
-left the server, `any` to take it over, `none`), `SELECTED` and `QUEUED` (what HAProxy had counted then), `AGE` (seconds
-that a maintenance of ours is old). Without them nothing is Sickbay's, and what is out of traffic is left alone.
+left the server, `any` to take it over, `none`), `SELECTED` (how often HAProxy had chosen it then), `AGE` (seconds that a
+maintenance of ours is old). Without them nothing is Sickbay's, and what is out of traffic is left alone.
 """
 
 from bot.steps.haproxy import NO_ANSWER, SAY, TABLES
@@ -65,7 +65,7 @@ ours() {{ # does it stand as Sickbay left it?
     *) refuse "$SERVER is $stands, and Sickbay left it in $OWN: somebody else has changed it since" ;;
   esac
   if number "${{SELECTED-}}" && number "$selected"; then
-    [ "$selected" -le $((SELECTED + QUEUED)) ] ||
+    [ "$selected" -le "$SELECTED" ] ||
       refuse "$SERVER has taken requests since Sickbay took it out: somebody else put it back and took it out again"
     [ "$selected" -ge "$SELECTED" ] ||
       refuse "HAProxy was started anew since Sickbay took $SERVER out: who took it out then is not known"

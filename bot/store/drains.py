@@ -5,12 +5,12 @@ how it ended; so there is no moment at which a drain of ours stands nowhere. A l
 takes traffic again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, or_, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, or_, select, update
 
 from bot.drain import Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled, theirs
 from bot.run import Attempt, Run, RunState
@@ -20,8 +20,10 @@ from bot.store.timeline import tell
 
 Place = tuple[str, str, int]
 """Step, host, number of an attempt."""
+_OPEN = drains.select().where(drains.c.closed_at.is_(None)).order_by(drains.c.at, drains.c.id)
+_DOING = drains.select().where(drains.c.doing_run == bindparam("run"))
 _CHANGING = (
-    "state", "since", "selected", "queued", "kept_at", "note", "lost", "seen", "seen_words", "seen_at", "closed",
+    "state", "since", "selected", "kept_at", "note", "lost", "seen", "seen_words", "seen_at", "closed",
 )  # fmt: skip
 
 
@@ -31,12 +33,10 @@ class Drains:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def open(self, *, run: int | None = None) -> list[Drain]:
+    def open(self) -> list[Drain]:
         """Return the servers that Sickbay keeps out of traffic, or may, the oldest first."""
-        query = drains.select().where(drains.c.closed_at.is_(None)).order_by(drains.c.at, drains.c.id)
-        query = query if run is None else query.where(drains.c.run == run)
         with self._db.read() as tx:
-            return [_drain(row) for row in tx.execute(query).mappings()]
+            return _all(tx)
 
     def kept(self, run: int) -> list[Drain]:
         """Return what a run has left out of traffic when it ended, also what somebody has put back or taken over since."""
@@ -64,8 +64,7 @@ class Drains:
         """After a start: keep what belongs to no run that goes on; return how many there were."""
         now = self._db.now()
         with self._db.write() as tx:
-            query = drains.select().where(drains.c.closed_at.is_(None), drains.c.kept_at.is_(None))
-            orphans = [one for one in map(_drain, _all(tx, query)) if not _goes_on(tx, one.run)]
+            orphans = [one for one in _all(tx) if one.kept_at is None and not _goes_on(tx, one.run)]
             for one in orphans:
                 _keep(tx, now, _left(one), "its run has ended without a word about it")
         return len(orphans)
@@ -97,11 +96,7 @@ def take(
     One that changes a host without turning its server is refused where somebody else keeps that host out of traffic.
     """
     answers: dict[Place, Grant | Refusal] = {}
-    others = {
-        one.host: one
-        for one in map(_drain, _all(tx, drains.select().where(drains.c.closed_at.is_(None))))
-        if one.run != run.id
-    }
+    others = {one.host: one for one in _all(tx) if one.run != run.id}
     for place, turn in wanted.items():
         host = place[1]
         drain = _open(tx, turn) if turn is not None else others.get(host)
@@ -118,8 +113,8 @@ def take(
 
 def settle(tx: Connection, now: datetime, run: Run, attempts: Sequence[Attempt]) -> None:
     """Write what these attempts, which have ended, did to servers that they had claimed."""
-    query = drains.select().where(drains.c.doing_run == run.id)
-    rows = {(row["doing_step"], row["doing_host"], row["doing_number"]): row for row in _all(tx, query)}
+    doing = tx.execute(_DOING, {"run": run.id}).mappings()
+    rows = {(row["doing_step"], row["doing_host"], row["doing_number"]): row for row in doing}
     for attempt in attempts if rows else ():
         row = rows.get((attempt.step, attempt.host, attempt.number))
         if row is None or not attempt.done:
@@ -136,10 +131,7 @@ def settle(tx: Connection, now: datetime, run: Run, attempts: Sequence[Attempt])
 
 def leave(tx: Connection, now: datetime, run: Run, state: RunState, reason: str) -> tuple[RunState, str]:
     """Keep what a run that ends has drained and not put back; return how it ends by that."""
-    query = drains.select().where(
-        drains.c.run == run.id, drains.c.closed_at.is_(None), drains.c.kept_at.is_(None)
-    )
-    left = [_left(_drain(row)) for row in _all(tx, query)]
+    left = [_left(one) for one in _all(tx) if one.run == run.id and one.kept_at is None]
     for one in left:
         _keep(tx, now, one, "" if one.keep else "nobody put it back before its run ended")
     return ended(state, reason, left)
@@ -225,8 +217,9 @@ def _told(tx: Connection, now: datetime, kind: str, drain: Drain, **data: Any) -
         tell(tx, now, kind, incident=incident, run=drain.first_run, host=drain.host, **at)
 
 
-def _all(tx: Connection, query: Any) -> Iterable[RowMapping]:
-    return tx.execute(query).mappings().all()
+def _all(tx: Connection) -> list[Drain]:
+    """Return the open lines."""
+    return [_drain(row) for row in tx.execute(_OPEN).mappings()]
 
 
 def _drain(row: RowMapping) -> Drain:
