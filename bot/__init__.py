@@ -14,12 +14,13 @@ The map, from the front door down; imports go down only.
     login                   who is at the terminal
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
-    deciding                approve, deny, cancel: who decides about a run, and what comes of it
+    deciding · halting      approve, deny, cancel; freeze, thaw, the breaker's reset: who may, and what comes of it
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
     rounds                  drains whose run has ended, held against what HAProxy says
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
+    rails · leaving         what is ready to go, held against the guard; written down before it goes, or kept from a drain
     preparing · judging     from a call to the command that leaves; what its outcome means
     balancers               what load balancers say of drained servers, asked outside of any run
     planner                 a step and what is known → an effect, as data
@@ -35,12 +36,16 @@ The map, from the front door down; imports go down only.
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     authority · permissions who somebody is now; who may do what, on which runbooks and hosts: pure
     record · lacking        what a run has done; evidence that could not be had
-    inputs                  the base of what people write in YAML, and what a run is given
+    inputs · limits         the base of what people write in YAML, and what a run is given; how far a runbook may go
+    maintenance             when automation keeps out
     evidence                what is kept of a host before it is changed
     ending                  how a run ends, and in which words
     drain                   a server out of traffic: whose it is, and who may touch it
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
+    result · counting       what became of a host; how many replicas are ready
+    guard                   may a run act on a host now: locks, freeze, maintenance, breaker, cooldown, limits, capacity
+    freshness               is what was seen of a host still good enough to change it
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
     duration verdict wording errors printable   ground

@@ -16,10 +16,12 @@ from bot.dispatch import Dispatch
 from bot.effect import Remote
 from bot.engine import Engine
 from bot.facts.registry import PARSERS
+from bot.guard import Settings
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
+from bot.rails import Rails
 from bot.rounds import Rounds
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
@@ -57,6 +59,7 @@ class Assembly:
     library: Mapping[str, Loaded]
     store: Store
     planner: Planner
+    rails: Rails
     commands: Commands
 
     @classmethod
@@ -73,6 +76,8 @@ class Assembly:
         library = read_library(config, document)
         store = Store(config.store_path, clock)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
+        breaker = Settings(**config.breaker.model_dump())
+        rails = Rails(store, planner, breaker, config.windows)
         commands = Commands(
             store,
             inventory,
@@ -81,6 +86,7 @@ class Assembly:
             rights=config.rights,
             groups=config.slack.usergroups,
             planner=planner,
+            rails=rails,
             successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
@@ -92,6 +98,7 @@ class Assembly:
             library=library,
             store=store,
             planner=planner,
+            rails=rails,
             commands=commands,
         )
 
@@ -107,9 +114,14 @@ class Assembly:
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
         """Return what advances runs and, for a server, turns alerts into them."""
         dispatch = Dispatch(
-            self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
+            self.store,
+            self.inventory,
+            self.library,
+            self.config.routes,
+            self.config.slack.channel,
+            self.config.windows,
         )
         successes = self.config.autonomy.successes
-        engine = Engine(self.store, self.planner, remote, successes=successes)
+        engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
         rounds = Rounds(self.store, Balancers(self.inventory, remote))
         return Delivery(self.store, engine, dispatch.turn if dispatching else None, rounds=rounds)

@@ -222,6 +222,36 @@ def runs(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption =
 
 
 @cli.command()
+def freeze(
+    reason: Annotated[list[str], typer.Argument(metavar="REASON [on HOSTS]", help="why, and where")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let nothing change these hosts, or any; looking goes on."""
+    _desk("freeze", reason, config, as_)
+
+
+@cli.command()
+def thaw(
+    select: Annotated[list[str] | None, typer.Argument(metavar="[HOSTS]", help="as they were frozen")] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Lift the freeze of a host set, or the one of everything."""
+    _desk("thaw", select, config, as_)
+
+
+@cli.command()
+def breaker(
+    words: Annotated[list[str], typer.Argument(metavar="reset REASON", help="why it may go on")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let automation go on after it stopped itself."""
+    _desk("breaker", words, config, as_)
+
+
+@cli.command()
 def approve(
     number: RunNumber,
     config: ConfigOption = None,

@@ -15,6 +15,7 @@ from bot.messages import say
 from bot.messages.card import Words
 from bot.permissions import Right
 from bot.planner import Planner
+from bot.rails import Rails
 from bot.run import Run
 from bot.store import Store
 
@@ -22,8 +23,9 @@ from bot.store import Store
 class Deciding:
     """Decides about runs; says what has come of it, or raises why not."""
 
-    def __init__(self, store: Store, planner: Planner, authority: Authority) -> None:
+    def __init__(self, store: Store, planner: Planner, authority: Authority, rails: Rails) -> None:
         self._store = store
+        self._rails = rails
         self._planner = planner
         self._authority = authority
 
@@ -36,6 +38,8 @@ class Deciding:
         """
         run = self._store.runs.get(command.run)
         person = self._decider(command, asker, run)
+        if run is not None and command.answer == "approve":
+            self._rails.refuse_frozen(run.hosts)
         broken = self._planner.broken(run) if run is not None else ""
         refused = self._store.approvals.decide(
             command.run,

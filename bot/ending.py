@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from bot.fleet import named
 from bot.lacking import spared
 from bot.record import Record
+from bot.result import held_back
 from bot.rollback import undone
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import Step
@@ -40,6 +41,12 @@ def ending(
         if state is RunState.CANCELLED and (back.failed or unclean):
             state = RunState.FAILED
         return state, f"{reason}{after}"
+    kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
+    for one in kept.values():
+        if one.facts["guard"] == "escalate":
+            return RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.{after}"
+    if failed and set(failed) <= {host for host, one in kept.items() if one.facts["guard"] == "skip"}:
+        return RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.{after}"
     if failed:
         untouched = [host for host in run.hosts if not record.of(host)]
         begun = f" Not begun on {named(untouched, _LONG)}." if untouched else ""

@@ -40,7 +40,12 @@ _APPS = "nvidia-smi --query-compute-apps"
 
 # What is cheap and never hangs comes first, what a sick driver holds up comes last: when the time is over, the rest is there.
 HOST = (
-    Part("boot", "date -u +%Y-%m-%dT%H:%M:%SZ; cat /proc/sys/kernel/random/boot_id; uname -a", 5, 4096),
+    Part(
+        "boot",
+        "date -u +%Y-%m-%dT%H:%M:%SZ; cat /proc/sys/kernel/random/boot_id; uname -a; cat /proc/uptime 2>/dev/null || :",
+        5,
+        4096,
+    ),
     Part("uptime", "uptime", 5, 4096),
     Part("disks", "df -hP", 5),
     Part("memory", "free -m", 5, 4096),

@@ -94,7 +94,44 @@ class Cancel:
     run: int
 
 
-Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | ListDrains | Look | Decide | Cancel
+@dataclass(frozen=True, slots=True)
+class FreezeHosts:
+    """Let nothing change hosts any more."""
+
+    reason: str
+    hosts: str = ""
+    """Empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Lift a freeze."""
+
+    hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetBreaker:
+    """Let automation go on after it stopped itself."""
+
+    reason: str
+
+
+Command = (
+    FreezeHosts
+    | Thaw
+    | ResetBreaker
+    | Help
+    | Check
+    | Start
+    | Preview
+    | ListHosts
+    | ListRunbooks
+    | ListDrains
+    | Look
+    | Decide
+    | Cancel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +277,28 @@ def _cancel(words: Sequence[str]) -> Command:
     return Cancel(_one_number("cancel", words) or 0)
 
 
+def _freeze(words: Sequence[str]) -> Command:
+    """Read a reason and, behind the last `on` that stands before one word, a host set."""
+    hosts = words[-1] if len(words) > 1 and words[-2].lower() == "on" else ""
+    reason = " ".join(words[:-2] if hosts else words).strip()
+    if not reason:
+        raise _usage("freeze", "why? Whoever is stopped by it reads the reason")
+    return FreezeHosts(reason, hosts)
+
+
+def _thaw(words: Sequence[str]) -> Command:
+    words = words[1:] if len(words) == 2 and words[0].lower() == "on" else words
+    if len(words) > 1:
+        raise _usage("thaw", "it takes the host set that was frozen, or nothing")
+    return Thaw(*words)
+
+
+def _breaker(words: Sequence[str]) -> Command:
+    if len(words) < 2 or words[0].lower() != "reset":
+        raise _usage("breaker", "it takes `reset` and a reason")
+    return ResetBreaker(" ".join(words[1:]))
+
+
 def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
     if not words and not needed:
         return None
@@ -276,5 +335,10 @@ VERBS: dict[str, Verb] = {
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),
+    "freeze": Verb(
+        "freeze REASON [on HOSTS]", "let nothing change these hosts, or any; looking goes on", _freeze
+    ),
+    "thaw": Verb("thaw [HOSTS]", "lift the freeze of this host set, or the one of everything", _thaw),
+    "breaker": Verb("breaker reset REASON", "let automation go on after it stopped itself", _breaker),
     "cancel": Verb("cancel RUN", "end a run", _cancel),
 }

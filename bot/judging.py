@@ -80,7 +80,7 @@ def _unanswered(
             cut = replace(attempt, stdout=stdout.text, stderr=stderr.text)
             return replace(_cut_short(cut, "cancelled", machine, sure=ended or not mutating), again=False)
         case Lost(reason, advice, over):
-            again = over and repeatable(call.step, call.number)
+            again = over and repeatable(call.step, call.tries)
             summary = f"{reason}; it is idempotent, so it is done once more" if again else reason
             return replace(attempt, status=Status.UNKNOWN, summary=summary, advice=advice, again=again)
 
@@ -125,7 +125,7 @@ def _finished(
 def _once_more(call: Call, attempt: Attempt, context: Mapping[str, Any]) -> Attempt:
     """Decide whether this is what was wanted; on the last try, what was not wanted becomes a failure."""
     step = call.step
-    last = call.number > step.retries
+    last = call.tries > step.retries
     doubtful = attempt.verdict in (Verdict.UNHEALTHY, Verdict.UNKNOWN)
     if attempt.status is not Status.OK:
         return replace(attempt, again=True)
@@ -134,7 +134,7 @@ def _once_more(call: Call, attempt: Attempt, context: Mapping[str, Any]) -> Atte
         met = template.truth(step.until, seen) and not (doubtful and call.section == "verify")
         if met:
             return attempt
-        tries = f" after {call.number} tries" if call.number > 1 else ""
+        tries = f" after {call.tries} tries" if call.tries > 1 else ""
         summary = f"not yet {step.until}{tries}; {attempt.summary}" if last else attempt.summary
         return replace(attempt, status=Status.FAILED if last else Status.OK, summary=summary, again=True)
     if not doubtful:

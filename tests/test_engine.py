@@ -308,10 +308,10 @@ def test_two_runs_never_change_one_host_at_once(stage: Stage) -> None:
     first = stage.queue()
     thread = stage.apart(first)
     held.wait()
-    second = stage.play()
+    second = stage.play(book(on_conflict="fail"))
     assert second.state is RunState.FAILED
     stop = next(one for one in stage.attempts(second.id) if one.step == "stop")
-    assert stop.summary == f"gpu-01 is being changed by run {first}"
+    assert stop.summary == f"gpu-01 is being changed by run {first} (mend, started by alice)"
     assert str(first) in stop.advice
     assert [sent.key.split("/")[1] for sent in stage.script.sent if sent.step in ("stop", "undo")] == [
         str(first)

@@ -415,7 +415,7 @@ def test_every_phrase_is_said_somewhere_and_every_said_phrase_exists() -> None:
     said = set(re.findall(r'"((?:run|incident|approval|listing|slack)\.[a-z_]+)"', source))
     known = set(phrases())
     assert not {one for one in said if one not in known and not one.startswith(("run.py", "approval."))} - {
-        "run.queued", "run.planned", "run.ended", "run.cancel_asked", "run.started",
+        "run.queued", "run.planned", "run.ended", "run.cancel_asked", "run.started", "run.held",
         "incident.opened", "incident.resolved", "incident.recovered",
     }  # fmt: skip
     made = (

@@ -28,6 +28,13 @@ class Capture(Facts):
 
     parts: tuple[Part, ...]
 
+    @property
+    def up_s(self) -> float | None:
+        """Seconds since the host was booted, as `/proc/uptime` said; None where it said nothing."""
+        boot = next((part.text for part in self.parts if part.name == "boot"), "")
+        said = re.fullmatch(r"([0-9]{1,12}\.[0-9]{1,4}) [0-9.]+", (boot.strip().splitlines() or [""])[-1])
+        return float(said[1]) if said else None
+
 
 def parse(text: str) -> Capture:
     """Read the frames; one that does not end was cut short.

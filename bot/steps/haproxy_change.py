@@ -127,6 +127,7 @@ DRAIN_KIND = Kind(
     judge=_judge("drain"),
     mutating=True,
     turns="drain",
+    level=0,
 )
 MAINTENANCE_KIND = Kind(
     says="Takes a server at HAProxy that this run has drained out of traffic altogether.",
@@ -135,6 +136,7 @@ MAINTENANCE_KIND = Kind(
     judge=_judge("maint"),
     mutating=True,
     turns="maint",
+    level=0,
 )
 UNDRAIN_KIND = Kind(
     says="Puts a server at HAProxy that Sickbay took out back into traffic; nobody else's.",
@@ -143,4 +145,5 @@ UNDRAIN_KIND = Kind(
     judge=_judge("ready"),
     mutating=True,
     turns="ready",
+    level=0,
 )

@@ -13,6 +13,7 @@ from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
 from bot.store.drains import Drains
+from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
 from bot.store.timeline import Timeline
@@ -39,6 +40,7 @@ class Store:
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
         self.drains = Drains(self.database)
+        self.ledger = Ledger(self.database)
         self.timeline = Timeline(self.database)
 
     def write(self) -> AbstractContextManager[Connection]:

@@ -12,7 +12,7 @@ from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
 from bot.store.database import Database
-from bot.store.runs import fenced, void
+from bot.store.runs import fenced, pass_on, void
 from bot.store.tables import approvals, decisions, runs
 from bot.store.timeline import first_time, tell
 
@@ -23,23 +23,34 @@ class Approvals:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
-        """Store a run's plan and, where people have to agree, the question about it.
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> Plan:
+        """Store a run's plan and, where people have to agree, the question about it; return the plan that counts.
 
-        `lowered` says why they have to although the runbook's mode is `auto`.
+        `lowered` says why they have to although the runbook's mode is `auto`. A run that had to begin anew and comes to
+        what was agreed to keeps its plan; else people are asked anew.
         """
         now = self._db.now()
         rule = run.runbook.approval
         with self._db.write() as tx:
             mode = "approve" if lowered else run.mode
             limit = now + run.runbook.timeout
-            fenced(tx, run, plan=plan.as_json(), deadline=limit, mode=mode, lowered=lowered)
+            asked = _approval(tx, run.id)
+            agreed = asked is not None and asked.state == "approved"
+            stands = agreed and run.former is not None and run.former.essence == plan.essence
+            plan = run.former if stands and run.former is not None else plan
+            fenced(tx, run, plan=plan.as_json(), former=None, deadline=limit, mode=mode, lowered=lowered)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
             if plan.without:
                 data["without"] = [list(one) for one in plan.without]
             data |= {"lowered": lowered} if lowered else {}
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
+            if stands:
+                return plan
+            if agreed and run.former is not None:
+                why = "looked at again after a wait, the plan is another than the one that was approved"
+                tell(tx, now, "approval.void", incident=run.incident_id, run=run.id, why=why)
             if ask:
+                pass_on(tx, now, run.id)  # people take their time, and it holds nothing yet
                 tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
                 tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(
@@ -53,6 +64,7 @@ class Approvals:
                     )
                 )
                 tell(tx, now, "approval.asked", incident=run.incident_id, run=run.id, **data)
+        return plan
 
     def get(self, run_id: int) -> Approval | None:
         """Return the question of a run."""

@@ -114,8 +114,12 @@ runs = Table(
     Column("ended_at", Moment),
     Column("wake_at", Moment),
     Column("fence", Integer, nullable=False, server_default="0"),
+    Column("look_from", Integer, nullable=False, server_default="1"),
+    Column("waits", Text, nullable=False, server_default=""),
+    Column("looks", JSON, nullable=False, server_default="{}"),
     Column("cancelled_by", String),
     Column("plan", JSON(none_as_null=True)),
+    Column("former", JSON(none_as_null=True)),
     Column("reason", Text, nullable=False, server_default=""),
     Column("verdict", String),
     Column("proved", Integer),
@@ -153,11 +157,60 @@ outputs = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-host_locks = Table(
-    "host_locks",
+locks = Table(
+    "locks",
     metadata,
+    Column("key", String, primary_key=True),
+    Column("host", String),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+lock_waits = Table(
+    "lock_waits",
+    metadata,
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("holder_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("key", String, nullable=False),
+)
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("run_id", Integer, primary_key=True),
     Column("host", String, primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("runbook", String, nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("gpus", JSON, nullable=False),
+    Column("verified_at", Moment),
+)
+
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("run_id", Integer, primary_key=True),
+    Column("host", String, primary_key=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("settled", Integer, nullable=False, server_default="0"),
+)
+
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("hosts", JSON, nullable=False),
+    Column("reset_at", Moment),
+    Column("reset_by", String),
+    Column("reason", Text),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("hosts", String, primary_key=True),
+    Column("by", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 drains = Table(

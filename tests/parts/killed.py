@@ -138,11 +138,12 @@ class TellingApprovals(Approvals):
         super().__init__(store.database)
         self._at = at
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> Plan:
         """Say it before and after."""
         self._at("before plan")
-        super().plan(run, plan, ask=ask, lowered=lowered)
+        counts = super().plan(run, plan, ask=ask, lowered=lowered)
         self._at("planned")
+        return counts
 
 
 class Bodies:
