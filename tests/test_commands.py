@@ -402,6 +402,21 @@ def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
     assert "new fans" in said(commands.do("hosts", STRANGER), 200)
 
 
+def test_a_plan_for_a_host_that_somebody_else_keeps_out_of_traffic_says_so(scene: Scene) -> None:
+    turn, place = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk"), ("drain", "gpu-03", 1)
+    run = scene.claim(scene.run(by=Requester("bob", "bob")))
+    ((begun,), _) = scene.store.attempts.claim(run, [place], {place: turn})
+    scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts={"changed": True}), None)])
+    scene.store.runs.finish(run, RunState.FAILED, "", None)
+    owner = f"run {run.id} (restart-container, bob) drained be/gpu-03 at 2026-03-01 03:00 UTC: new disk"
+    commands = desk(scene)
+    assert owner in said(commands.do("hosts", STRANGER), 300)
+    shown = said(commands.do("plan restart-container gpu-[03-04]", ON_CALL), 300)
+    assert f"drain: {owner}, and it is kept so" in shown
+    shown = said(commands.do("plan restart-container gpu-03", Asker("bob", BOB)), 300)
+    assert "it is kept so" not in shown
+
+
 # ── deciding ──
 def test_deciding_and_cancelling(scene: Scene, commands: Commands) -> None:
     first, second = scene.run(), scene.run()
