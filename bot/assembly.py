@@ -6,11 +6,12 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from bot.balancers import Balancers
 from bot.commands import Commands
-from bot.config import Config, Secrets, check_routes
+from bot.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
@@ -22,6 +23,7 @@ from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
 from bot.rails import Rails
+from bot.roster import RosterFile
 from bot.rounds import Rounds
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
@@ -29,6 +31,7 @@ from bot.ssh.settings import SshSettings
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
+from bot.timetable import Rules, Timetable
 
 
 def read_library(config: Config, document: Document) -> dict[str, Loaded]:
@@ -54,6 +57,8 @@ class Assembly:
     """Everything that is read before anything is started: no thread, no connection yet but the database."""
 
     config: Config
+    config_sha256: str
+    """Over the bytes of the file that it was read from."""
     secrets: Secrets
     inventory: Inventory
     library: Mapping[str, Loaded]
@@ -76,8 +81,9 @@ class Assembly:
         library = read_library(config, document)
         store = Store(config.store_path, clock)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
-        breaker = Settings(**config.breaker.model_dump())
-        rails = Rails(store, planner, breaker, config.windows)
+        breaker = config.breaker
+        numbers = Settings(hosts=breaker.hosts, within=breaker.within, level=breaker.level)
+        rails = Rails(store, planner, numbers, config.windows)
         commands = Commands(
             store,
             inventory,
@@ -85,14 +91,17 @@ class Assembly:
             config.persons,
             rights=config.rights,
             groups=config.slack.usergroups,
+            read=RosterFile(Path(document.file), environ, config),
             planner=planner,
             rails=rails,
             successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
+            schedules=schedules(config, library),
         )
         return cls(
             config=config,
+            config_sha256=document.sha256,
             secrets=Secrets.read(config, environ),
             inventory=inventory,
             library=library,
@@ -112,7 +121,7 @@ class Assembly:
         return Mask(self.secrets.values())
 
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
-        """Return what advances runs and, for a server, turns alerts into them."""
+        """Return what advances runs and, for a server, turns alerts and times into them."""
         dispatch = Dispatch(
             self.store,
             self.inventory,
@@ -124,4 +133,9 @@ class Assembly:
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
         rounds = Rounds(self.store, Balancers(self.inventory, remote))
-        return Delivery(self.store, engine, dispatch.turn if dispatching else None, rounds=rounds)
+        if not dispatching:
+            return Delivery(self.store, engine, rounds=rounds)
+        rules = Rules(self.config.schedules.jitter, self.config.schedules.missed)
+        due = schedules(self.config, self.library)
+        timetable = Timetable(self.store, self.inventory, self.library, due, rules, self.config.windows)
+        return Delivery(self.store, engine, dispatch.turn, timetable=timetable, rounds=rounds)

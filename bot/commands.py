@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
-from bot.authority import Asker, Authority, Members
+from bot.authority import Asker, Authority, Members, Read, Roster
 from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.balancers import Balancers
 from bot.deciding import Deciding
@@ -28,8 +28,10 @@ from bot.grammar import (
     ListDrains,
     ListHosts,
     ListRunbooks,
+    ListSchedules,
     Look,
     Preview,
+    Report,
     ResetBreaker,
     Start,
     Thaw,
@@ -41,6 +43,8 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    Mask,
+    ScheduleRow,
     drain_table,
     help_card,
     host_table,
@@ -49,17 +53,21 @@ from bot.messages import (
     notice,
     preview_card,
     refusal_card,
+    report_card,
     run_card,
     run_table,
     runbook_table,
     say,
+    schedule_table,
 )
 from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
+from bot.reporting import report
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
+from bot.schedule import Schedule
 from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
@@ -105,20 +113,23 @@ class Commands:
         *,
         rights: Permissions | None = None,
         groups: Groups | None = None,
+        read: Read | None = None,
         planner: Planner | None = None,
         guard: Guard | None = None,
         rails: Rails | None = None,
         successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
+        schedules: Sequence[Schedule] = (),
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
-        `rights` say who may do what, `groups` which Slack user groups give a role. `guard` is asked what the guard
-        rails would say to a plan that is only shown, by default the rails themselves; `successes` are what `mode: auto`
-        takes.
+        `rights` say who may do what, `groups` which Slack user groups give a role, `read` what of that is so now. `guard`
+        is asked what the guard rails would say to a plan that is only shown, by default the rails themselves;
+        `successes` are what `mode: auto` takes.
         """
-        self.authority = Authority(people, rights or Permissions((), people, inventory, groups), groups)
+        roster = Roster(people, rights or Permissions((), people, inventory, groups), groups or {})
+        self.authority = Authority(roster, read=read)
         self.balancers: Balancers | None = None
         """Who is asked how drained servers stand now; whoever has a way to the hosts sets it."""
         self._store = store
@@ -126,6 +137,7 @@ class Commands:
         self._library = library
         self._check = check
         self._channel = channel
+        self._schedules = schedules
         self._successes = successes
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
         self._rails = rails or Rails(store, self._planner)
@@ -144,7 +156,7 @@ class Commands:
     @property
     def people(self) -> Mapping[str, Person]:
         """Those under `people:`."""
-        return self.authority.people
+        return self.authority.roster.people
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
@@ -176,8 +188,12 @@ class Commands:
                 return self._runbooks()
             case ListDrains():
                 return self._drains()
+            case ListSchedules():
+                return self._scheduled()
             case Look():
                 return self._look(command)
+            case Report(number):
+                return Reply(report_card(report(self._store, number, Mask(), outputs=False)))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
@@ -191,7 +207,7 @@ class Commands:
 
     def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
         """Return what this person may say, with what it does."""
-        person, rights = self.authority.seen(asker), self.authority.rights
+        person, rights = self.authority.seen(asker), self.authority.roster.rights
         said = [
             (usage, says)
             for usage, says in usages()
@@ -207,6 +223,16 @@ class Commands:
             if one.runbook.kind == "mutate"
         }
         return Reply(runbook_table([one.runbook for one in shown], modes))
+
+    def _scheduled(self) -> Reply:
+        store, now = self._store, self._store.now()
+        rows = []
+        for one in self._schedules:
+            last = store.schedules.last(one.runbook)
+            run = store.runs.get(last.run_id) if last and last.run_id is not None else None
+            tick, note = (last.tick, last.note) if last else (None, "")
+            rows.append(ScheduleRow(one, one.cron.after(now), tick, run, note))
+        return Reply(schedule_table(rows))
 
     def _earned(self, loaded: Loaded) -> Earned:
         return self._store.runs.earned(loaded.runbook.name, loaded.digest)

@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
-from bot.judging import judged, sealed
+from bot.judging import clocked, judged, sealed
 from bot.leaving import leaving, owned
 from bot.plan import Entry
 from bot.planner import Planner
@@ -51,6 +51,9 @@ class _Sent:
     begun: Attempt
     streams: Streams
     pending: Pending
+    sent_at: datetime
+    came_at: datetime | None = None
+    """When the outcome was here, which is earlier than when it is judged."""
     cancelled: bool = False
 
     @property
@@ -242,6 +245,8 @@ class Flight:
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._take([one for one in made if isinstance(one, Ready)], over)
         going, theirs = leaving(self._store, self.run, ready)
+        if asked := [one.resumed for one in ready if one.resumed is not None]:
+            self._store.attempts.resume(self.run, asked)
         stopped = [self._send(one, begun) for one, begun in going]
         over += [*theirs, *(attempt for attempt in stopped if attempt is not None)]
         self._record_ends([(attempt, None) for attempt in over])
@@ -290,6 +295,7 @@ class Flight:
         self._record.add(begun)
         resumed = ready.resumed is not None
         streams = self._store.outputs.open(self.run, begun, again=resumed)
+        sent_at = self._store.now()
         try:
             pending = self._remote.start(
                 ready.machine,
@@ -301,10 +307,14 @@ class Flight:
             )
         except SickbayError as error:
             return refused(begun, error, resumed=resumed, mutating=ready.mutating)
-        sent = _Sent(ready, begun, streams, pending)
+        sent = _Sent(ready, begun, streams, pending, sent_at)
         self._going[sent.place] = sent
-        pending.outcome.add_done_callback(lambda _: self._news.put(sent))
+        pending.outcome.add_done_callback(lambda _: self._arrived(sent))
         return None
+
+    def _arrived(self, sent: _Sent) -> None:
+        sent.came_at = self._store.now()
+        self._news.put(sent)
 
     def _end_cancelled(self) -> None:
         if not self._cancelled.is_set():
@@ -367,6 +377,7 @@ class Flight:
         )
         if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
             attempt = sealed(attempt, sent.ready.command, outcome)
+            attempt = clocked(attempt, sent.sent_at, sent.came_at or self._store.now())
         attempt = owned(self._store, self.run, sent.ready, attempt)
         return replace(attempt, stdout="", stderr=""), sent.streams
 

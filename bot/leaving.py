@@ -23,7 +23,8 @@ def leaving(
         for place, one in fresh.items()
         if one.claim is not None or (one.mutating and not one.clean_up)
     }
-    begun, said = store.attempts.claim(run, list(fresh), changes) if fresh else ([], {})
+    commands = [(one.machine.name, one.command) for one in fresh.values()]
+    begun, said = store.attempts.claim(run, list(fresh), commands, changes) if fresh else ([], {})
     written = {(one.step, one.host, one.number): one for one in begun}
     going: list[tuple[Ready, Attempt]] = []
     over: list[Attempt] = []

@@ -53,7 +53,7 @@ class Rounds:
             if number not in self._asked and self._next.get(number, now) <= now:
                 self._ask(drain)
 
-    def due(self) -> datetime | None:
+    def next_wake(self) -> datetime | None:
         """Return when the next look is due; an answer rings by itself."""
         return min(self._next.values(), default=None)
 

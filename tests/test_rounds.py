@@ -92,7 +92,7 @@ def test_one_that_is_still_out_stays_listed_with_what_haproxy_says(night: Night)
     (drain,) = night.go_round()
     assert (drain.seen, drain.seen_at, drain.lost) == ("drain", night.clock(), "")
     assert "be_vllm/gpu-03: drain (DRAIN)" in drain.seen_words
-    assert night.rounds.due() == night.clock() + AGAIN
+    assert night.rounds.next_wake() == night.clock() + AGAIN
     sent = len(night.remote.sent)
     night.rounds.turn()
     assert len(night.remote.sent) == sent, "it was asked again before it was due"
@@ -108,7 +108,7 @@ def test_one_that_was_put_back_by_hand_is_closed_and_told(night: Night) -> None:
     (event,) = night.told("drain.closed")
     assert event.data["how"] == "it takes traffic: somebody else has put it back"
     assert (event.host, event.run_id) == ("gpu-03", 1)
-    assert night.rounds.due() is None
+    assert night.rounds.next_wake() is None
     run = night.store.runs.get(1)
     assert run is not None
     (closed,) = run_view(night.store, run).drains
@@ -134,7 +134,7 @@ def test_one_that_cannot_be_asked_about_is_unknown_and_asked_again_sooner(night:
     assert drain.seen == ""
     wanted = "lb-01 is unreachable (tcp): no route to host" if gone else "HAProxy on lb-01 could not be asked"
     assert wanted in drain.seen_words
-    assert night.rounds.due() == night.clock() + SOONER
+    assert night.rounds.next_wake() == night.clock() + SOONER
     night.clock.on(minutes=2)
     if gone:
         night.remote.gone.clear()

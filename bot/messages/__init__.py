@@ -4,9 +4,10 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
-from bot.messages.approval import DIGEST, approval_card, glass_card, plan_card, plan_text, preview_card
+from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
 from bot.messages.drains import drain_table
+from bot.messages.glass import glass_card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
     help_card,
@@ -21,7 +22,9 @@ from bot.messages.listing import (
 )
 from bot.messages.mask import Mask
 from bot.messages.progress import RunView
+from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
+from bot.messages.schedules import ScheduleRow, schedule_table
 from bot.messages.words import say
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "Card",
     "Mask",
     "RunView",
+    "ScheduleRow",
     "approval_card",
     "drain_table",
     "glass_card",
@@ -45,8 +49,10 @@ __all__ = [
     "preview_card",
     "refusal",
     "refusal_card",
+    "report_card",
     "run_card",
     "run_table",
     "runbook_table",
     "say",
+    "schedule_table",
 ]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from bot.approval import Approval
 from bot.drain import Drain
 from bot.fleet import Folded, folded, named
+from bot.incident import Event
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import count, line, took
 from bot.messages.words import join, say, text
@@ -35,6 +36,8 @@ class RunView:
     """What commands printed, by attempt key, of those attempts whose output is to be shown."""
     drains: Sequence[Drain] = ()
     """What it has left out of traffic when it ended, also what takes traffic again."""
+    broken: tuple[Event, ...] = ()
+    """Every time that somebody broke glass."""
 
 
 def asks(view: RunView) -> bool:

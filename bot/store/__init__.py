@@ -16,6 +16,7 @@ from bot.store.drains import Drains
 from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
+from bot.store.schedules import Findings, Schedules
 from bot.store.timeline import Timeline
 
 __all__ = ["Clock", "Fenced", "Store", "Streams"]
@@ -40,6 +41,8 @@ class Store:
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
         self.drains = Drains(self.database)
+        self.schedules = Schedules(self.database)
+        self.findings = Findings(self.database, self.alerts)
         self.ledger = Ledger(self.database)
         self.timeline = Timeline(self.database)
 

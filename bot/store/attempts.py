@@ -1,19 +1,20 @@
 """Attempts: a row before each command leaves and its result after; those of one moment in one transaction."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.drain import Grant, Refusal, Turn
-from bot.effect import Output
+from bot.effect import Command, Output
 from bot.run import Attempt, Run, Status
 from bot.store.database import Database
 from bot.store.drains import Place, settle, take
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
-from bot.store.tables import attempts
+from bot.store.tables import attempts, commands
 from bot.store.timeline import tell_each
 from bot.verdict import Verdict
 
@@ -24,6 +25,7 @@ _END = _BEGIN.on_conflict_do_update(
     index_elements=["run_id", "step", "host", "number"],
     set_={name: _BEGIN.excluded[name] for name in _RESULT},
 )
+_TEXT = insert(commands).on_conflict_do_nothing()
 _LATER = attempts.alias()
 _TALLY = (
     select(attempts.c.step, attempts.c.status, attempts.c.verdict, func.count().label("hosts"))
@@ -40,6 +42,9 @@ _TALLY = (
 )
 
 
+NOTHING: Mapping[Place, Turn | None] = {}
+
+
 class Attempts:
     """All attempts of all runs."""
 
@@ -51,38 +56,59 @@ class Attempts:
         self,
         run: Run,
         places: Sequence[Place],
-        barred: Callable[[Connection], Collection[Place]] | None = None,
+        leaving: Sequence[tuple[str, Command]] = (),
     ) -> list[Attempt]:
         """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
 
-        `barred` says in the same transaction which of them may not, and writes what it has to remember of the others.
+        `leaving` is each one's command, and the machine that it goes to. Its text, which is the author's alone, is kept
+        once; the timeline has its hash, and the values beside it.
         """
-        now = self._db.now()
-        with self._db.write() as tx:
-            fenced(tx, run)
-            out = barred(tx) if barred is not None else ()
-            begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in places if place not in out]
-            if not begun:
-                return []
-            tx.execute(_BEGIN, [_row(attempt) for attempt in begun])
-            told = [_event(attempt) for attempt in begun]
-            tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
-        return begun
+        return self.claim(run, places, leaving)[0]
 
     def claim(
-        self, run: Run, places: Sequence[Place], changes: Mapping[Place, Turn | None]
+        self,
+        run: Run,
+        places: Sequence[Place],
+        leaving: Sequence[tuple[str, Command]] = (),
+        changes: Mapping[Place, Turn | None] = NOTHING,
     ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
         """Write the same, but of those that change something only what the ledger of drains allows; and what it said.
 
         `changes` tells of each what it does with a server at its load balancer.
         """
-        said: dict[Place, Grant | Refusal] = {}
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run)
+            said = take(tx, now, run, changes) if changes else {}
+            going = [place for place in places if not isinstance(said.get(place), Refusal)]
+            begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in going]
+            if not begun:
+                return [], said
+            tx.execute(_BEGIN, [_row(attempt) for attempt in begun])
+            told = [_event(attempt) for attempt in begun]
+            if leaving:
+                sent = dict(zip(places, leaving, strict=True))
+                _tell_commands(
+                    tx, told, [sent[place] for place in going], [said.get(place) for place in going]
+                )
+            tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
+        return begun, said
 
-        def barred(tx: Connection) -> set[Place]:
-            said.update(take(tx, self._db.now(), run, changes))
-            return {place for place, answer in said.items() if isinstance(answer, Refusal)}
+    def resume(self, run: Run, begun: Sequence[Attempt]) -> None:
+        """Write that hosts are asked what became of commands that were sent in an earlier life of this process."""
+        with self._db.write() as tx:
+            fenced(tx, run)
+            told = [_event(attempt) for attempt in begun]
+            tell_each(tx, self._db.now(), "step.resumed", told, incident=run.incident_id, run=run.id)
 
-        return self.begin(run, places, barred if changes else None), said
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Return the texts of commands, by hash."""
+        found: dict[str, str] = {}
+        with self._db.read() as tx:
+            for at in range(0, len(hashes), 1000):
+                query = commands.select().where(commands.c.sha256.in_(hashes[at : at + 1000]))
+                found |= {row.sha256: row.text for row in tx.execute(query)}
+        return found
 
     def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
         """Write how attempts ended, with the rest of what they printed, their events and the fence."""
@@ -144,9 +170,27 @@ def _row(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def _tell_commands(
+    tx: Connection,
+    told: Sequence[dict[str, Any]],
+    leaving: Sequence[tuple[str, Command]],
+    said: Sequence[Grant | Refusal | None],
+) -> None:
+    """Keep the texts of commands, and put what goes with them into their events."""
+    hashes = {one.text: hashlib.sha256(one.text.encode()).hexdigest() for _, one in leaving}
+    tx.execute(_TEXT, [{"sha256": sha256, "text": text} for text, sha256 in hashes.items()])
+    for event, (on, command), answer in zip(told, leaving, said, strict=True):
+        found = answer.env if isinstance(answer, Grant) else {}
+        event["data"] |= {"command": hashes[command.text], "env": {**command.env, **found}}
+        event["data"] |= {"on": on} if on != event["host"] else {}
+        event["data"] |= {"changes": True} if command.mutating else {}
+
+
 def _seal(attempt: Attempt) -> dict[str, Any]:
-    """Return the hash of what a capture kept, so that the timeline knows it too."""
-    return {"sha256": attempt.facts["sha256"]} if "sha256" in attempt.facts else {}
+    """Return the hash of what a capture kept, and what the host's clock was, so that the timeline knows it too."""
+    if "sha256" not in attempt.facts:
+        return {}
+    return {name: attempt.facts[name] for name in ("sha256", "clock") if name in attempt.facts}
 
 
 def _event(attempt: Attempt, **data: Any) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
-
 from bot.delivery import Delivery
+from bot.drain import Grant, Refusal, Turn
+from bot.effect import Command
 from bot.engine import Engine
 from bot.plan import Plan
 from bot.planner import Planner
@@ -23,7 +23,7 @@ from bot.run import Attempt, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store, Streams
 from bot.store.approvals import Approvals
-from bot.store.attempts import Attempts
+from bot.store.attempts import NOTHING, Attempts
 from bot.store.drains import Place
 from bot.store.runs import Runs
 from bot.verdict import Verdict
@@ -80,16 +80,17 @@ class TellingAttempts(Attempts):
         super().__init__(store.database, store.outputs)
         self._at = at
 
-    def begin(
+    def claim(
         self,
         run: Run,
         places: Sequence[Place],
-        barred: Callable[[Connection], Collection[Place]] | None = None,
-    ) -> list[Attempt]:
+        leaving: Sequence[tuple[str, Command]] = (),
+        changes: Mapping[Place, Turn | None] = NOTHING,
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().begin(run, places, barred)
+        begun = super().claim(run, places, leaving, changes)
         for _ in places:
             self._at("begun")
         return begun
