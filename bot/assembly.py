@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from bot.commands import Commands
-from bot.config import Config, Secrets, check_routes
+from bot.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
@@ -29,6 +29,7 @@ from bot.ssh.settings import SshSettings
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
+from bot.timetable import Rules, Timetable
 
 
 def read_library(config: Config, document: Document) -> dict[str, Loaded]:
@@ -54,6 +55,8 @@ class Assembly:
     """Everything that is read before anything is started: no thread, no connection yet but the database."""
 
     config: Config
+    config_sha256: str
+    """Over the bytes of the file that it was read from."""
     secrets: Secrets
     inventory: Inventory
     library: Mapping[str, Loaded]
@@ -92,9 +95,11 @@ class Assembly:
             successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
+            schedules=schedules(config, library),
         )
         return cls(
             config=config,
+            config_sha256=document.sha256,
             secrets=Secrets.read(config, environ),
             inventory=inventory,
             library=library,
@@ -114,7 +119,7 @@ class Assembly:
         return Mask(self.secrets.values())
 
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
-        """Return what advances runs and, for a server, turns alerts into them."""
+        """Return what advances runs and, for a server, turns alerts and times into them."""
         dispatch = Dispatch(
             self.store,
             self.inventory,
@@ -125,4 +130,9 @@ class Assembly:
         )
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
-        return Delivery(self.store, engine, dispatch.turn if dispatching else None)
+        if not dispatching:
+            return Delivery(self.store, engine)
+        rules = Rules(self.config.schedules.jitter, self.config.schedules.missed)
+        due = schedules(self.config, self.library)
+        timetable = Timetable(self.store, self.inventory, self.library, due, rules, self.config.windows)
+        return Delivery(self.store, engine, dispatch.turn, timetable=timetable)

@@ -8,17 +8,20 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bot import template
 from bot.errors import Misplaced, SickbayError
 from bot.library import Loaded
 from bot.route import Route
 from bot.runbook import MODES, Runbook
+from bot.schedule import Cron, Schedule
 from bot.schema import Document, Invalid, Mistake, attempt, validate
 from bot.settings import ActSection, Config, HostSection, Secrets, SshSection, machines
+from bot.trigger import NO_SCHEDULE
 from bot.wording import near
 
-__all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load"]
+__all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load", "schedules"]
 
 _TOKEN = re.compile(r"\b(xox[a-z]|xapp)-[\w-]{4,}", re.IGNORECASE)
 _SECRETS = {
@@ -241,7 +244,52 @@ def check_routes(config: Config, document: Document, library: Mapping[str, Loade
                 mistakes.append(
                     document.mistake(("check", index), what, "name runbooks with `kind: observe`")
                 )
-    return mistakes
+    return [*mistakes, *_scheduled(config, document, library)]
+
+
+def schedules(config: Config, library: Mapping[str, Loaded]) -> list[Schedule]:
+    """Return what is run by the clock: by the runbooks' own triggers, or as sickbay.yaml says instead."""
+    section = config.schedules
+    zone = ZoneInfo(section.timezone)
+    found = []
+    for name, loaded in library.items():
+        given = section.runbooks.get(name)
+        hosts = given.hosts if given else ""
+        own = given is None or given.schedule is None
+        expressions = (
+            loaded.runbook.schedules if given is None or given.schedule is None else (given.schedule,)
+        )
+        found += [
+            Schedule(name, Cron(expression, zone), hosts, own) for expression in dict.fromkeys(expressions)
+        ]
+    return found
+
+
+def _scheduled(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Mistake]:
+    """Could the clock start what `schedules:` names?"""
+    for name, given in config.schedules.runbooks.items():
+        path = ("schedules", "runbooks", name)
+        if name not in library:
+            yield document.mistake(path, *_missing(name, library))
+            continue
+        book = library[name].runbook
+        if book.kind != "observe":
+            yield document.mistake(path, *NO_SCHEDULE)
+        if given.schedule is None and not book.schedules:
+            what = f"`{name}` has no schedule of its own"
+            yield document.mistake(path, what, 'write when: schedule: "*/10 * * * *"')
+        try:
+            book.fill({})
+        except SickbayError as error:
+            yield document.mistake(path, f"{error.what}, and nobody is there to give it", "give it a default")
+        if "{{" in (given.hosts or book.hosts):
+            what = "a schedule has no alert to take the host from"
+            yield document.mistake(path, what, "write `hosts:` with a host set")
+        elif given.hosts:
+            try:
+                config.inventory.select(given.hosts)
+            except SickbayError as error:
+                yield document.mistake((*path, "hosts"), error.what, error.advice)
 
 
 def _route(

@@ -105,7 +105,7 @@ class Deciding:
         if run.requester.person != person.name:
             name = run.runbook.name
             self._authority.may(asker, "cancel", what, runbook=name, hosts=run.hosts, stops=True)
-        if not self._store.runs.cancel(run_id, person.name):
+        if not self._store.runs.cancel(run_id, person.name, via=asker.door):
             how = (
                 f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
             )

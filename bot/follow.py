@@ -107,7 +107,7 @@ class Follower:
                 self._watch(run_id, progress)
             except KeyboardInterrupt:
                 by = self._asker.name
-                if not [one for one in together if self._store.runs.cancel(one, by)]:
+                if not [one for one in together if self._store.runs.cancel(one, by, via="cli")]:
                     raise
                 self._console.print("Cancelling: what has begun is told to end. Ctrl-C again leaves at once.")
         if run is not None:

@@ -63,11 +63,23 @@ class ListRunbooks:
 
 
 @dataclass(frozen=True, slots=True)
+class ListSchedules:
+    """Show what is run by the clock."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Show incidents or runs: the newest, or one."""
 
     at: Literal["incidents", "runs"]
     number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell an incident from its beginning."""
+
+    incident: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,9 @@ Command = (
     | Preview
     | ListHosts
     | ListRunbooks
+    | ListSchedules
     | Look
+    | Report
     | Decide
     | Cancel
 )
@@ -231,7 +245,20 @@ def _runbooks(words: Sequence[str]) -> Command:
     return ListRunbooks()
 
 
+def _schedules(words: Sequence[str]) -> Command:
+    if words:
+        raise _usage("schedules", "it takes nothing more")
+    return ListSchedules()
+
+
 def _incidents(words: Sequence[str]) -> Command:
+    if words and words[0].lower() == "show":
+        return Report(one_number("incidents show", words[1:]))
+    if words and words[0].lower() == "export":
+        raise Misunderstood(
+            "a report is written on the machine where Sickbay runs",
+            advice="in a terminal there: sickbay incidents export NUMBER; here: incidents show NUMBER",
+        )
     return Look("incidents", _one_number("incidents", words, needed=False))
 
 
@@ -287,6 +314,16 @@ def _breaker(words: Sequence[str]) -> Command:
     return ResetBreaker(" ".join(words[1:]))
 
 
+def one_number(verb: str, words: Sequence[str]) -> int:
+    """Read the one number that a verb takes.
+
+    Raises:
+        Misunderstood: saying how it is written.
+
+    """
+    return _one_number(verb, words) or 0
+
+
 def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
     if not words and not needed:
         return None
@@ -299,7 +336,8 @@ def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int 
 
 
 def _usage(verb: str, what: str) -> Misunderstood:
-    return Misunderstood(f"{verb}: {what}", advice=f"write: {VERBS[verb].usage}")
+    usage = VERBS[verb].usage if verb in VERBS else f"{verb} NUMBER"
+    return Misunderstood(f"{verb}: {what}", advice=f"write: {usage}")
 
 
 BREAK_GLASS = ("approve RUN break-glass REASON", "say yes alone, in an emergency; everybody is told")
@@ -316,7 +354,12 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
-    "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
+    "schedules": Verb(
+        "schedules", "list what is run by the clock: when next, and what came of it", _schedules
+    ),
+    "incidents": Verb(
+        "incidents [[show] NUMBER]", "list incidents, or show one; `show` tells it whole", _incidents
+    ),
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),

@@ -17,6 +17,7 @@ from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
 from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
+from bot.trigger import unattended
 from bot.wording import near
 
 STEP_ATTRIBUTES = (
@@ -140,6 +141,7 @@ class _Lint:
             yield self._at(
                 ("approval",), "an observe runbook changes nothing, so nobody is asked", "remove `approval`"
             )
+        yield from (self._at(*fault) for fault in unattended(book))
         seen: set[str] = set()
         for spot in self._spots:
             if spot.id in seen:

@@ -27,6 +27,7 @@ from bot.maintenance import Window, Windows
 from bot.permissions import Permission, Permissions
 from bot.route import Channel, Route
 from bot.runbook import Name
+from bot.schedule_section import SchedulesSection
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 
@@ -183,6 +184,7 @@ class Config(Noun):
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
     autonomy: AutonomySection = AutonomySection()
+    schedules: SchedulesSection = SchedulesSection()
     breaker: Breaker = Breaker()
     maintenance: tuple[Window, ...] = Field((), description="when and where automation keeps out")
     routes: tuple[Route, ...] = ()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bot.approval import Person
 from bot.commands import Asker, Commands, Reply
 from bot.errors import SickbayError
 from bot.grammar import (
@@ -21,6 +22,7 @@ from bot.grammar import (
     Help,
     ListHosts,
     ListRunbooks,
+    ListSchedules,
     Look,
     Misunderstood,
     Preview,
@@ -39,10 +41,12 @@ from bot.messages.card import Link, Output, Plain, Text, Time
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
-from bot.run import Requester, Run
+from bot.run import Requester, Run, RunState
 from bot.runbook import Runbook
+from bot.schedule import Cron, Schedule
 from bot.steps import KINDS
 from bot.terminal import render
+from bot.verdict import Verdict
 from tests.parts.books import book
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
 
@@ -92,6 +96,7 @@ def said(reply: Reply, width: int = 100) -> str:
         ("hosts", ListHosts()),
         ("hosts @serving", ListHosts("@serving")),
         ("runbooks", ListRunbooks()),
+        ("schedules", ListSchedules()),
         ("incidents", Look("incidents")),
         ("incidents #7", Look("incidents", 7)),
         ("runs 12", Look("runs", 12)),
@@ -128,6 +133,7 @@ def test_what_people_say(text: str, command: Command) -> None:
         ("approve two", "`two` is not a number", "write: approve RUN"),
         ("approve 0", "`0` is not a number", "write: approve RUN"),
         ("runbooks please", "it takes nothing more", "write: runbooks"),
+        ("schedules now", "it takes nothing more", "write: schedules"),
         ("freeze", "freeze: why?", "write: freeze REASON [on HOSTS]"),
         ("freeze on @rack-b", "freeze: why?", "write: freeze REASON [on HOSTS]"),
         ("thaw a b", "thaw: it takes the host set that was frozen", "write: thaw [HOSTS]"),
@@ -418,6 +424,36 @@ def test_an_answer_to_another_plan_is_refused(scene: Scene, commands: Commands) 
     scene.ask(scene.claim(run_id))
     reply = commands.do(Decide(run_id, "approve", "0000"), ON_CALL)
     assert "The plan has changed" in said(reply)
+    (told,) = (event for event in scene.store.timeline.of(run=run_id) if event.kind == "approval.refused")
+    assert "The plan has changed" in told.data["why"]
+
+
+def test_the_timeline_keeps_by_which_door_somebody_decided_or_cancelled(
+    scene: Scene, commands: Commands
+) -> None:
+    run_id = scene.run()
+    plan = scene.ask(scene.claim(run_id))
+    commands.do(f"approve {run_id}", Asker("bob", Person("bob", roles=("guest",)), "cli"))
+    commands.do(f"approve {run_id}", ON_CALL)
+    commands.do(f"cancel {run_id}", IN_TERMINAL)
+    events = {event.kind: event.data for event in scene.store.timeline.of(run=run_id)}
+    assert (events["approval.refused"]["by"], events["approval.refused"]["via"]) == ("bob", "cli")
+    decided = events["approval.decided"]
+    assert (decided["by"], decided["via"], decided["digest"]) == ("alice", "slack", plan.digest)
+    assert (events["run.cancel_asked"]["by"], events["run.cancel_asked"]["via"]) == ("alice", "cli")
+
+
+def test_an_incident_is_told_in_short_with_where_all_of_it_is(scene: Scene, commands: Commands) -> None:
+    incident = scene.incident()
+    run_id = scene.run(incident=incident)
+    scene.look(scene.claim(run_id))
+    shown = said(commands.do(f"incidents show {incident}", STRANGER), 200)
+    assert f"Incident {incident}: vLLM on gpu-03 stopped answering" in shown
+    assert "03:00:01 gpu-03 (run 1): GPUs: ok, healthy. 8 GPUs fine" in shown
+    assert f"sickbay incidents export {incident}" in shown
+    assert scene.store.timeline.head()[1] in shown
+    assert "there is no incident 99" in said(commands.do("incidents show 99", STRANGER))
+    assert "it takes one number" in said(commands.do("incidents show", STRANGER))
 
 
 # ── looking ──
@@ -456,3 +492,33 @@ def test_the_terminal_shows_text_as_it_is_and_no_codes_of_a_host() -> None:
     assert "    [/] line" in shown
     assert "\x1b" not in shown
     assert f"{BEGIN.astimezone():%H:%M}" in shown
+
+
+# ── the clock ──
+def test_schedules_show_when_next_and_what_came_of_the_last(scene: Scene) -> None:
+    nightly = Schedule("gpu-check", Cron("30 3 * * *"), "@serving")
+    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, schedules=[nightly])
+    shown = said(commands.do("schedules", STRANGER), 250)
+    for words in ("1 schedule", "30 3 * * *", "@serving", "03-01 03:30", "not run yet"):
+        assert words in shown, shown
+    with scene.store.write() as tx:
+        run = scene.store.runs.create(
+            tx, runbook=CHECK, digest="d", hosts=("gpu-01",), inputs={}, mode="approve", channel="",
+            requester=Requester("schedule 30 3 * * *", via="schedule"),
+        )  # fmt: skip
+        scene.store.schedules.keep(tx, "gpu-check", BEGIN, run=run)
+    assert f"run {run} queued" in said(commands.do("schedules", STRANGER), 250)
+    claimed = scene.store.runs.claim(run)
+    assert claimed is not None
+    scene.store.runs.finish(claimed, RunState.FAILED, "Failed on gpu-01.", Verdict.UNHEALTHY)
+    assert f"run {run} failed, unhealthy: Failed on gpu-01." in said(commands.do("schedules", STRANGER), 250)
+    with scene.store.write() as tx:
+        later = BEGIN + timedelta(days=1)
+        scene.store.schedules.keep(tx, "gpu-check", later, note=f"run {run}, started before, still goes")
+    assert "started before, still goes" in said(commands.do("schedules", STRANGER), 250)
+
+
+def test_without_schedules_it_is_said_where_they_are_written(commands: Commands) -> None:
+    shown = said(commands.do("schedules", STRANGER), 250)
+    assert "0 schedules" in shown
+    assert "under `schedules:`" in shown

@@ -21,7 +21,9 @@ from bot.messages.listing import (
 )
 from bot.messages.mask import Mask
 from bot.messages.progress import RunView
+from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
+from bot.messages.schedules import ScheduleRow, schedule_table
 from bot.messages.words import say
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Card",
     "Mask",
     "RunView",
+    "ScheduleRow",
     "approval_card",
     "glass_card",
     "help_card",
@@ -44,8 +47,10 @@ __all__ = [
     "preview_card",
     "refusal",
     "refusal_card",
+    "report_card",
     "run_card",
     "run_table",
     "runbook_table",
     "say",
+    "schedule_table",
 ]

@@ -61,8 +61,13 @@ class Draft:
 
 
 def touched(event: Event) -> dict[str, Urgency]:
-    """Return the messages that an event may change, and how soon that should be seen."""
+    """Return the messages that an event may change, and how soon that should be seen.
+
+    What became of a message changes none: one that cannot be shown would be tried for ever.
+    """
     keys: dict[str, Urgency] = {}
+    if event.kind.startswith("message."):
+        return keys
     urgency = _urgency(event.kind)
     if event.incident_id is not None:
         keys[f"incident:{event.incident_id}"] = urgency
