@@ -84,6 +84,16 @@ def touched(event: Event) -> dict[str, Urgency]:
     return keys
 
 
+def subject(store: Store, key: str) -> dict[str, int]:
+    """Return the incident or the run that a message is about."""
+    kind, _, number = key.partition(":")
+    if kind == "incident":
+        return {"incident": int(number)}
+    if kind in ("glass", "alarm"):
+        return {"run": event.run_id for event in store.timeline.after(int(number) - 1, 1) if event.run_id}
+    return {"run": int(number)}
+
+
 def _urgency(kind: str) -> Urgency:
     if kind.startswith("approval."):
         return 0
