@@ -89,9 +89,10 @@ def subject(store: Store, key: str) -> dict[str, int]:
     kind, _, number = key.partition(":")
     if kind == "incident":
         return {"incident": int(number)}
-    if kind in ("glass", "alarm"):
-        return {"run": event.run_id for event in store.timeline.after(int(number) - 1, 1) if event.run_id}
-    return {"run": int(number)}
+    if kind not in ("glass", "alarm"):
+        return {"run": int(number)}
+    (event,) = store.timeline.after(int(number) - 1, 1)
+    return {} if event.run_id is None else {"run": event.run_id}
 
 
 def _urgency(kind: str) -> Urgency:
