@@ -460,14 +460,22 @@ def test_from_the_files_to_the_incident(tmp_path: Path) -> None:
 
 
 class Failing:
-    """A timetable that cannot be looked at."""
+    """A timetable that cannot be looked at, but the third time."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.well = threading.Event()
 
     def turn(self) -> None:
         """Fail."""
-        raise RuntimeError("no clock")
+        self.looks += 1
+        if self.looks < 3:
+            raise RuntimeError("no clock")
+        self.well.set()
 
-    def next_wake(self) -> None:
-        """Know nothing."""
+    def next_wake(self) -> datetime:
+        """Be late, always."""
+        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_the_loop_starts_what_is_due_by_the_real_clock(tmp_path: Path) -> None:
@@ -506,7 +514,8 @@ def test_the_loop_starts_what_is_due_by_the_real_clock(tmp_path: Path) -> None:
 
 def test_a_timetable_that_fails_holds_up_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     office = Office(tmp_path)
-    delivery = Delivery(office.store, office.stage.engine, timetable=Failing())
+    failing = Failing()
+    delivery = Delivery(office.store, office.stage.engine, timetable=failing, pause=0.3)
     ended = threading.Event()
 
     def look() -> None:
@@ -518,7 +527,8 @@ def test_a_timetable_that_fails_holds_up_nobody(tmp_path: Path, caplog: pytest.L
     delivery.start()
     try:
         assert ended.wait(PATIENCE)
+        assert failing.well.wait(PATIENCE), "it is looked at again"
     finally:
         delivery.stop()
         office.stage.close()
-    assert "cannot look at the schedules" in caplog.text
+    assert caplog.text.count("cannot look at the schedules") == 2
