@@ -8,15 +8,16 @@ The map, from the front door down; imports go down only.
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
     explain                 what leads to a runbook, who has to agree, what its steps see
     enroll                  a host's key compared by a person, and known from then on
+    audit · export          is the timeline what was written; an incident told to who was not there
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
-    login                   who is at the terminal
+    login · roster          who is at the terminal; who sickbay.yaml names now
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
     deciding · halting      approve, deny, cancel; freeze, thaw, the breaker's reset: who may, and what comes of it
-    views                   what a message shows, read from the store
+    views · reporting       what a message shows, and what an incident's report tells, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     timetable               what is due by the clock → run; what such runs found → alert
     rehearsal               tests of runbooks, replayed without a host
@@ -32,11 +33,13 @@ The map, from the front door down; imports go down only.
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure
+    witness                 what a host wrote down itself, at the times that this was by our clock
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     authority · permissions who somebody is now; who may do what, on which runbooks and hosts: pure
     record · lacking        what a run has done; evidence that could not be had
+    report                  the shape of an incident's report
     trigger · schedule      what starts a runbook; when the clock does: cron, and one pure step of it
     inputs · limits         the base of what people write in YAML, and what a run is given; how far a runbook may go
     maintenance             when automation keeps out
@@ -48,5 +51,6 @@ The map, from the front door down; imports go down only.
     freshness               is what was seen of a host still good enough to change it
     incident approval run plan alert route schedule_section runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
+    chain clock             the hashes of the timeline; what a host's times are by ours
     duration verdict wording errors printable   ground
 """

@@ -6,6 +6,7 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from bot.commands import Commands
@@ -21,6 +22,7 @@ from bot.library import Loaded, digest_in, load_library
 from bot.messages import Mask
 from bot.planner import Planner
 from bot.rails import Rails
+from bot.roster import RosterFile
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -53,6 +55,8 @@ class Assembly:
     """Everything that is read before anything is started: no thread, no connection yet but the database."""
 
     config: Config
+    config_sha256: str
+    """Over the bytes of the file that it was read from."""
     secrets: Secrets
     inventory: Inventory
     library: Mapping[str, Loaded]
@@ -75,8 +79,9 @@ class Assembly:
         library = read_library(config, document)
         store = Store(config.store_path, clock)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
-        breaker = Settings(**config.breaker.model_dump())
-        rails = Rails(store, planner, breaker, config.windows)
+        breaker = config.breaker
+        numbers = Settings(hosts=breaker.hosts, within=breaker.within, level=breaker.level)
+        rails = Rails(store, planner, numbers, config.windows)
         commands = Commands(
             store,
             inventory,
@@ -84,6 +89,7 @@ class Assembly:
             config.persons,
             rights=config.rights,
             groups=config.slack.usergroups,
+            read=RosterFile(Path(document.file), environ, config),
             planner=planner,
             rails=rails,
             successes=config.autonomy.successes,
@@ -93,6 +99,7 @@ class Assembly:
         )
         return cls(
             config=config,
+            config_sha256=document.sha256,
             secrets=Secrets.read(config, environ),
             inventory=inventory,
             library=library,

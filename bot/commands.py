@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
-from bot.authority import Asker, Authority, Members
+from bot.authority import Asker, Authority, Members, Read, Roster
 from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.deciding import Deciding
 from bot.errors import SickbayError
@@ -29,6 +29,7 @@ from bot.grammar import (
     ListSchedules,
     Look,
     Preview,
+    Report,
     ResetBreaker,
     Start,
     Thaw,
@@ -40,6 +41,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    Mask,
     ScheduleRow,
     help_card,
     host_table,
@@ -48,6 +50,7 @@ from bot.messages import (
     notice,
     preview_card,
     refusal_card,
+    report_card,
     run_card,
     run_table,
     runbook_table,
@@ -58,6 +61,7 @@ from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
+from bot.reporting import report
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
 from bot.schedule import Schedule
@@ -106,6 +110,7 @@ class Commands:
         *,
         rights: Permissions | None = None,
         groups: Groups | None = None,
+        read: Read | None = None,
         planner: Planner | None = None,
         guard: Guard | None = None,
         rails: Rails | None = None,
@@ -116,11 +121,12 @@ class Commands:
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
-        `rights` say who may do what, `groups` which Slack user groups give a role. `guard` is asked what the guard
-        rails would say to a plan that is only shown, by default the rails themselves; `successes` are what `mode: auto`
-        takes.
+        `rights` say who may do what, `groups` which Slack user groups give a role, `read` what of that is so now. `guard`
+        is asked what the guard rails would say to a plan that is only shown, by default the rails themselves;
+        `successes` are what `mode: auto` takes.
         """
-        self.authority = Authority(people, rights or Permissions((), people, inventory, groups), groups)
+        roster = Roster(people, rights or Permissions((), people, inventory, groups), groups or {})
+        self.authority = Authority(roster, read=read)
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -145,7 +151,7 @@ class Commands:
     @property
     def people(self) -> Mapping[str, Person]:
         """Those under `people:`."""
-        return self.authority.people
+        return self.authority.roster.people
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
@@ -179,6 +185,8 @@ class Commands:
                 return self._scheduled()
             case Look():
                 return self._look(command)
+            case Report(number):
+                return Reply(report_card(report(self._store, number, Mask(), outputs=False)))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
@@ -192,7 +200,7 @@ class Commands:
 
     def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
         """Return what this person may say, with what it does."""
-        person, rights = self.authority.seen(asker), self.authority.rights
+        person, rights = self.authority.seen(asker), self.authority.roster.rights
         said = [
             (usage, says)
             for usage, says in usages()

@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
-from bot.judging import judged, sealed
+from bot.judging import clocked, judged, sealed
 from bot.plan import Entry
 from bot.planner import Planner
 from bot.preparing import Ready, prepared, refused
@@ -50,6 +50,9 @@ class _Sent:
     begun: Attempt
     streams: Streams
     pending: Pending
+    sent_at: datetime
+    came_at: datetime | None = None
+    """When the outcome was here, which is earlier than when it is judged."""
     cancelled: bool = False
 
     @property
@@ -228,6 +231,8 @@ class Flight:
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._take([one for one in made if isinstance(one, Ready)], over)
         begun = iter(self._begin([one for one in ready if one.resumed is None]))
+        if asked := [one.resumed for one in ready if one.resumed is not None]:
+            self._store.attempts.resume(self.run, asked)
         stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
         over += [attempt for attempt in stopped if attempt is not None]
         self._record_ends([(attempt, None) for attempt in over])
@@ -273,13 +278,15 @@ class Flight:
 
     def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:
         places = [(one.call.step.id, one.call.host, one.call.number) for one in ready]
-        return self._store.attempts.begin(self.run, places) if places else []
+        leaving = [(one.machine.name, one.command) for one in ready]
+        return self._store.attempts.begin(self.run, places, leaving) if places else []
 
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:
         """Let a command go; return its attempt when it could not even be written."""
         self._record.add(begun)
         resumed = ready.resumed is not None
         streams = self._store.outputs.open(self.run, begun, again=resumed)
+        sent_at = self._store.now()
         try:
             pending = self._remote.start(
                 ready.machine,
@@ -291,10 +298,14 @@ class Flight:
             )
         except SickbayError as error:
             return refused(begun, error, resumed=resumed, mutating=ready.mutating)
-        sent = _Sent(ready, begun, streams, pending)
+        sent = _Sent(ready, begun, streams, pending, sent_at)
         self._going[sent.place] = sent
-        pending.outcome.add_done_callback(lambda _: self._news.put(sent))
+        pending.outcome.add_done_callback(lambda _: self._arrived(sent))
         return None
+
+    def _arrived(self, sent: _Sent) -> None:
+        sent.came_at = self._store.now()
+        self._news.put(sent)
 
     def _end_cancelled(self) -> None:
         if not self._cancelled.is_set():
@@ -357,6 +368,7 @@ class Flight:
         )
         if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
             attempt = sealed(attempt, sent.ready.command, outcome)
+            attempt = clocked(attempt, sent.sent_at, sent.came_at or self._store.now())
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:

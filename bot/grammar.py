@@ -76,6 +76,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Tell an incident from its beginning."""
+
+    incident: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decide:
     """Answer a run's question."""
 
@@ -129,6 +136,7 @@ Command = (
     | ListRunbooks
     | ListSchedules
     | Look
+    | Report
     | Decide
     | Cancel
 )
@@ -244,6 +252,13 @@ def _schedules(words: Sequence[str]) -> Command:
 
 
 def _incidents(words: Sequence[str]) -> Command:
+    if words and words[0].lower() == "show":
+        return Report(one_number("incidents show", words[1:]))
+    if words and words[0].lower() == "export":
+        raise Misunderstood(
+            "a report is written on the machine where Sickbay runs",
+            advice="in a terminal there: sickbay incidents export NUMBER; here: incidents show NUMBER",
+        )
     return Look("incidents", _one_number("incidents", words, needed=False))
 
 
@@ -299,6 +314,16 @@ def _breaker(words: Sequence[str]) -> Command:
     return ResetBreaker(" ".join(words[1:]))
 
 
+def one_number(verb: str, words: Sequence[str]) -> int:
+    """Read the one number that a verb takes.
+
+    Raises:
+        Misunderstood: saying how it is written.
+
+    """
+    return _one_number(verb, words) or 0
+
+
 def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
     if not words and not needed:
         return None
@@ -311,7 +336,8 @@ def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int 
 
 
 def _usage(verb: str, what: str) -> Misunderstood:
-    return Misunderstood(f"{verb}: {what}", advice=f"write: {VERBS[verb].usage}")
+    usage = VERBS[verb].usage if verb in VERBS else f"{verb} NUMBER"
+    return Misunderstood(f"{verb}: {what}", advice=f"write: {usage}")
 
 
 BREAK_GLASS = ("approve RUN break-glass REASON", "say yes alone, in an emergency; everybody is told")
@@ -331,7 +357,9 @@ VERBS: dict[str, Verb] = {
     "schedules": Verb(
         "schedules", "list what is run by the clock: when next, and what came of it", _schedules
     ),
-    "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
+    "incidents": Verb(
+        "incidents [[show] NUMBER]", "list incidents, or show one; `show` tells it whole", _incidents
+    ),
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),

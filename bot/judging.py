@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bot import evidence, template
+from bot import clock, evidence, template
 from bot.effect import Cancelled, Command, Finished, Lost, Outcome, TimedOut, Unreachable
 from bot.errors import SickbayError
 from bot.planner import Planner, view
@@ -54,6 +54,22 @@ def sealed(attempt: Attempt, command: Command, answer: Finished | TimedOut) -> A
     )
     summary = f"{attempt.summary}; sha256 {sha256[:12]}"
     return replace(attempt, facts={**attempt.facts, "sha256": sha256}, summary=summary)
+
+
+def clocked(attempt: Attempt, sent: datetime, came: datetime) -> Attempt:
+    """Return the attempt of a capture with what the host's clock was: how far ahead of ours, or why nobody knows."""
+    read = [clock.reading(said, uptime) for said, uptime in attempt.facts.get("clock", ())]
+    readings = [one for one in read if one is not None]
+    found = (
+        clock.measure(sent, came, readings[0], readings[1] if len(readings) > 1 else None)
+        if readings
+        else clock.Unmeasured("the host told no time")
+    )
+    if isinstance(found, clock.Unmeasured):
+        return replace(attempt, facts={**attempt.facts, "clock": {"unknown": found.why}})
+    booted = found.booted.isoformat() if found.booted else None
+    told = {"offset": found.seconds, "within": found.within, "booted": booted, "uptime": found.uptime}
+    return replace(attempt, facts={**attempt.facts, "clock": told})
 
 
 def _unanswered(

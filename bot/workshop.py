@@ -9,12 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from bot.config import find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
 from bot.rehearsal import SUFFIX, break_steps, rehearse
+from bot.report import Report
 from bot.runbook import Runbook
 from bot.schema import json_schema
 from bot.shipped import shipped
@@ -93,9 +95,9 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
     return OK
 
 
-def schema() -> int:
-    """Print the schema of runbooks."""
-    print(json.dumps(json_schema(Runbook), indent=2))  # noqa: T201
+def schema(of: Literal["runbook", "report"] = "runbook") -> int:
+    """Print the schema of runbooks, or of reports."""
+    print(json.dumps(json_schema(Report if of == "report" else Runbook), indent=2))  # noqa: T201
     return OK
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bot.approval import Person
 from bot.commands import Asker, Commands, Reply
 from bot.errors import SickbayError
 from bot.grammar import (
@@ -423,6 +424,36 @@ def test_an_answer_to_another_plan_is_refused(scene: Scene, commands: Commands) 
     scene.ask(scene.claim(run_id))
     reply = commands.do(Decide(run_id, "approve", "0000"), ON_CALL)
     assert "The plan has changed" in said(reply)
+    (told,) = (event for event in scene.store.timeline.of(run=run_id) if event.kind == "approval.refused")
+    assert "The plan has changed" in told.data["why"]
+
+
+def test_the_timeline_keeps_by_which_door_somebody_decided_or_cancelled(
+    scene: Scene, commands: Commands
+) -> None:
+    run_id = scene.run()
+    plan = scene.ask(scene.claim(run_id))
+    commands.do(f"approve {run_id}", Asker("bob", Person("bob", roles=("guest",)), "cli"))
+    commands.do(f"approve {run_id}", ON_CALL)
+    commands.do(f"cancel {run_id}", IN_TERMINAL)
+    events = {event.kind: event.data for event in scene.store.timeline.of(run=run_id)}
+    assert (events["approval.refused"]["by"], events["approval.refused"]["via"]) == ("bob", "cli")
+    decided = events["approval.decided"]
+    assert (decided["by"], decided["via"], decided["digest"]) == ("alice", "slack", plan.digest)
+    assert (events["run.cancel_asked"]["by"], events["run.cancel_asked"]["via"]) == ("alice", "cli")
+
+
+def test_an_incident_is_told_in_short_with_where_all_of_it_is(scene: Scene, commands: Commands) -> None:
+    incident = scene.incident()
+    run_id = scene.run(incident=incident)
+    scene.look(scene.claim(run_id))
+    shown = said(commands.do(f"incidents show {incident}", STRANGER), 200)
+    assert f"Incident {incident}: vLLM on gpu-03 stopped answering" in shown
+    assert "03:00:01 gpu-03 (run 1): GPUs: ok, healthy. 8 GPUs fine" in shown
+    assert f"sickbay incidents export {incident}" in shown
+    assert scene.store.timeline.head()[1] in shown
+    assert "there is no incident 99" in said(commands.do("incidents show 99", STRANGER))
+    assert "it takes one number" in said(commands.do("incidents show", STRANGER))
 
 
 # ── looking ──

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import cli, slack
+from bot.cli import audit, cli, slack
 from bot.config import check_routes, load
 from bot.facts.registry import PARSERS
 from bot.grammar import usages
@@ -47,18 +47,19 @@ def test_every_command_is_named(name: str) -> None:
 
 
 def test_every_command_it_names_exists() -> None:
-    known = COMMANDS | {"slack", "help"}
+    known = COMMANDS | {"audit", "slack", "help"}
     named = set(
         re.findall(r"(?<!/)\bsickbay ([a-z]+)\b(?=[ `.…])", "".join(re.findall(r"`[^`\n]+`", README)))
     )
     assert named - known == set()
     assert [command.name for command in slack.registered_commands] == ["manifest"]
+    assert [command.name for command in audit.registered_commands] == ["verify"]
 
 
 def test_every_command_in_its_shell_blocks_exists() -> None:
     shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     named = set(re.findall(r"^sickbay ([a-z]+)", shell, re.MULTILINE))
-    assert {"doctor", "serve"} <= named <= COMMANDS
+    assert {"doctor", "serve"} <= named <= COMMANDS | {"audit"}
 
 
 def test_every_variable_and_option_it_names_is_read() -> None:

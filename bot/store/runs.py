@@ -87,7 +87,8 @@ class Runs:
             created_at=now,
         )
         (run_id,) = tx.execute(statement).inserted_primary_key or (0,)
-        told: dict[str, Any] = {"runbook": runbook.name, "hosts": list(hosts), "by": requester.name}
+        told: dict[str, Any] = {"runbook": runbook.name, "hosts": list(hosts), "digest": digest, "mode": mode}
+        told |= {"by": requester.name, "via": requester.via}
         tell(tx, now, "run.queued", incident=incident, run=run_id, **told)
         return int(run_id)
 
@@ -145,12 +146,16 @@ class Runs:
 
         A run that goes on keeps its locks; those of one that has ended hold nobody up.
         """
-        advanced = (RunState.RUNNING, RunState.WAITING)
+        now, advanced = self._db.now(), (RunState.RUNNING, RunState.WAITING)
+        held = (runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
         with self._db.write() as tx:
             going = select(runs.c.id).where(runs.c.state.in_(_OPEN))
             tx.execute(delete(locks).where(locks.c.run_id.not_in(going)))
-            statement = update(runs).where(runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
-            return tx.execute(statement.values(wake_at=self._db.now())).rowcount
+            found = tx.execute(select(runs.c.id, runs.c.incident_id).where(*held).order_by(runs.c.id)).all()
+            tx.execute(update(runs).where(*held).values(wake_at=now))
+            for row in found:
+                tell(tx, now, "run.resumed", incident=row.incident_id, run=row.id)
+            return len(found)
 
     def look_again(self) -> None:
         """After a start: let every run that waits for people see whether its plan still holds."""
@@ -285,12 +290,12 @@ class Runs:
             count = tx.scalar(select(func.count()).where(*of_it, runs.c.proved == 1, *since))
         return Earned(count or 0, failed is not None)
 
-    def cancel(self, run_id: int, by: str) -> bool:
+    def cancel(self, run_id: int, by: str, *, via: str = "") -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
         with self._db.write() as tx:
-            return self._cancel(tx, run_id, by)
+            return self._cancel(tx, run_id, by, via)
 
-    def _cancel(self, tx: Connection, run_id: int, by: str) -> bool:
+    def _cancel(self, tx: Connection, run_id: int, by: str, via: str = "") -> bool:
         now = self._db.now()
         statement = update(runs).where(
             runs.c.id == run_id, runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_(None)
@@ -298,7 +303,7 @@ class Runs:
         if tx.execute(statement.values(cancelled_by=by, wake_at=now)).rowcount != 1:
             return False
         incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
-        tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by)
+        tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by, via=via)
         void(tx, now, run_id, f"the run was cancelled by {by}")
         return True
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     Column,
     Dialect,
@@ -17,11 +18,17 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     text,
 )
 
 SCHEMA = 4
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
+
+
+def written(at: datetime) -> str:
+    """Return a moment as it is stored."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class Moment(TypeDecorator[datetime]):
@@ -32,7 +39,7 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Write it."""
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+        return None if value is None else written(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Read it."""
@@ -247,7 +254,28 @@ events = Table(
     Column("host", String),
     Column("step", String),
     Column("data", JSON, nullable=False),
+    Column("hash", String(64), nullable=False),
     sqlite_autoincrement=True,
+)
+
+APPEND_ONLY = {
+    f"events_{name}": f"CREATE TRIGGER events_{name} BEFORE {when} BEGIN "
+    "SELECT RAISE(ABORT, 'the timeline is append-only'); END"
+    for name, when in {
+        "are_not_edited": "UPDATE ON events",
+        "are_not_removed": "DELETE ON events",
+        "come_last": "INSERT ON events WHEN new.id <= (SELECT max(id) FROM events)",
+    }.items()
+}
+"""Triggers that refuse everything but a new event at the end: a slip of ours, or of somebody with the database open."""
+for _trigger in APPEND_ONLY.values():
+    event.listen(events, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("text", Text, nullable=False),
 )
 
 schedules = Table(
