@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
 
 from bot.assembly import Assembly
 from bot.config import load
@@ -265,6 +266,36 @@ def test_whatever_the_clock_does_and_however_often_it_starts_again_no_time_has_t
         assert len(office.runs) <= len(moves)
     finally:
         office.stage.close()
+
+
+def test_what_breaks_off_in_the_middle_of_a_time_leaves_it_whole_for_whoever_comes_next(
+    office: Office,
+) -> None:
+    def die() -> Loaded:
+        raise RuntimeError("killed")
+
+    library = {"watch": Loaded(office.book, "", "d", "nowhere.yaml", die)}
+    dying = Timetable(
+        office.store, office.stage.inventory, library, [Schedule("watch", Cron(EVERY_TEN))], PROMPT
+    )
+    dying.turn()
+    office.stage.clock.on(minutes=10)
+    with pytest.raises(RuntimeError, match="killed"):
+        dying.turn()
+    assert office.runs == []
+    assert office.store.schedules.last("watch") is None
+    for table in (office.another(), office.another()):
+        table.turn()
+    assert len(office.runs) == 1
+
+
+def test_the_table_itself_refuses_a_time_that_was_dealt_with(office: Office) -> None:
+    at = office.stage.clock.at
+    with office.store.write() as tx:
+        office.store.schedules.keep(tx, "watch", at)
+        office.store.schedules.keep(tx, "other", at)
+    with pytest.raises(IntegrityError), office.store.write() as tx:
+        office.store.schedules.keep(tx, "watch", at)
 
 
 def test_a_runbook_that_was_edited_into_another_is_not_started_and_says_so(
