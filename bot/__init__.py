@@ -20,6 +20,7 @@ The map, from the front door down; imports go down only.
     preparing · judging     from a call to the command that leaves; what its outcome means
     planner                 a step and what is known → an effect, as data
     preconditions           what a plan rests on, and what of that is no longer so
+    vault                   secrets by name, put into a command on its way out
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
     config · settings       sickbay.yaml and the environment: found and read; its sections
     jump · ssh_config       the jump hosts on the way to a machine; OpenSSH's own configuration, asked of it
@@ -36,5 +37,8 @@ The map, from the front door down; imports go down only.
     autonomy                when `mode: auto` counts
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
+    secret                  a secret as plans know it: by reference
+    outlet                  what this process writes to its terminal, masked
+    mask · shapes           secrets taken out of whatever leaves; the forms they come in
     duration verdict wording errors printable   ground
 """

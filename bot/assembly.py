@@ -9,7 +9,7 @@ from functools import partial
 from typing import Self
 
 from bot.commands import Commands
-from bot.config import Config, Secrets, check_routes
+from bot.config import Config, Secrets, check_routes, exposed
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
@@ -17,7 +17,8 @@ from bot.engine import Engine
 from bot.facts.registry import PARSERS
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
-from bot.messages import Mask
+from bot.mask import Mask
+from bot.outlet import know
 from bot.planner import Planner
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
@@ -25,17 +26,34 @@ from bot.ssh.settings import SshSettings
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
+from bot.vault import Furnished, Vault
 
 
-def read_library(config: Config, document: Document) -> dict[str, Loaded]:
+def read_secrets(config: Config, environ: Mapping[str, str]) -> tuple[Secrets, Vault, Mask]:
+    """Read all secrets, and let everything that this process writes be masked."""
+    secrets = Secrets.read(config, environ)
+    mask = Mask(secrets.values())
+    vault = Vault(config.secrets, environ, mask)
+    know(mask)
+    return secrets, vault, mask
+
+
+def read_library(config: Config, document: Document, mask: Mask | None = None) -> dict[str, Loaded]:
     """Read the runbooks, and hold the configuration against them.
 
     Raises:
         SickbayError: with every mistake.
 
     """
-    library = load_library(config.runbook_folders, kinds=KINDS, parsers=PARSERS, inventory=config.inventory)
-    if mistakes := check_routes(config, document, library):
+    library = load_library(
+        config.runbook_folders,
+        kinds=KINDS,
+        parsers=PARSERS,
+        inventory=config.inventory,
+        secrets=config.secrets,
+    )
+    found = exposed(document, library, mask) if mask is not None else []
+    if mistakes := found or check_routes(config, document, library):
         raise Invalid(mistakes)
     return library
 
@@ -51,6 +69,9 @@ class Assembly:
 
     config: Config
     secrets: Secrets
+    vault: Vault
+    mask: Mask
+    """Takes the secrets out of everything that leaves."""
     inventory: Inventory
     library: Mapping[str, Loaded]
     store: Store
@@ -68,8 +89,9 @@ class Assembly:
 
         """
         inventory = config.inventory
-        library = read_library(config, document)
-        store = Store(config.store_path, clock)
+        secrets, vault, mask = read_secrets(config, environ)
+        library = read_library(config, document, mask)
+        store = Store(config.store_path, clock, mask=mask)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
         commands = Commands(
             store,
@@ -83,7 +105,9 @@ class Assembly:
         )
         return cls(
             config=config,
-            secrets=Secrets.read(config, environ),
+            secrets=secrets,
+            vault=vault,
+            mask=mask,
             inventory=inventory,
             library=library,
             store=store,
@@ -91,14 +115,15 @@ class Assembly:
             commands=commands,
         )
 
-    def remote(self) -> Ssh:
-        """Return the way to the hosts."""
-        return way(self.config)
+    def remote(self) -> Remote:
+        """Return the way to the hosts; whoever goes it has all secrets, because what is unknown cannot be masked.
 
-    @property
-    def mask(self) -> Mask:
-        """Return what takes the secrets out of everything that leaves."""
-        return Mask(self.secrets.values())
+        Raises:
+            SickbayError: when a secret cannot be had.
+
+        """
+        self.vault.complete()
+        return Furnished(way(self.config), self.vault)
 
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
         """Return what advances runs and, for a server, turns alerts into them."""

@@ -44,8 +44,11 @@ Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else
 
 def main() -> None:
     """Run the command line; errors a person can mend are told without a traceback."""
+    from bot.outlet import guard
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail
+    guard()
     try:
         cli()
     except SickbayError as error:

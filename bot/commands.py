@@ -229,6 +229,7 @@ class Commands:
             created_at=self._store.now(),
             host_set=host_set,
         )
+        self._store.runs.unexposed(book, run.inputs)
         plan = self._planner.preview(run)
         return Reply(preview_card(run, plan, self._guard(run, plan)))
 

@@ -12,15 +12,18 @@ from typing import Any
 from bot import template
 from bot.errors import Misplaced, SickbayError
 from bot.library import Loaded
+from bot.mask import Mask
 from bot.route import Route
 from bot.runbook import MODES, Runbook
 from bot.schema import Document, Invalid, Mistake, attempt, validate
 from bot.settings import ActSection, Config, HostSection, Secrets, SshSection, machines
 from bot.wording import near
 
-__all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load"]
+__all__ = ["Config", "Secrets", "SshSection", "check_routes", "exposed", "find_config", "load"]
 
 _TOKEN = re.compile(r"\b(xox[a-z]|xapp)-[\w-]{4,}", re.IGNORECASE)
+_SOURCES = {"env": re.compile(r"[A-Z_][A-Z0-9_]*"), "file": re.compile(r"(~|\.{0,2})/.+", re.DOTALL)}
+"""What may stand under a name of `secrets:`, so that it cannot be the secret itself."""
 _SECRETS = {
     ("slack", "token"): "SLACK_BOT_TOKEN",
     ("slack", "bot_token"): "SLACK_BOT_TOKEN",
@@ -47,7 +50,7 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
     document, mistakes = attempt(text, file=str(path))
     if document is None:
         raise Invalid(mistakes)
-    tokens = list(_tokens(document))
+    tokens = [*_tokens(document), *_literals(document)]
     if tokens:
         raise Invalid(tokens)  # alone, because any other mistake might show the token
     mistakes += _cross(document)
@@ -91,8 +94,18 @@ def _anchored(config: Config, folder: Path, home: Path) -> Config:
     )
     hosts = {name: host(section) for name, section in config.hosts.items()}
     store = config.store.model_copy(update={"path": place(config.store.path)})
+    secrets = {
+        name: one if one.file is None else one.model_copy(update={"file": place(one.file)})
+        for name, one in config.secrets.items()
+    }
     return config.model_copy(
-        update={"store": store, "runbooks": files(config.runbooks), "ssh": ssh, "hosts": hosts}
+        update={
+            "store": store,
+            "runbooks": files(config.runbooks),
+            "ssh": ssh,
+            "hosts": hosts,
+            "secrets": secrets,
+        }
     )
 
 
@@ -108,6 +121,34 @@ def _tokens(document: Document) -> Iterator[Mistake]:
                 "a secret does not belong in this file",
                 f"remove it, and set {variable} in the environment",
             )
+
+
+def _literals(document: Document) -> Iterator[Mistake]:
+    """Find values under `secrets:` where only the name of a variable or file may stand, without repeating them."""
+    data = document.data if isinstance(document.data, dict) else {}
+    for path, value in _leaves(data.get("secrets"), ("secrets",)):
+        key = path[2] if len(path) == 3 else ""
+        source = _SOURCES.get(key) if isinstance(key, str) else None
+        if value is not None and not (source and isinstance(value, str) and source.fullmatch(value)):
+            yield document.mistake(
+                path,
+                "a secret's value does not belong in this file",
+                "write `NAME: {env: VARIABLE}`, its letters large, or `NAME: {file: /PATH}`",
+            )
+
+
+def exposed(document: Document, library: Mapping[str, Loaded], mask: Mask) -> list[Mistake]:
+    """Find the values of secrets in the configuration and in runbooks: what is stored there could not be masked."""
+    what, hint = "the value of a secret stands here", "remove it; a runbook writes {{ secrets.NAME }}"
+    found = [
+        document.mistake(path, what, hint)
+        for path, text in _leaves(document.data)
+        if any(isinstance(one, str) and mask.knows(one) for one in (*path, text))
+    ]
+    for loaded in library.values():
+        lines = enumerate(loaded.text.splitlines(), 1)
+        found += [Mistake(loaded.file, number, 0, what, hint) for number, line in lines if mask.knows(line)]
+    return found
 
 
 def _leaves(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:

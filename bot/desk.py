@@ -14,7 +14,7 @@ from bot.commands import Asker
 from bot.config import find_config, load
 from bot.errors import SickbayError
 from bot.follow import Follower, question
-from bot.grammar import VERBS, Cancel, Command, Decide, Look
+from bot.grammar import VERBS, Cancel, Check, Command, Decide, Look, Start
 from bot.run import RunState
 from bot.terminal import OK, REFUSED, UNWELL, console, render
 from bot.views import run_view
@@ -52,6 +52,8 @@ def _login() -> str:
 
 
 def _say(command: Command, assembly: Assembly, asker: Asker, out: Console) -> int:
+    if isinstance(command, Start | Check):
+        assembly.vault.complete()  # what is started here may have to be done here
     reply = assembly.commands.do(command, asker)
     card = render(assembly.mask.over(reply.card))
     if not reply.ok:

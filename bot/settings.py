@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from bot.approval import Person
 from bot.autonomy import SUCCESSES
@@ -24,6 +24,7 @@ from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
 from bot.route import Channel, Route
 from bot.runbook import Name
+from bot.secret import NAME
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 
@@ -142,6 +143,21 @@ class HostSection(Noun):
     vars: dict[str, Any] = Field({}, description="read as host.vars.<name> in runbooks")
 
 
+class SecretSection(Noun):
+    """Where a secret's value is read from; it never stands in the file itself."""
+
+    env: str | None = Field(
+        None, pattern=r"^[A-Z_][A-Z0-9_]*$", description="name of the variable that holds it"
+    )
+    file: Path | None = Field(None, description="a file that holds it, which others may not read")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("a secret is either `env: VARIABLE` or `file: PATH`")
+        return self
+
+
 class PersonSection(Noun):
     """Somebody who may ask and approve."""
 
@@ -166,6 +182,9 @@ class Config(Noun):
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
     autonomy: AutonomySection = AutonomySection()
+    secrets: dict[Annotated[str, Field(pattern=f"^{NAME}$")], SecretSection] = Field(
+        {}, description="by name; written as {{ secrets.NAME }} in runbooks"
+    )
     routes: tuple[Route, ...] = ()
 
     @property

@@ -21,7 +21,6 @@ from starlette.routing import Route
 
 from bot.commands import Commands
 from bot.errors import SickbayError
-from bot.messages import Mask
 from bot.settings import Secrets, SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.drafts import Drafts
@@ -58,7 +57,7 @@ class SlackDoor:
         self._secrets = secrets
         self._store = store
         self._commands = commands
-        self._mask = Mask(secrets.values())
+        self._mask = store.mask
         self._pace = pace
         self._session: aiohttp.ClientSession | None = None
         self._outbox: Outbox | None = None
@@ -101,9 +100,9 @@ class SlackDoor:
         if not token:
             raise SickbayError("SLACK_BOT_TOKEN is not set", advice="set it to the app's token xoxb-…")
         self._session = aiohttp.ClientSession()
-        patient = client(token, self._settings.base_url)
+        patient = client(token, self._settings.base_url, mask=self._mask)
         patient.session = self._session
-        plain = client(token, self._settings.base_url, patient=False)
+        plain = client(token, self._settings.base_url, patient=False, mask=self._mask)
         plain.session = self._session
         try:
             await self._check_token(patient.auth_test)

@@ -63,5 +63,7 @@ class Kind:
     judge: Callable[[Any, Finished, Context], Judgement]
     """(arguments, answer, context) → judgement; never raises for anything a host prints."""
     mutating: bool = False
+    secrets: frozenset[str] = frozenset()
+    """Arguments in which `{{ secrets.NAME }}` may stand: their values reach the host as shell variables only."""
     partial: bool = False
     """Is what came before the time was over worth judging?"""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select, 
 
 from bot.alert import Alert
 from bot.incident import Incident, IncidentState
-from bot.store.database import Database
+from bot.store.database import Database, masked
 from bot.store.tables import alerts, incidents, runs
 from bot.store.timeline import tell
 
@@ -55,7 +55,7 @@ class Alerts:
                 counts.append(len(new))
                 rows += [{**_row(alert), "received_at": received_at} for alert in new.values()]
             if rows:
-                tx.execute(_ADD, rows)
+                tx.execute(_ADD, masked(tx, rows))
         return counts
 
     def waiting(self, limit: int = 200) -> list[tuple[int, Alert]]:

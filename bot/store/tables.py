@@ -24,6 +24,12 @@ SCHEMA = 3
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
+class Ours(str):
+    """Text that is written as it is: it was masked already, or is a time."""
+
+    __slots__ = ()
+
+
 class Moment(TypeDecorator[datetime]):
     """A point in time as UTC text, which sorts as it passes and reads as it is."""
 
@@ -32,7 +38,7 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Write it."""
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+        return None if value is None else Ours(value.astimezone(UTC).isoformat(timespec="microseconds"))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Read it."""

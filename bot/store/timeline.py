@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.incident import Event
-from bot.store.database import Database
+from bot.store.database import Database, masked
 from bot.store.tables import cursors, events, posts, seen
 
 _TELL = events.insert()
@@ -40,7 +40,7 @@ def tell_each(
 ) -> None:
     """Append the same event for several hosts; each row says host, step and data."""
     about = {"at": at, "kind": kind, "incident_id": incident, "run_id": run}
-    tx.execute(_TELL, [{**about, **row} for row in rows])
+    tx.execute(_TELL, [{**about, **row} for row in masked(tx, rows)])
 
 
 class Timeline:
