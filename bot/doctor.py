@@ -182,7 +182,7 @@ def _kept(vault: Vault, config: Config) -> Iterator[Finding]:
         if name in vault.lacking:
             yield Finding("wrong", _said(vault.lacking[name]), vault.lacking[name].advice)
         else:
-            yield Finding("well", f"secret {name} can be read")
+            yield Finding("well", f"secret `{name}` can be read")
 
 
 def _alert_secret(config: Config, secrets: Secrets) -> Finding:

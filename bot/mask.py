@@ -56,9 +56,11 @@ class _Search(Generic[AnyStr]):
         pieces: list[AnyStr] = []
         at = 0
         for start, end in spans:
-            pieces += [text[at:start], self.hidden]
+            pieces.append(text[at:start])
+            pieces.append(self.hidden)
             at = end
-        return text[:0].join([*pieces, text[at:]])
+        pieces.append(text[at:])
+        return text[:0].join(pieces)
 
 
 class Mask:

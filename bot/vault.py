@@ -86,7 +86,7 @@ class Vault:
             return None
 
     def _read(self, name: str) -> _Held:
-        where = f"secret {name}"
+        where = f"secret `{name}`"
         section = self._sections.get(name)
         if section is None:
             raise SickbayError("there is none of this name", where=where, advice="add it under `secrets:`")

@@ -151,11 +151,11 @@ async def test_each_secret_of_runbooks_is_looked_at_and_none_is_shown(patient: P
     patient.environ["HF_TOKEN"] = "the-canary-of-the-variable"
     patient.write(secrets={"hf": {"env": "HF_TOKEN"}, "key": {"file": str(path)}, "no": {"env": "NO_SUCH"}})
     found = await patient.all()
-    assert Finding("well", "secret hf can be read") in found
+    assert Finding("well", "secret `hf` can be read") in found
     key, missing = [one for one in found if one.state != "well"]
-    assert key.what == f"secret key: {path} can be read by anybody on this machine (mode 644)"
+    assert key.what == f"secret `key`: {path} can be read by anybody on this machine (mode 644)"
     assert key.advice == f"chmod 600 {path}, and replace the secret"
-    assert missing.what == "secret no: NO_SUCH is not set in the environment"
+    assert missing.what == "secret `no`: NO_SUCH is not set in the environment"
     assert "canary" not in repr(found)
 
 

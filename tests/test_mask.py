@@ -177,8 +177,6 @@ def test_every_shape_is_found_in_whatever_pieces_it_comes(sizes: list[int]) -> N
     assert not re.search("hunter|eyJh|b3Bl|QyNT|AAAA|secret9|abcdef|1234", out)
     assert out.startswith('a "token": "•••", Bearer •••\n')
     assert out.endswith(" end")
-    if min(sizes) > 16:
-        assert out == Mask().text(text)
 
 
 @given(parts=st.lists(st.binary(max_size=60) | st.just(PLAIN.encode()), max_size=12))

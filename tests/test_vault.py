@@ -30,7 +30,7 @@ def lacking(section: SecretSection, **environ: str) -> SickbayError:
     with pytest.raises(SickbayError) as caught:
         vault.complete()
     assert caught.value is vault.lacking["it"]
-    assert caught.value.where == "secret it"
+    assert caught.value.where == "secret `it`"
     assert caught.value.advice
     return caught.value
 
@@ -106,8 +106,8 @@ def test_all_that_are_lacking_are_told_together() -> None:
     vault = Vault({"a": SecretSection(env="A"), "b": SecretSection(env="B")}, {}, Mask())
     with pytest.raises(SickbayError) as caught:
         vault.complete()
-    assert "secret a: A is not set" in str(caught.value)
-    assert "secret b: B is not set" in str(caught.value)
+    assert "secret `a`: A is not set" in str(caught.value)
+    assert "secret `b`: B is not set" in str(caught.value)
 
 
 def test_a_file_that_has_changed_is_read_again_and_both_values_are_masked(tmp_path: Path) -> None:
@@ -151,6 +151,6 @@ def test_a_command_whose_secret_cannot_be_had_is_not_sent() -> None:
     remote = Furnished(script, Vault({}, {}, Mask()))
     with pytest.raises(SickbayError) as caught:
         remote.start(HOST, Command("x", {"a": "‹secret gone›"}), key="1/step/gpu-01/1", first_sent=None)
-    assert str(caught.value) == "secret gone: there is none of this name\n  → add it under `secrets:`"
+    assert str(caught.value) == "secret `gone`: there is none of this name\n  → add it under `secrets:`"
     assert script.sent == []
     remote.close()

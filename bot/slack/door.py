@@ -58,6 +58,7 @@ class SlackDoor:
         self._store = store
         self._commands = commands
         self._mask = store.mask
+        self._mask.learn(secrets.values())
         self._pace = pace
         self._session: aiohttp.ClientSession | None = None
         self._outbox: Outbox | None = None

@@ -56,8 +56,8 @@ steps:
       printf '%s\\n' "err {{ secrets.token }}" "{{ secrets.key }}" >&2
       printf '%s' "user:{{ secrets.token }}" | base64 -w0; echo
       half="{{ secrets.other }}"
-      printf '%s' "${half%0123456789abcdef}"; sleep 0.6; printf '%s\\n' "${half#second-canary-}"
-      i=0; while [ $i -lt 60 ]; do echo "line $i password=hunter22x"; i=$((i + 1)); done
+      printf '%s' "$half" | head -c 14; sleep 0.6; printf '%s\\n' "$half" | tail -c 17
+      cat "$HOME/noise"
     expect: "'•••' in result.stdout"
   - id: act
     run: |
@@ -150,7 +150,12 @@ class Leaking:
         written |= {part.replace(b'"', b'\\"') for part in written}
         left = self.everything()
         assert all(left[place] for place in ("outputs", "slack calls", "log", "command line", "table events"))
-        found = {(place, part) for place, data in left.items() for part in written if part in data}
+        found = {
+            place: data[max(0, data.index(part) - 300) :][:600]
+            for place, data in left.items()
+            for part in written
+            if part in data
+        }
         assert not found
 
 
@@ -174,6 +179,7 @@ def leaking() -> Iterator[Leaking]:
             ward.serve.environ |= ward.environ
             smi = f"#!/bin/sh\ncat {folder}/canary >&2\necho 'failed: {OTHER}' >&2\nexit 9\n"
             hosts["gpu-03"].program("nvidia-smi", smi)
+            (hosts["gpu-03"].home / "noise").write_text("password=hunter22x in a line\n" * 60)
             yield Leaking(ward, hosts, key)
 
 
@@ -196,9 +202,9 @@ def test_no_secret_is_in_any_byte_that_leaves(leaking: Leaking) -> None:
     assert "•••" in steps["gpus"].summary + steps["gpus"].advice
     ward.wait(lambda: [file for file in ward.slack.slack.files if "output" in file.name])
     ward.shown("cannot use •••")
-    assert ward.say("alice", f"run leak gpu-03 text={TOKEN}").acked
+    assert ward.say("alice", f"run leak gpu-03 text={OTHER}").acked
     ward.wait(lambda: "the value of a secret stands in leak or in its inputs" in ward.whispers("U0ALICE"))
-    assert ward.say("bob", f"check {OTHER}").acked
+    assert ward.say("bob", f"check {TOKEN}").acked
     ward.wait(lambda: "•••" in ward.whispers("U0BOB"))
     for words in (
         ["runs"],
@@ -241,18 +247,16 @@ def test_a_secret_in_the_configuration_or_missing_is_refused_at_the_start_and_no
     code, said = leaking.type("serve")
     assert code == 2
     assert said.startswith(
-        "sickbay: secret token: CANARY_TOKEN is not set in the environment\n  → set CANARY_TOKEN"
+        "sickbay: secret `token`: CANARY_TOKEN is not set in the environment\n  → set CANARY_TOKEN"
     )
     code, said = leaking.type("run", "leak", "gpu-03", who="alice")
-    assert (code, "CANARY_TOKEN is not set" in said) == (2, True), (
-        "nothing is started that could not be masked"
-    )
+    assert code == 2, "nothing is started that could not be masked"
+    assert "CANARY_TOKEN is not set" in said
     assert leaking.type("runs", who="alice")[0] == 0, "to look needs no secret"
     shutil.copy(ward.folder / "canary", ward.folder / "open")
     (ward.folder / "open").chmod(0o644)
-    ward.config.write_text(
-        yaml.safe_dump({**ward.text, "secrets": {"key": {"file": str(ward.folder / "open")}}})
-    )
+    kept = {**ward.text["secrets"], "key": {"file": str(ward.folder / "open")}}
+    ward.config.write_text(yaml.safe_dump({**ward.text, "secrets": kept}))
     code, said = leaking.type("serve")
     assert (code, "can be read by anybody on this machine" in said) == (2, True)
     canaries = leaking.canaries()
