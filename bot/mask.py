@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any, AnyStr, Generic, TypeVar
 
-from bot.shapes import HINTS, OPEN, SHAPES, SHORTEST, STOPS, forms, tree
+from bot.shapes import HINT, OPEN, SHAPES, SHORTEST, STOPS, forms, tree
 
 T = TypeVar("T")
 HIDDEN = "•••"
-_BEFORE = 256
+_BEFORE = 96
 """Bytes before a piece of a stream that may hold the beginning of a shape: `password=` does not have to be hidden."""
 _HELD, _HELD_KEY = 4096, 16 * 1024
 """Bytes that are held back at most for a shape whose end has not come, and for a private key."""
@@ -32,13 +32,15 @@ class _Search(Generic[AnyStr]):
     known: re.Pattern[AnyStr] | None
     shapes: re.Pattern[AnyStr]
     open: re.Pattern[AnyStr]
-    hints: tuple[AnyStr, ...]
+    hint: re.Pattern[AnyStr]
     hidden: AnyStr
 
-    def spans(self, text: AnyStr, *, guessing: bool = True) -> list[tuple[int, int]]:
-        """Return what is to be hidden, in order, overlapping ones as one; without guessing only what is known."""
+    def spans(self, text: AnyStr, *, at: int = 0, guessing: bool = True) -> list[tuple[int, int]]:
+        """Return what is to be hidden, in order, overlapping ones as one; without guessing only what is known.
+
+        Known ones are looked for from `at` on; what stands before can only tell what follows.
+        """
         found: list[tuple[int, int]] = []
-        at = 0
         while self.known is not None and (match := self.known.search(text, at)):
             found.append(match.span())
             at = match.start() + 1
@@ -48,8 +50,7 @@ class _Search(Generic[AnyStr]):
 
     def hinted(self, text: AnyStr) -> bool:
         """May it hold a shape?"""
-        small = text.lower()
-        return any(hint in small for hint in self.hints)
+        return self.hint.search(text.lower()) is not None
 
     def without(self, text: AnyStr, spans: Iterable[tuple[int, int]]) -> AnyStr:
         """Return the text without what is to be hidden."""
@@ -78,16 +79,21 @@ class Mask:
         known = tree(self._forms) if self._forms else None
         written = [form.encode("utf-8", "surrogateescape") for form in self._forms]
         self._texts = _Search(
-            re.compile(known) if known else None, re.compile(SHAPES), re.compile(OPEN), HINTS, HIDDEN
+            re.compile(known) if known else None,
+            re.compile(SHAPES),
+            re.compile(OPEN),
+            re.compile(HINT),
+            HIDDEN,
         )
         self.bytes = _Search(
             re.compile(known.encode("utf-8", "surrogateescape")) if known else None,
             re.compile(SHAPES.encode()),
             re.compile(OPEN.encode()),
-            tuple(hint.encode() for hint in HINTS),
+            re.compile(HINT.encode()),
             HIDDEN.encode(),
         )
         self.longest = max(map(len, written), default=0)
+        self.threes = frozenset(form[at : at + 3] for form in written for at in range(len(form) - 2))
         self.beginnings = frozenset(form[:size] for form in written for size in range(1, len(form)))
         self.endings = frozenset(form[-size:] for form in written for size in range(SHORTEST, len(form)))
 
@@ -159,7 +165,7 @@ class Veil:
             return b""
         search = self._mask.bytes
         whole, offset = self._before + text, len(self._before)
-        spans = search.spans(whole)
+        spans = search.spans(whole, at=offset)
         if self._torn:
             self._torn = False
             spans = _merged([(offset, offset + self._ending(text)), *spans])
@@ -177,6 +183,8 @@ class Veil:
     def _begun(self, text: bytes) -> int:
         """How many bytes at the end are the beginning of a known secret?"""
         most = min(len(text), self._mask.longest - 1)
+        if text[-3:] not in self._mask.threes:
+            most = min(most, 2)
         return next((size for size in range(most, 0, -1) if text[-size:] in self._mask.beginnings), 0)
 
     def _ending(self, text: bytes) -> int:

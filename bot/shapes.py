@@ -42,11 +42,11 @@ OPEN = r"""(?x)
 STOPS = " \t\r\n\"',;&<>"
 """What ends most of them."""
 
-HINTS = (
-    "private key", "hf_", "xox", "xapp-", "sk-", "gho_", "ghp_", "ghs_", "ghu_", "ghr_", "glpat-", "nvapi-", "akia", "asia",
-    "bearer", "basic", "://", "passw", "passphrase", "secret", "token", "key",
-)  # fmt: skip
-"""Without one of these, in small letters, a text holds none of the shapes."""
+HINT = (
+    r"-----begin |hf_|xox[a-z]-|xapp-|sk-|gh[oprsu]_|glpat-|nvapi-|akia|asia|bearer\s|basic\s|://[^\s:/@]*:|"
+    r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*[=:]"
+)
+"""What a text that holds one of the shapes also holds, in small letters; most texts do not, and this is found fast."""
 
 
 def lines_of(secret: str) -> list[str]:

@@ -162,7 +162,7 @@ async def test_each_secret_of_runbooks_is_looked_at_and_none_is_shown(patient: P
 async def test_a_secrets_value_in_the_configuration_is_told_and_not_shown(patient: Patient) -> None:
     patient.environ["HF_TOKEN"] = "the-canary-value"
     patient.write(secrets={"hf": {"env": "HF_TOKEN"}}, check=["the-canary-value"])
-    found = await patient.one()
+    (found,) = await patient.wrong()
     assert "the value of a secret stands here" in found.what
     assert "canary" not in repr(found)
 
