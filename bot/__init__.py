@@ -11,8 +11,10 @@ The map, from the front door down; imports go down only.
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
+    login                   who is at the terminal
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
+    deciding                approve, deny, cancel: who decides about a run, and what comes of it
     views                   what a message shows, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
@@ -30,6 +32,7 @@ The map, from the front door down; imports go down only.
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
+    authority · permissions who somebody is now; who may do what, on which runbooks and hosts: pure
     record · lacking        what a run has done; evidence that could not be had
     inputs                  the base of what people write in YAML, and what a run is given
     evidence                what is kept of a host before it is changed

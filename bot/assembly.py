@@ -98,6 +98,8 @@ class Assembly:
             inventory,
             library,
             config.persons,
+            rights=config.rights,
+            groups=config.slack.usergroups,
             planner=planner,
             successes=config.autonomy.successes,
             check=config.check,

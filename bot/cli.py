@@ -34,7 +34,8 @@ ConfigOption = Annotated[
     ),
 ]
 AsOption = Annotated[
-    str | None, typer.Option("--as", help="who you are under `people:`; else your login name")
+    str | None,
+    typer.Option("--as", help="who you are under `people:`, from an account that is nobody's own"),
 ]
 Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
 RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
@@ -191,7 +192,7 @@ def hosts(
     if select and select[0] == "enroll":
         from bot.enroll import enroll
 
-        raise typer.Exit(enroll(select[1:], fingerprint, config))
+        raise typer.Exit(enroll(select[1:], fingerprint, config, as_))
     if fingerprint is not None:
         raise SickbayError(
             "--fingerprint belongs to enroll", advice="write: sickbay hosts enroll HOST --fingerprint …"
@@ -218,9 +219,21 @@ def runs(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption =
 
 
 @cli.command()
-def approve(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -> None:
+def approve(
+    number: RunNumber,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+    *,
+    break_glass: Annotated[
+        str | None,
+        typer.Option(
+            "--break-glass", metavar="REASON", help="say yes alone, in an emergency; everybody is told"
+        ),
+    ] = None,
+) -> None:
     """Approve a run's plan; for when Slack is down."""
-    _desk("approve", [number], config, as_)
+    glass = [] if break_glass is None else ["break-glass", break_glass]
+    _desk("approve", [number, *glass], config, as_)
 
 
 @cli.command()

@@ -1,19 +1,23 @@
 """The desk: does what people say, the same for Slack and the terminal, and answers with a card.
 
-Strangers may look at everything; what changes a host or decides about it takes somebody known under `people:`. Whether
-that somebody may approve is the approval rule's to say.
+Strangers may look at everything; what changes a host or decides about it takes somebody who is known and has the right,
+which `authority` says. Whether that somebody may approve this plan is the approval rule's to say.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
+from bot.authority import Asker, Authority, Members
 from bot.autonomy import SUCCESSES, Earned, settled, standing
+from bot.deciding import Deciding
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import (
+    BREAK_GLASS,
     Cancel,
     Check,
     Command,
@@ -43,6 +47,7 @@ from bot.messages import (
     runbook_table,
     say,
 )
+from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.run import Requester, Run, RunState
@@ -60,20 +65,17 @@ def unguarded(run: Run, plan: Plan) -> Sequence[GuardLine]:  # noqa: ARG001 - wh
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who says something, and where the answer belongs."""
+__all__ = ["Asker", "Commands", "Reply"]
 
-    name: str
-    """What people read."""
-    person: Person | None = None
-    """Who it is under `people:`; None for strangers."""
-    via: str = "cli"
-    channel: str = ""
-    """Where runs are shown; empty: where the configuration says."""
-    thread: str | None = None
-    delivery: str = ""
-    """Names what was said once and for all, so that a repeated delivery starts nothing twice; empty: never repeated."""
+_TAKES: Mapping[str, Right] = {
+    "approve": "approve",
+    "deny": "approve",
+    "cancel": "cancel",
+    "freeze": "freeze",
+    "thaw": "freeze",
+    "breaker": "reset",
+}
+"""The verbs that take a right; `run` also starts what only looks, which is free to all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Commands:
         library: Mapping[str, Loaded],
         people: Mapping[str, Person],
         *,
+        rights: Permissions | None = None,
+        groups: Groups | None = None,
         planner: Planner | None = None,
         guard: Guard = unguarded,
         successes: int = SUCCESSES,
@@ -104,10 +108,10 @@ class Commands:
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
-        `guard` is asked what the guard rails would say to a plan that is only shown; `successes` are what `mode: auto`
-        takes.
+        `rights` say who may do what, `groups` which Slack user groups give a role. `guard` is asked what the guard
+        rails would say to a plan that is only shown; `successes` are what `mode: auto` takes.
         """
-        self.people = people
+        self.authority = Authority(people, rights or Permissions((), people, inventory, groups), groups)
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -116,10 +120,23 @@ class Commands:
         self._guard = guard
         self._successes = successes
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
+        self._deciding = Deciding(store, self._planner, self.authority)
+
+    def asking(self, members: Members) -> "Commands":
+        """Return the same desk, with Slack to be asked who somebody still is."""
+        desk = copy(self)
+        desk.authority = self.authority.asking(members)
+        desk._deciding = Deciding(self._store, self._planner, desk.authority)  # noqa: SLF001 - it is of this class
+        return desk
+
+    @property
+    def people(self) -> Mapping[str, Person]:
+        """Those under `people:`."""
+        return self.authority.people
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
-        return next((one for one in self.people.values() if slack and one.slack == slack), None)
+        return self.authority.person_of(slack)
 
     def do(self, command: Command | str, asker: Asker) -> Reply:
         """Do a command, or what a text says; a refusal is a reply too."""
@@ -131,7 +148,7 @@ class Commands:
     def _do(self, command: Command, asker: Asker) -> Reply:
         match command:
             case Help():
-                return Reply(help_card(usages()))
+                return Reply(help_card(self._sayable(asker)))
             case Check(hosts):
                 return self._start([Start(name, hosts) for name in self._checks()], asker)
             case Start():
@@ -146,9 +163,19 @@ class Commands:
             case Look():
                 return self._look(command)
             case Decide():
-                return self._decide(command, asker)
+                return Reply(notice(self._deciding.decide(command, asker)))
             case Cancel(run_id):
-                return self._cancel(run_id, asker)
+                return Reply(notice(self._deciding.cancel(run_id, asker)))
+
+    def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
+        """Return what this person may say, with what it does."""
+        person, rights = self.authority.seen(asker), self.authority.rights
+        said = [
+            (usage, says)
+            for usage, says in usages()
+            if (right := _TAKES.get(usage.split()[0])) is None or rights.has(person, right)
+        ]
+        return [*said, BREAK_GLASS] if rights.has(person, "break_glass") else said
 
     def _runbooks(self) -> Reply:
         shown = [one for one in self._library.values() if one.runbook.by_command]
@@ -177,11 +204,17 @@ class Commands:
         return known
 
     def _start(self, wanted: Sequence[Start], asker: Asker) -> Reply:
-        prepared = [(self._loaded(one.runbook, asker), one) for one in wanted]
+        prepared = [(self._loaded(one.runbook), one) for one in wanted]
         runs = [
             (loaded, *self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
-        requester = Requester(asker.name, asker.person.name if asker.person else None, asker.via)
+        person = asker.person
+        for loaded, hosts, *_ in runs:
+            if loaded.runbook.kind == "mutate":
+                name = loaded.runbook.name
+                what = f"start `{name}`, which changes hosts"
+                person = self.authority.may(asker, "change", what, runbook=name, hosts=hosts)
+        requester = Requester(asker.name, person.name if person else None, asker.via)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
                 return Reply(notice(say("listing.again")))
@@ -243,18 +276,13 @@ class Commands:
             )
         return loaded.fresh()
 
-    def _loaded(self, name: str, asker: Asker) -> Loaded:
+    def _loaded(self, name: str) -> Loaded:
         loaded = self._found(name)
         book = loaded.runbook
         if not book.by_command:
             raise SickbayError(
                 f"`{name}` is not for people to start: it answers alerts",
                 advice="add `- command: true` to its triggers to allow it",
-            )
-        if book.kind == "mutate" and asker.person is None:
-            raise SickbayError(
-                f"`{name}` changes hosts, and I don't know you, {asker.name}",
-                advice="ask to be added under `people:` in sickbay.yaml; looking is free to all",
             )
         return loaded
 
@@ -284,37 +312,3 @@ class Commands:
         if run is None:
             raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
         return Reply(run_card(run_view(store, run)).without_buttons())
-
-    # ── deciding ──
-    def _decide(self, command: Decide, asker: Asker) -> Reply:
-        person = self._known(asker, "decide about runs")
-        run = self._store.runs.get(command.run)
-        broken = self._planner.broken(run) if run is not None else ""
-        refused = self._store.approvals.decide(
-            command.run, person, command.answer, command.digest, broken=broken
-        )
-        if refused is not None:
-            advice = "nothing was changed; start the runbook again for a new plan" if broken else ""
-            raise SickbayError(refused, advice=advice)
-        word = "approved" if command.answer == "approve" else "denied"
-        return Reply(notice(say(f"listing.{word}", id=command.run)))
-
-    def _cancel(self, run_id: int, asker: Asker) -> Reply:
-        person = self._known(asker, "cancel runs")
-        run = self._store.runs.get(run_id)
-        if run is None:
-            raise SickbayError(f"there is no run {run_id}", advice="`runs` lists the newest")
-        if not self._store.runs.cancel(run_id, person.name):
-            how = (
-                f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
-            )
-            raise SickbayError(f"run {run_id} is {how}" if not run.state.ended else f"run {run_id} has {how}")
-        return Reply(notice(say("listing.cancelled", id=run_id)))
-
-    def _known(self, asker: Asker, what: str) -> Person:
-        if asker.person is None:
-            raise SickbayError(
-                f"I don't know you, {asker.name}, so you may not {what}",
-                advice="ask to be added under `people:` in sickbay.yaml",
-            )
-        return asker.person

@@ -62,7 +62,7 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
         raise Invalid(mistakes)
     config = _anchored(config, path.resolve().parent, _home(environ))
     try:
-        _ = config.inventory
+        _ = config.rights
     except Misplaced as error:
         raise Invalid([document.mistake(error.path, str(error), error.advice)]) from error
     return config, document
@@ -202,7 +202,15 @@ def _hosts(document: Document, hosts: Any) -> Iterator[Mistake]:
 
 def _people(document: Document, people: Any) -> Iterator[Mistake]:
     known: dict[str, str] = {}
+    logins: dict[str, str] = {}
     for name, person in people.items() if isinstance(people, dict) else ():
+        login = person.get("login") if isinstance(person, dict) else None
+        for one in login if isinstance(login, list) else [login or name]:
+            if isinstance(one, str) and one in logins:
+                path = ("people", name, "login") if login else ("people", name)
+                what = f"{one} is the login of {logins[one]} already"
+                yield document.mistake(path, what, "one login is one person")
+            logins.setdefault(str(one), name)
         member = person.get("slack") if isinstance(person, dict) else None
         if isinstance(member, str) and member:
             if member in known:

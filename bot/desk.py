@@ -1,24 +1,23 @@
 """The desk in the terminal: the words of Slack said here, with what was started followed to its end."""
 
-import getpass
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from bot.assembly import Assembly
-from bot.commands import Asker
-from bot.config import find_config, load
-from bot.errors import SickbayError
+from bot.authority import Asker, Member, Members
+from bot.config import Config, Secrets, find_config, load
 from bot.follow import Follower, question
 from bot.grammar import VERBS, Cancel, Check, Command, Decide, Look, Start
+from bot.login import asker_of, login
 from bot.run import RunState
 from bot.terminal import OK, REFUSED, UNWELL, console, render
 from bot.views import run_view
-from bot.wording import near
 
 
 def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None) -> int:
@@ -32,23 +31,28 @@ def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None)
     path = find_config(config, os.environ, Path.cwd())
     assembly = Assembly.of(*load(path, os.environ), os.environ)
     with closing(assembly.store):
-        return _say(command, assembly, _asker(assembly, name), console(sys.stdout))
+        asker = asker_of(assembly.config.persons, name, login())
+        if assembly.secrets.slack_bot_token is not None:
+            desk = assembly.commands.asking(_Slack(assembly.config, assembly.secrets))
+            assembly = replace(assembly, commands=desk)
+        return _say(command, assembly, asker, console(sys.stdout))
 
 
-def _asker(assembly: Assembly, name: str | None) -> Asker:
-    people = assembly.config.persons
-    if name is not None and name not in people:
-        hint = near(name, people) or f"there is: {', '.join(people) or 'nobody'}"
-        raise SickbayError(f"there is nobody called {name} under `people:`", where="--as", advice=hint)
-    login = name or _login()
-    return Asker(name=login, person=people.get(login), via="cli")
+class _Slack(Members):
+    """Slack, asked when the terminal has somebody who wants to change something; loaded no sooner."""
 
+    def __init__(self, config: Config, secrets: Secrets) -> None:
+        self._config = config
+        self._secrets = secrets
+        self._members: Members | None = None
 
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise SickbayError("this machine does not say who you are", advice="say it with --as NAME") from error
+    def of(self, users: Collection[str]) -> Mapping[str, Member]:
+        """Return what Slack says of each of these user ids."""
+        if self._members is None:
+            from bot.slack.members import members_of
+
+            self._members = members_of(self._config.slack, self._secrets)
+        return self._members.of(users)
 
 
 def _say(command: Command, assembly: Assembly, asker: Asker, out: Console) -> int:
@@ -78,4 +82,4 @@ def _show_question(run_id: int, assembly: Assembly, out: Console) -> None:
         return
     view = run_view(assembly.store, run)
     if view.approval is not None and view.approval.state == "pending":
-        out.print(question(view, assembly.config.persons, assembly.mask))
+        out.print(question(view, assembly))

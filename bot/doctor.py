@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ from bot.ssh import Purpose, Ssh
 from bot.store import Store
 from bot.terminal import OK, UNWELL, console
 from bot.vault import Vault
+from bot.wording import near
 
 State = Literal["well", "warning", "wrong"]
 _MARKS: Mapping[State, tuple[str, str]] = {
@@ -86,7 +88,7 @@ async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Find
     for finding in (*_secrets(config, secrets), *_kept(vault, config)):
         yield finding
     if secrets.slack_bot_token is not None:
-        for ok, what, advice in await checks(config.slack, secrets):
+        for ok, what, advice in await checks(config.slack, secrets, config.persons.values()):
             yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
     for finding in await asyncio.to_thread(_hosts, config, mask):
         yield finding
@@ -105,6 +107,7 @@ def _runbooks(config: Config, document: Document, mask: Mask) -> Iterator[Findin
         return
     yield Finding("well", f"{len(library)} runbooks: {', '.join(library)}")
     yield from _approvals(config, library)
+    yield from _permissions(config, document, library)
 
 
 def _approvals(config: Config, library: Mapping[str, Loaded]) -> Iterator[Finding]:
@@ -124,7 +127,10 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
         return None
     rule = book.approval
     roles = " or ".join(rule.from_)
-    may = {name for name, person in config.persons.items() if set(person.roles) & set(rule.from_)}
+    allowed = config.rights.anywhere("approve", book.name)
+    may = {name for name, person in allowed.items() if set(person.roles) & set(rule.from_)}
+    if any(set(given) & set(rule.from_) for given in config.slack.usergroups.values()):
+        return None  # Slack is asked below how many they are
     if len(may) < rule.required:
         what = f"nobody can approve: it takes {rule.required} with the role {roles}, and there is {len(may)}"
         return Finding("wrong", what, f"give people under `people:` in sickbay.yaml the role {roles}")
@@ -140,6 +146,22 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
     if len(stuck) == len(config.persons) and not by_alert:
         return Finding("wrong", "whoever starts it, nobody else may approve it", advice)
     return Finding("warning", f"when {' or '.join(stuck)} starts it, nobody else may approve it", advice)
+
+
+def _permissions(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Finding]:
+    """Does every rule mean somebody and something?"""
+    given = [*(person.roles for person in config.persons.values()), *config.slack.usergroups.values()]
+    roles = {role for some in given for role in some}
+    for index, rule in enumerate(config.permissions):
+        where = f"{document.file}:{document.line(('permissions', index))}"
+        for role in rule.roles:
+            if role not in roles:
+                hint = near(role, roles) or f"there is: {', '.join(sorted(roles)) or 'no role'}"
+                yield Finding("warning", f"{where}: nobody has the role {role}", hint)
+        for pattern in rule.runbooks:
+            if not any(fnmatchcase(name, pattern) for name in library):
+                hint = near(pattern, library) or "`sickbay runbooks` lists what there is"
+                yield Finding("warning", f"{where}: no runbook is called {pattern}", hint)
 
 
 def _database(path: Path) -> Finding:

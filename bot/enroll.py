@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from bot.assembly import way
-from bot.config import find_config, load
+from bot.authority import Authority
+from bot.config import Config, find_config, load
 from bot.effect import Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
+from bot.login import asker_of, login
 from bot.ssh import Shown, Ssh
 from bot.terminal import OK, UNWELL, console
 from bot.wording import near
@@ -27,7 +29,9 @@ TAIL = 6
 """Characters of a fingerprint that are typed."""
 
 
-def enroll(words: Sequence[str], fingerprint: str | None, config: Path | None) -> int:
+def enroll(
+    words: Sequence[str], fingerprint: str | None, config: Path | None, name: str | None = None
+) -> int:
     """Show the keys of a host, ask about them, and write down the one that was compared; return the exit code.
 
     Raises:
@@ -38,11 +42,24 @@ def enroll(words: Sequence[str], fingerprint: str | None, config: Path | None) -
         raise SickbayError("enroll takes one host", advice="write: sickbay hosts enroll HOST")
     loaded, _ = load(find_config(config, os.environ, Path.cwd()), os.environ)
     host = find(loaded.inventory, words[0])
+    _allowed(loaded, host, name)
     remote = way(loaded)
     try:
         return _enroll(remote, host, fingerprint, console(sys.stdout))
     finally:
         remote.close()
+
+
+def _allowed(config: Config, host: Host, name: str | None) -> None:
+    """Ask who it is once there are rules; before, whoever may write `known_hosts` may.
+
+    Raises:
+        SickbayError: when they may not.
+
+    """
+    if config.rights.ruled:
+        asker = asker_of(config.persons, name, login())
+        Authority(config.persons, config.rights).may(asker, "enroll", "make hosts known", hosts=[host.name])
 
 
 def find(inventory: Inventory, name: str) -> Host:

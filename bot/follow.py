@@ -5,7 +5,7 @@ everything works while Slack, or Sickbay's own server, is down. When the other o
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,13 +13,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.prompt import Prompt
 
-from bot.approval import Answer, Approval, Person
+from bot.approval import Approval
 from bot.assembly import Assembly
 from bot.commands import Asker
 from bot.delivery import POLL, Busy
 from bot.gauge import Gauge
 from bot.grammar import Decide
-from bot.messages import Mask, RunView, approval_card, plan_card, run_card
+from bot.messages import RunView, approval_card, plan_card, run_card
 from bot.messages.progress import FEW
 from bot.run import Run, RunState
 from bot.terminal import render
@@ -145,7 +145,7 @@ class Follower:
 
     def _ask(self, run: Run, approval: Approval) -> None:
         self._asked.add((run.id, approval.digest))
-        self._console.print(question(run_view(self._store, run), self._assembly.config.persons, self._mask))
+        self._console.print(question(run_view(self._store, run), self._assembly))
         person = self._asker.person
         others = f"`sickbay approve {run.id}` or `sickbay deny {run.id}`, or in Slack."
         if not self._console.is_terminal or person is None:
@@ -158,8 +158,8 @@ class Follower:
         if answer == "wait":
             self._console.print(f"Waiting: {others}")
             return
-        word: Answer = "approve" if answer == "yes" else "deny"
-        reply = self._assembly.commands.do(Decide(run.id, word, approval.digest), self._asker)
+        decide = Decide(run.id, "approve" if answer == "yes" else "deny", approval.digest)
+        reply = self._assembly.commands.do(decide, self._asker)
         if not reply.ok:
             self._console.print(render(self._mask.over(reply.card)))
 
@@ -174,8 +174,10 @@ class Follower:
         return render(self._mask.over(run_card(run_view(self._store, run)).without_buttons()))
 
 
-def question(view: RunView, people: Mapping[str, Person], mask: Mask) -> RenderableType:
+def question(view: RunView, assembly: Assembly) -> RenderableType:
     """Return what a run asks, and the whole plan below it."""
     assert view.run.plan is not None
-    cards = (approval_card(view, people).without_buttons(), plan_card(view.run.plan, view.run.id))
+    config, mask = assembly.config, assembly.mask
+    asked = approval_card(view, config.persons, groups=config.slack.usergroups)
+    cards = (asked.without_buttons(), plan_card(view.run.plan, view.run.id))
     return Group(*(render(mask.over(card)) for card in cards))

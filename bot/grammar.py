@@ -78,6 +78,8 @@ class Decide:
     answer: Answer
     digest: str | None = None
     """The beginning of the digest of the plan that was seen; None: whatever is asked now."""
+    glass: str = ""
+    """Why it is decided alone, past the rule; empty: as the rule says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,11 @@ def parse(text: str) -> Command:
         Misunderstood: saying how it is written.
 
     """
+    typed = undecorated(text)
+    if told := _GLASS.fullmatch(typed):  # a reason is said as it comes, with one apostrophe or three
+        return _approve((told["run"], told["word"], told["reason"]))
     try:
-        words = shlex.split(undecorated(text))
+        words = shlex.split(typed)
     except ValueError as error:
         raise Misunderstood(
             f"a quote is not closed in: {text.strip()}", advice="close it, or leave it out"
@@ -199,7 +204,21 @@ def _runs(words: Sequence[str]) -> Command:
 
 
 def _approve(words: Sequence[str]) -> Command:
-    return Decide(_one_number("approve", words) or 0, "approve")
+    number = _one_number("approve", words[:1]) or 0
+    if len(words) < 2:
+        return Decide(number, "approve")
+    if words[1].lstrip("-–—").lower() not in ("break-glass", "breakglass"):
+        raise _usage("approve", "it takes one number")
+    reason = " ".join(" ".join(words[2:]).split())
+    if len(reason) > 1 and reason[0] == reason[-1] == '"':
+        reason = reason[1:-1].strip()
+    if not reason:
+        raise Misunderstood("approve: break-glass takes a reason", advice=f"write: {BREAK_GLASS[0]}")
+    if len(reason) > _REASON:
+        raise Misunderstood(
+            f"approve: the reason is {len(reason)} characters long", advice=f"write at most {_REASON}"
+        )
+    return Decide(number, "approve", glass=reason)
 
 
 def _deny(words: Sequence[str]) -> Command:
@@ -224,6 +243,13 @@ def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int 
 def _usage(verb: str, what: str) -> Misunderstood:
     return Misunderstood(f"{verb}: {what}", advice=f"write: {VERBS[verb].usage}")
 
+
+BREAK_GLASS = ("approve RUN break-glass REASON", "say yes alone, in an emergency; everybody is told")
+"""Said only to those who may."""
+_GLASS = re.compile(
+    r"\s*approve\s+(?P<run>\S+)\s+(?P<word>[-–—]*break-?glass)(?P<reason>\s.*|)", re.IGNORECASE | re.DOTALL
+)
+_REASON = 500
 
 VERBS: dict[str, Verb] = {
     "help": Verb("help", "this", _help),

@@ -153,16 +153,15 @@ class Planner:
             if not self.wanted(step, context):
                 return replace(base, decision="skip", note=f"not needed: {step.when}")
         except template.Unknown as error:
-            base = replace(base, decision="later", note=_depends(error, str(step.when)))
+            base = _later(base, _depends(error, str(step.when)))
         except SickbayError as error:
-            return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
+            return _later(base, f"cannot be done as it stands: {error.what}")
         try:
             effect = self.effect(run.runbook, step, context)
         except template.Unknown as error:
-            notes = [base.note, _depends(error, error.what)]
-            return replace(base, decision="later", note="; ".join(note for note in notes if note))
+            return _later(base, _depends(error, error.what))
         except SickbayError as error:
-            return replace(base, decision="later", note=f"cannot be done as it stands: {error.what}")
+            return _later(base, f"cannot be done as it stands: {error.what}")
         command = effect.command
         return replace(
             base,
@@ -184,6 +183,11 @@ def _of_changed(entries: list[Entry]) -> tuple[Entry, ...]:
         else entry
         for entry in entries
     )
+
+
+def _later(entry: Entry, why: str) -> Entry:
+    """Say one more thing that stands between the plan and this step."""
+    return replace(entry, decision="later", note="; ".join(note for note in (entry.note, why) if note))
 
 
 def _depends(error: template.Unknown, on: str) -> str:

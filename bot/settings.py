@@ -22,6 +22,7 @@ from bot.inputs import Noun
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
+from bot.permissions import Permission, Permissions
 from bot.route import Channel, Route
 from bot.runbook import Name
 from bot.secret import NAME
@@ -30,7 +31,9 @@ from bot.ssh_config import Answer, asking
 
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+UserGroup = Annotated[str, Field(pattern=r"^S[A-Z0-9]{2,20}$")]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}\$?$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -40,6 +43,9 @@ class SlackSection(Noun):
     channel: Channel = Field("oncall", description="where incidents without a route's own channel are shown")
     transport: Literal["socket", "http"] = Field(
         "socket", description="http needs a public address and SLACK_SIGNING_SECRET"
+    )
+    usergroups: dict[UserGroup, Annotated[tuple[GroupName, ...], Field(min_length=1)]] = Field(
+        {}, description="roles of the members of a Slack user group, by its id, such as S0ONCALL"
     )
     base_url: str = Field(
         "https://slack.com/api/", pattern=r"^https?://\S+$", description="another address for tests"
@@ -163,6 +169,12 @@ class PersonSection(Noun):
 
     slack: str = Field("", pattern=r"^([UW][A-Z0-9]{2,20})?$", description="Slack member id, such as U0ALICE")
     roles: tuple[GroupName, ...] = ()
+    login: tuple[Login, ...] = Field((), description="user names in the terminal; default: the name itself")
+
+    @field_validator("login", mode="before")
+    @classmethod
+    def _one_or_many(cls, login: Any) -> Any:
+        return (login,) if isinstance(login, str) else tuple(login) if isinstance(login, list) else login
 
 
 class Config(Noun):
@@ -178,6 +190,9 @@ class Config(Noun):
     ssh: SshSection = SshSection()
     hosts: dict[str, HostSection] = Field({}, description="by name or host set, such as gpu-[01-08]")
     people: dict[HostName, PersonSection] = Field({}, description="by name")
+    permissions: tuple[Permission, ...] = Field(
+        (), description="who may do what; none: everybody under `people:` may"
+    )
     check: tuple[Name, ...] = Field(
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
@@ -186,6 +201,16 @@ class Config(Noun):
         {}, description="by name; written as {{ secrets.NAME }} in runbooks"
     )
     routes: tuple[Route, ...] = ()
+
+    @property
+    def rights(self) -> Permissions:
+        """Who may do what.
+
+        Raises:
+            Misplaced: when a rule names hosts that are not there.
+
+        """
+        return Permissions(self.permissions, self.persons, self.inventory, self.slack.usergroups)
 
     @property
     def runbook_folders(self) -> tuple[Path, ...]:
@@ -238,7 +263,7 @@ class Config(Noun):
     @cached_property
     def persons(self) -> dict[str, Person]:
         """Everybody, by name."""
-        return {name: Person(name, one.slack, one.roles) for name, one in self.people.items()}
+        return {name: Person(name, one.slack, one.roles, one.login) for name, one in self.people.items()}
 
 
 def told(host: Host, section: HostSection, answer: Answer | None) -> Host:

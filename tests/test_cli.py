@@ -7,8 +7,10 @@ import pytest
 
 from bot.run import RunState
 from bot.shipped import shipped
+from bot.sim.slack import PretendSlackThread
+from bot.slack.manifest import SCOPES
 from bot.store import Store
-from tests.parts.clinic import SECRET, Clinic
+from tests.parts.clinic import ACCOUNT, SECRET, Clinic
 from tests.parts.programs import wait_until
 
 ESCAPE = "\x1b"
@@ -25,6 +27,18 @@ def state(clinic: Clinic, run_id: int) -> RunState | None:
 
 def wait_for(clinic: Clinic, run_id: int, wanted: RunState) -> None:
     wait_until(lambda: state(clinic, run_id) is wanted, f"run {run_id} {wanted}", seconds=20)
+
+
+def decided(clinic: Clinic, run_id: int) -> list[tuple[str, str, str, str]]:
+    """Return who decided what about a run, where, and why alone."""
+    store = Store(clinic.folder / "sickbay.db")
+    try:
+        question = store.approvals.get(run_id)
+        return (
+            [(one.person, one.answer, one.via, one.glass) for one in question.decisions] if question else []
+        )
+    finally:
+        store.close()
 
 
 # ── looking ──
@@ -86,7 +100,7 @@ def test_what_is_unhealthy_or_unreachable_ends_with_1(clinic: Clinic) -> None:
         (["chekc", "gpu-01"], "Did you mean 'check'?"),
         (["run", "gpu-chek", "gpu-01"], "did you mean `gpu-check`?"),
         (["approve", "soon"], "`soon` is not a number"),
-        (["run", "mend", "gpu-01"], "I don't know you, visitor"),
+        (["run", "mend", "gpu-01"], f"I don't know you, {ACCOUNT}"),
         (["approve", "1", "--as", "alcie"], "did you mean `alice`?"),
     ],
 )
@@ -155,11 +169,55 @@ def test_a_plan_is_decided_from_a_second_terminal_while_the_first_waits(clinic: 
         refused = clinic.say("approve", "1", "--as", "alice")
         assert refused.code == 2
         assert "You asked for this run" in refused.err
-        assert "I don't know you, visitor" in clinic.say("approve", "1").err
+        assert f"I don't know you, {ACCOUNT}" in clinic.say("approve", "1").err
         assert clinic.say("approve", "1", "--as", "bob").code == 0
         assert first.end() == 0, first.text
     assert "Done · mend · gpu-01" in first.text
     assert ESCAPE not in first.raw
+
+
+def test_a_plan_is_approved_from_the_terminal_while_slack_is_down_and_it_is_written_down_by_whom(
+    clinic: Clinic,
+) -> None:
+    clinic.environ |= {"SLACK_BOT_TOKEN": "xoxb-1-2", "SLACK_APP_TOKEN": "xapp-1"}
+    clinic.write(slack={"channel": "oncall", "base_url": "http://127.0.0.1:9/api/"})
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        assert clinic.say("approve", "1", "--as", "bob").code == 0
+        assert first.end() == 0, first.text
+    assert decided(clinic, 1) == [("bob", "approve", f"cli, {ACCOUNT} as bob", "")]
+
+
+def test_somebody_who_is_deactivated_in_slack_may_nothing_in_the_terminal_either(clinic: Clinic) -> None:
+    with PretendSlackThread(scopes=tuple(SCOPES)) as thread:
+        clinic.write(slack={"channel": "oncall", "base_url": thread.slack.base_url})
+        thread.slack.deactivate("alice")
+        said = clinic.say("run", "mend", "gpu-01", "--as", "alice", SLACK_BOT_TOKEN=thread.slack.bot_token)
+    assert said.code == 2
+    assert "alice is deactivated in Slack" in said.err
+
+
+def test_glass_is_broken_from_the_terminal_with_a_reason_by_who_may(clinic: Clinic) -> None:
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        first.process.kill()
+    rules = [
+        {"roles": ["oncall"], "may": ["change", "approve"]},
+        {"roles": ["lead"], "may": ["break_glass"]},
+    ]
+    alice = {"slack": "U0ALICE", "roles": ["oncall"]}
+    clinic.write(permissions=rules, people={"alice": alice, "lead": {"roles": ["lead"], "login": ACCOUNT}})
+    refused = clinic.say("approve", "1", "--as", "alice")
+    assert refused.code == 2
+    assert f"you are logged in as {ACCOUNT}, so you are lead here, not alice" in " ".join(refused.err.split())
+    for reason in ("", "  "):
+        assert "break-glass takes a reason" in clinic.say("approve", "1", "--break-glass", reason).err
+    assert "may not decide about runs" in " ".join(clinic.say("approve", "1").err.split())
+    said = clinic.say("approve", "1", "--break-glass", "it's down")
+    assert said.code == 0, said.out + said.err
+    assert "You alone approved run 1. Everybody is told, with your reason: it's down" in said.out
+    assert "Glass broken by lead" in clinic.say("runs", "1").out
+    assert decided(clinic, 1) == [("lead", "approve", "cli", "it's down")]
 
 
 def test_a_run_is_cancelled_from_a_second_terminal_while_its_command_goes(clinic: Clinic) -> None:

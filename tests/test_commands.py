@@ -86,6 +86,7 @@ def said(reply: Reply, width: int = 100) -> str:
         ("incidents #7", Look("incidents", 7)),
         ("runs 12", Look("runs", 12)),
         ("approve 12", Decide(12, "approve")),
+        ("approve 12 break-glass it's down", Decide(12, "approve", glass="it's down")),
         ("deny 12", Decide(12, "deny")),
         ("cancel 12", Cancel(12)),
     ],
@@ -339,8 +340,8 @@ def test_lists_of_incidents_and_runs(scene: Scene, commands: Commands) -> None:
     assert "🔴 CRITICAL · VLLMStalled · gpu-03" in said(commands.do(f"incidents {incident}", STRANGER))
 
 
-def test_help_lists_every_verb(commands: Commands) -> None:
-    shown = said(commands.do("help", STRANGER))
+def test_help_lists_every_verb_to_who_may_do_everything(commands: Commands) -> None:
+    shown = said(commands.do("help", ON_CALL))
     for usage, _ in usages():
         assert usage in shown
 

@@ -96,6 +96,8 @@ def test_the_defaults_are_safe_and_enough(tmp_path: Path) -> None:
         ("hosts:\n  -a: {}", ["sickbay.yaml:2: `-a` is not a host name: letters, digits, dots and dashes"]),
         ("hosts:\n  a: {port: 0}\n  b: {adress: x}", ["sickbay.yaml:2: `port`: must be at least 1", "sickbay.yaml:3: unknown key `adress` (did you mean `address`?)"]),
         ("people:\n  a: {slack: alice}", ['sickbay.yaml:2: `slack`: "alice" does not match ^([UW][A-Z0-9]{2,20})?$ (Slack member id, such as U0ALICE)']),
+        ("people:\n  a: {login: x}\n  x: {}", ["sickbay.yaml:3: x is the login of a already (one login is one person)"]),
+        ("people:\n  a: {login: [x, y]}\n  b: {login: y}", ["sickbay.yaml:3: y is the login of a already (one login is one person)"]),
         ("people:\n  a: {slack: U0A}\n  b: {slack: U0A}", ["sickbay.yaml:3: U0A is a already (one id is one person)"]),
         ("routes:\n  - {match: {}}\n  - {match: {a: b}}", ["sickbay.yaml:2: this route takes every alert, so the routes below are never reached (move it to the end)"]),
         ('routes:\n  - {channel: "Two Words"}', ['sickbay.yaml:2: `channel`: "Two Words" does not match']),

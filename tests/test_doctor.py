@@ -116,6 +116,46 @@ async def test_a_database_that_is_none_is_told(patient: Patient) -> None:
 
 
 # ── people ──
+async def test_a_deactivated_account_and_an_id_of_nobody_are_told(patient: Patient) -> None:
+    patient.write(
+        people={
+            "alice": {"slack": "U0ALICE", "roles": ["oncall"]},
+            "bob": {"slack": "U0BOB", "roles": ["oncall"]},
+            "zoe": {"slack": "U0ZOE", "roles": ["oncall"]},
+        }
+    )
+    patient.slack.deactivate("bob")
+    assert [one.what for one in await patient.wrong()] == [
+        "Slack: bob (U0BOB) is deactivated in Slack",
+        "Slack: zoe (U0ZOE): user_not_found",
+    ]
+
+
+async def test_user_groups_are_looked_up_and_stand_for_people(patient: Patient) -> None:
+    section = {"channel": "oncall", "base_url": patient.slack.base_url}
+    patient.write(people={}, slack={**section, "usergroups": {"S0ONCALL": ["oncall"]}})
+    assert await patient.wrong() == []
+    assert "Slack: user group S0ONCALL (oncall): 2 people" in [one.what for one in await patient.all()]
+    patient.slack.set_usergroup("S0ONCALL", [])
+    assert (await patient.one()).what == "Slack: user group S0ONCALL (oncall) has no members"
+    patient.slack.set_usergroup("S0ONCALL", None)
+    assert (await patient.one()).what == "Slack: user group S0ONCALL (oncall): no_such_subteam"
+
+
+async def test_the_scope_of_user_groups_is_asked_for_only_where_they_give_a_role(clinic: Clinic) -> None:
+    scopes = tuple(scope for scope in SCOPES if scope != "usergroups:read")
+    async with PretendSlack(scopes=scopes) as slack:
+        patient = Patient(clinic, slack)
+        assert await patient.wrong() == []
+        section = {"channel": "oncall", "base_url": slack.base_url, "usergroups": {"S0ONCALL": ["lead"]}}
+        patient.write(slack=section)
+        told = [one.what for one in await patient.wrong()]
+    assert told == [
+        "Slack: scopes are missing: usergroups:read",
+        "Slack: user group S0ONCALL (lead): missing_scope",
+    ]
+
+
 async def test_a_runbook_that_nobody_can_approve_is_told(patient: Patient) -> None:
     patient.write(people={"alice": {"slack": "U0ALICE", "roles": ["sales"]}})
     found = await patient.one()

@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bot.grammar import Misunderstood, parse
-from tests.parts.clinic import Clinic, Said, Talk
+from tests.parts.clinic import ACCOUNT, Clinic, Said, Talk
 from tests.parts.sshd import Sshd, new_key
 
 
@@ -172,3 +173,17 @@ def test_nobody_enrolls_from_slack(text: str) -> None:
     with pytest.raises(Misunderstood) as refused:
         parse(text)
     assert "in a terminal on the machine where Sickbay runs" in refused.value.advice
+
+
+def test_once_there_are_rules_it_takes_the_right_to_enroll(ward: Clinic, sshd: Sshd) -> None:
+    whole = yaml.safe_load(ward.config.read_text())
+    whole["people"] = {"alice": {"roles": ["oncall"]}, "bob": {"roles": ["lead"]}}
+    whole["permissions"] = [{"roles": ["lead"], "may": ["enroll"]}]
+    ward.config.write_text(yaml.safe_dump(whole))
+    compared = ("--fingerprint", fingerprint(sshd.host_key))
+    assert f"I don't know you, {ACCOUNT}" in enroll(ward, *compared).err
+    refused = enroll(ward, *compared, "--as", "alice")
+    assert refused.code == 2
+    assert "you are alice, with the role oncall, and may not make a host's key known" in refused.err
+    assert sshd.known_hosts.read_text() == "# ours\n"
+    assert enroll(ward, *compared, "--as", "bob").code == 0

@@ -12,6 +12,8 @@ from bot.facts.gpu_verdict import Judgement, judge
 from bot.facts.nvidia_smi import NvidiaSmi, parse
 from bot.verdict import Verdict
 
+OURS = Path(__file__).parent / "data"
+"""What machines of ours printed; serial numbers and UUIDs are made up."""
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "gpu"
 TELEGRAF = "influxdata__telegraf/plugins/inputs/nvidia_smi/testdata/*.xml"
 
@@ -311,6 +313,22 @@ def test_real_output_of_every_schema_is_read(sample: Path) -> None:
     assert gpu.memory_total_mib is not None
     assert gpu.pcie.width in {8, 16}
     assert gpu.broken == {}
+    assert judge(facts, 1).gpus[0].verdict is Verdict.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("state", "watts", "why", "holders"),
+    [("idle", 77.56, "gpu_idle", 0), ("load", 695.97, "sw_power_cap", 1)],
+)
+def test_a_real_h200_is_healthy_at_rest_and_at_its_power_limit(
+    state: str, watts: float, why: str, holders: int
+) -> None:
+    facts = parse((OURS / f"h200-driver-580-{state}.xml").read_text())
+    (gpu,) = facts.gpus
+    assert (facts.driver_version, gpu.name, gpu.memory_total_mib) == ("580.159.04", "NVIDIA H200", 143771)
+    assert (gpu.power_w, gpu.power_limit_w, gpu.clock_reasons) == (watts, 700.0, (why,))
+    assert (gpu.ecc.tpc_repair_pending, gpu.ecc.channel_repair_pending) == (False, False)
+    assert (gpu.recovery_action, len(gpu.processes), gpu.broken) == ("None", holders, {})
     assert judge(facts, 1).gpus[0].verdict is Verdict.HEALTHY
 
 

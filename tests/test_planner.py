@@ -64,6 +64,15 @@ def test_what_is_known_is_decided_and_what_is_not_says_what_it_waits_for() -> No
     assert entries["wrong"].note
 
 
+def test_a_step_that_may_be_skipped_says_so_even_where_it_could_not_be_done() -> None:
+    steps: list[dict[str, Any]] = [
+        {"id": "look", "run": "x"},
+        {"id": "wrong", "when": "steps.look.ok", "run": 'x "{{ host.vars.container + 1 }}"'},
+    ]
+    note = planned(steps)["wrong"].note
+    assert note.startswith("depends on what is seen: steps.look.ok; cannot be done as it stands: ")
+
+
 def test_a_preview_is_the_plan_that_a_run_would_make_with_its_look_before_it() -> None:
     one = run(book(), ("a", "b"))
     shown, real = PLANNER.preview(one), PLANNER.plan(one, Record([attempt("look", "a")]), ["a", "b"])

@@ -466,6 +466,20 @@ async def test_metadata_comes_back_only_when_asked_for(client: AsyncWebClient) -
     assert full["messages"][0]["metadata"] == metadata
 
 
+async def test_an_account_can_be_closed_and_a_user_group_changed(
+    slack: PretendSlack, client: AsyncWebClient
+) -> None:
+    slack.deactivate("bob")
+    assert (await client.users_info(user="U0BOB"))["user"]["deleted"]
+    assert [one["deleted"] for one in (await client.users_list())["members"]] == [False, True, False]
+    slack.reactivate("bob")
+    assert not (await client.users_info(user="U0BOB"))["user"]["deleted"]
+    slack.set_usergroup("S0ONCALL", ["mallory"])
+    assert (await client.usergroups_users_list(usergroup="S0ONCALL"))["users"] == ["U0MALLORY"]
+    slack.set_usergroup("S0ONCALL", None)
+    assert (await refusal(client.usergroups_users_list(usergroup="S0ONCALL")))["error"] == "no_such_subteam"
+
+
 async def test_people_groups_and_permalinks_can_be_looked_up(
     slack: PretendSlack, client: AsyncWebClient
 ) -> None:

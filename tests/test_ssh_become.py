@@ -1,5 +1,7 @@
 """Commands as root by a real `sudo -n`, for a login user who is not root."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -92,7 +94,7 @@ def test_a_command_that_takes_too_long_is_ended_as_root(
 def test_a_command_that_is_cancelled_is_ended_as_root(server: Foreign, ssh: Ssh) -> None:
     command = Command("sleep 4711", timeout=60, mutating=True)
     pending = ssh.start(server.host(), command, key=f"{time.monotonic()}", first_sent=None)
-    wait_until(sleeping, "the command runs")
+    wait_until(lambda: bool(sleeping()), "the command runs")
     pending.cancel()
     outcome = pending.outcome.result(30)
     assert isinstance(outcome, Cancelled), outcome
@@ -109,8 +111,20 @@ def test_what_was_killed_too_early_to_wait_for_root_is_not_said_to_have_ended(se
     wait_until(lambda: not sleeping(), "root's side ends it all the same")
 
 
-def sleeping() -> bool:
-    return subprocess.run(["pgrep", "-f", "^sleep 471"], check=False, capture_output=True).returncode == 0
+def sleeping() -> list[int]:
+    found = subprocess.run(["pgrep", "-f", "^sleep 471"], check=False, capture_output=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_what_root_left_in_the_group_of_a_user_is_not_said_to_have_ended(server: Foreign) -> None:
+    ssh = server.ssh(kill_grace=1)
+    outcome = run(ssh, server, "sudo -n /bin/sh -c 'trap \"\" TERM; sleep 4711'", timeout=1.5, mutating=True)
+    ssh.close()
+    left = sleeping()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert isinstance(outcome, TimedOut), outcome
+    assert (outcome.ended, len(left)) == (False, 1)
 
 
 @pytest.mark.parametrize("mutating", [False, True])

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,24 @@ def test_a_closed_room_connects_no_more(sshd: Sshd) -> None:
         outcome = ssh.probe(sshd.host())
     assert isinstance(outcome, Unreachable)
     assert "shutting down" in outcome.reason
+
+
+def test_who_waits_for_a_connection_for_files_is_told_when_the_room_is_closed(sshd: Sshd) -> None:
+    with nothing_left():
+        ssh = sshd.ssh(max_channels=1)
+        with ThreadPoolExecutor(1) as other, suppress(SickbayError), ssh.connection(sshd.host()):
+            second = other.submit(lambda: ssh.connection(sshd.host()).__enter__())
+            wait_until(second.running, "the second waits")
+            ssh.close()
+            assert "shutting down" in str(second.exception(20))
+
+
+def test_many_looks_in_a_row_leave_no_session_open_on_the_host(sshd: Sshd) -> None:
+    ssh = sshd.ssh()
+    for _ in range(25):  # MaxSessions is 10: an end that is told late must not use them up
+        assert isinstance(ssh.probe(sshd.host()), Finished)
+    ssh.close()
+    assert sshd.logins == 1
 
 
 def test_files_go_both_ways_by_fabric(ssh: Ssh, shared_sshd: Sshd, tmp_path: Path) -> None:

@@ -473,7 +473,8 @@ def test_somebody_elses_directory_holds_up_no_claim(box: Box) -> None:
     assert both.ask().word == "DONE"
 
 
-def test_a_claim_that_was_never_filled_in_is_unknown(box: Box) -> None:
+def test_a_claim_that_was_never_filled_in_is_unknown(tmp_path: Path) -> None:
+    box = Box(tmp_path)
     box.ask(key="key")
     (claim,) = box.base.glob("?/*.claim")
     claim.write_text("run")

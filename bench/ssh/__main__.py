@@ -27,6 +27,9 @@ def main() -> None:
         "--passes", type=int, default=5, help="warm passes in a round (%(default)s); 0 for none"
     )
     parser.add_argument(
+        "--rest", type=float, default=5, help="seconds to rest before each warm pass (%(default)g)"
+    )
+    parser.add_argument(
         "--idle", type=float, default=30, help="seconds to rest with all connections (%(default)g)"
     )
     parser.add_argument(
@@ -59,21 +62,21 @@ def _compare(
         for size in outputs:
             last = (hosts, size) == (sizes[-1], outputs[-1])
             idle = options.idle if last else 0.0
-            rounds = _rounds(peers, farm, hosts, size, options.rounds, options.passes, idle)
-            report.show(rounds, hosts, size, options.rounds)
+            rounds = _rounds(peers, farm, hosts, size, options.rounds, options.passes, options.rest, idle)
+            report.show(rounds, hosts, size, options.rounds, options.rest)
     report.aims(rounds, sizes[-1])
 
 
 def _rounds(
-    peers: list[Peer], farm: Farm, hosts: int, size: int, count: int, passes: int, idle: float
+    peers: list[Peer], farm: Farm, hosts: int, size: int, count: int, passes: int, rest: float, idle: float
 ) -> dict[str, list[Round]]:
     """Let every client have its turn in every round, each second round the other way about."""
     found: dict[str, list[Round]] = {peer.name: [] for peer in peers}
     for turn in range(count):
         for peer in peers if turn % 2 == 0 else reversed(peers):
             began = time.monotonic()
-            rest = idle if turn == 0 and peer.keeps else 0.0
-            one = measure(peer, farm, hosts, size, warm=passes, idle=rest)
+            last = idle if turn == 0 and peer.keeps else 0.0
+            one = measure(peer, farm, hosts, size, warm=passes, rest=rest, idle=last)
             found[peer.name].append(one)
             took = one.failed or f"{time.monotonic() - began:.0f} s"
             print(f"  {hosts} hosts, {size} bytes, round {turn + 1}: {peer.name}: {took}", file=sys.stderr)
@@ -81,7 +84,7 @@ def _rounds(
 
 
 def _lose(peers: list[Peer], farm: Farm, hosts: int, size: int, count: int) -> None:
-    rounds = _rounds(peers, farm, hosts, size, count, 0, 0.0)
+    rounds = _rounds(peers, farm, hosts, size, count, 0, 0.0, 0.0)
     rows = [
         (name, str(report.lost(turns)), str(sum(bool(turn.failed) for turn in turns)))
         for name, turns in rounds.items()

@@ -41,18 +41,22 @@ class Round:
     """Why there are no numbers."""
 
 
-def measure(peer: Peer, farm: Farm, hosts: int, size: int, *, warm: int, idle: float = 0.0) -> Round:
+def measure(
+    peer: Peer, farm: Farm, hosts: int, size: int, *, warm: int, rest: float = 0.0, idle: float = 0.0
+) -> Round:
     """Let a client do its passes, in one process or in two."""
     if hosts > peer.most:
         return Round(failed=f"not tried with more than {peer.most} hosts")
     try:
         if peer.keeps or not warm:
-            report = _run(peer, farm, _task(farm, hosts, size, keep=peer.keeps, warm=warm, idle=idle))
+            report = _run(
+                peer, farm, _task(farm, hosts, size, keep=peer.keeps, warm=warm, rest=rest, idle=idle)
+            )
             return Round(report.passes[0], _warm(report.passes[1:]), report.idle)
         cold = _run(peer, farm, _task(farm, hosts, size, keep=False)).passes[0]
         if not peer.warm:
             return Round(cold)
-        kept = _run(peer, farm, _task(farm, hosts, size, keep=True, warm=warm)).passes[1:]
+        kept = _run(peer, farm, _task(farm, hosts, size, keep=True, warm=warm, rest=rest)).passes[1:]
         return Round(cold, _warm(kept))
     except ClientFailedError as error:
         return Round(failed=str(error))
@@ -62,7 +66,9 @@ class ClientFailedError(Exception):
     """A client ended without a report, or had to be ended."""
 
 
-def _task(farm: Farm, hosts: int, size: int, *, keep: bool, warm: int = 0, idle: float = 0.0) -> Task:
+def _task(
+    farm: Farm, hosts: int, size: int, *, keep: bool, warm: int = 0, rest: float = 0.0, idle: float = 0.0
+) -> Task:
     output = farm.output(size)
     return Task(
         hosts=farm.addresses[:hosts],
@@ -75,6 +81,7 @@ def _task(farm: Farm, hosts: int, size: int, *, keep: bool, warm: int = 0, idle:
         output=str(output),
         keep=keep,
         warm=warm,
+        rest=rest,
         idle=idle,
     )
 
@@ -110,7 +117,7 @@ def _watched(peer: Peer, task: Task, folder: Path) -> Report:
         child = subprocess.Popen(
             words, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said
         )
-    limit = 60 + task.idle + (1 + task.warm) * (10 + 0.2 * len(task.hosts))
+    limit = 60 + task.idle + (1 + task.warm) * (10 + task.rest + 0.2 * len(task.hosts))
     try:
         samples = _sampled(child, to, limit)
         late = child.poll() is None

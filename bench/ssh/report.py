@@ -72,9 +72,10 @@ def lost(rounds: Sequence[Round]) -> int:
     return sum(one.lost for turn in rounds for one in (turn.cold, turn.warm) if one is not None)
 
 
-def show(rounds: Rounds, hosts: int, size: int, count: int) -> None:
+def show(rounds: Rounds, hosts: int, size: int, count: int, rest: float) -> None:
     """Print the table of one number of hosts and one size of output."""
     print(f"\n{hosts} hosts, {size} bytes of output each, {count} rounds: median (times ours)")
+    print(f"warm: every client rested {rest:g} s before; the processor time of that rest is counted")
     rows = [_row(name, rounds, hosts) for name in rounds]
     table(("client", *(number.title for number in NUMBERS), "threads", "lost", "idle % of a core"), rows)
     for name, turns in rounds.items():

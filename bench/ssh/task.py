@@ -1,7 +1,8 @@
 """What a client is told, and how its passes are measured inside its own process; uses nothing but the standard library.
 
 A pass is one command on every host. Its time runs from the call to the last answer: what a client loads and prepares
-before is left out, as is the comparison of the answers with what was to come. Of a program that is started for each pass
+before is left out, as is the comparison of the answers with what was to come. Before a warm pass every client rests, as
+a bot does between two commands; the processor time of that rest counts. Of a program that is started for each pass
 its own start is part of it.
 """
 
@@ -40,6 +41,8 @@ class Task:
     """Keep connections for the next pass."""
     warm: int = 0
     """Further passes after the first."""
+    rest: float = 0.0
+    """Seconds before each of them, with all connections kept."""
     idle: float = 0.0
     """Seconds to do nothing at the end, with all connections kept."""
 
@@ -103,15 +106,18 @@ def drive(kind: type[Client]) -> None:
     processes.become_reaper()
     expected = Path(task.output).read_bytes()
     client = kind(task)
-    passes = [_measure(client, expected) for _ in range(1 + task.warm)]
+    passes = [_measure(client, expected, task.rest if number else 0.0) for number in range(1 + task.warm)]
     idle = _idle(client, task.idle) if task.idle else None
     Path(to).write_text(json.dumps(asdict(Report(passes, idle))), "utf-8")
     client.close()
 
 
-def _measure(client: Client, expected: bytes) -> Pass:
+def _measure(client: Client, expected: bytes, rest: float) -> Pass:
     processes.forget_peak()
-    used, began = _used(), time.monotonic()
+    used = _used()
+    if rest:
+        client.rest(rest)
+    began = time.monotonic()
     client.fan_out()
     wall = time.monotonic() - began
     used = _used() - used

@@ -1,11 +1,11 @@
 """What our wrappers around a command cost on one warm host: the watcher of a look, the bookkeeping of a change.
 
 - bare: the command as peers send it, over asyncssh: the login shell takes its place
-- no watcher: ours, through `/bin/sh` and its standard input, without the process that ends it when the bot is gone
 - look: ours, as every command that only looks is sent
 - once: ours, as every command that changes something is sent
 
-The four take turns in blocks, because the processor time of living processes is told in hundredths of a second.
+The three take turns in blocks, because the processor time of living processes is told in hundredths of a second. Before
+each command there is a moment of rest, as on a host that has something else to do than to be changed.
 """
 
 import asyncio
@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from unittest.mock import patch
 
 import asyncssh
 
-import bot.ssh.plain
 from bench.serving import table
 from bench.ssh.clients.ours import run
 from bench.ssh.farm import Farm
@@ -29,9 +27,10 @@ from bot.effect import Command, Finished
 from bot.inventory import Host
 from bot.ssh import Ssh, SshSettings
 from bot.ssh.once import Places
-from bot.ssh.script import quoted
 
 BLOCK = 10
+REST = 0.1
+"""Seconds before each command."""
 SIZE = 20
 MOST = 5.0
 """Milliseconds that a command may take longer for being run at most once."""
@@ -53,6 +52,7 @@ class Way:
         """Run it some times."""
         client, server = time.process_time(), processor_below()
         for _ in range(BLOCK):
+            time.sleep(REST)
             began = time.perf_counter()
             answer = self.run()
             self.walls.append((time.perf_counter() - began) * 1000)
@@ -107,26 +107,15 @@ def _ways(farm: Farm, text: str) -> Iterator[list[Way]]:
             return b""
         return outcome.stdout.data
 
-    def unwatched() -> bytes:
-        with patch.object(bot.ssh.plain, "script", _script_without_watcher):
-            return ours(Command(text))
-
     try:
         with _bare(farm, text) as bare:
             yield [
                 Way("bare", bare),
-                Way("no watcher", unwatched),
                 Way("look", lambda: ours(Command(text))),
                 Way("once", lambda: ours(Command(text, mutating=True))),
             ]
     finally:
         ssh.close()
-
-
-def _script_without_watcher(_: str, *, nonce: str, command: str, grace: int) -> bytes:
-    del grace
-    mark = quoted(f"\n{nonce}\n")
-    return f"{{\nprintf %s {mark}\nprintf %s {mark} >&2\nexec </dev/null\neval {quoted(command)}\nexit\n}}\n".encode()
 
 
 @contextmanager

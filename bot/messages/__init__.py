@@ -5,7 +5,7 @@ no message is ever computed from an older message.
 """
 
 from bot.mask import Mask
-from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
+from bot.messages.approval import DIGEST, approval_card, glass_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
@@ -29,6 +29,7 @@ __all__ = [
     "Mask",
     "RunView",
     "approval_card",
+    "glass_card",
     "help_card",
     "host_table",
     "incident_card",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from bot.approval import Approval, Person
+from bot.approval import Approval, Decision, Person
 from bot.fleet import folded, named
 from bot.inventory import fold
 from bot.messages.card import (
@@ -28,7 +28,8 @@ from bot.messages.card import (
 from bot.messages.progress import RunView
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import count, cut, line
-from bot.messages.words import join, say, text
+from bot.messages.words import join, name_words, say, text
+from bot.permissions import Groups
 from bot.plan import Entry, GuardLine, Plan
 from bot.run import Run
 
@@ -39,9 +40,15 @@ _CALLED = 5
 
 
 def approval_card(
-    view: RunView, people: Mapping[str, Person] | None = None, now: datetime | None = None
+    view: RunView,
+    people: Mapping[str, Person] | None = None,
+    now: datetime | None = None,
+    groups: Groups | None = None,
 ) -> Card:
-    """Show the question that a run asks, or how it was answered; `people` may be called, where it is asked."""
+    """Show the question that a run asks, or how it was answered.
+
+    `people`, and Slack user groups that give a role, may be called, where it is asked.
+    """
     run, approval = view.run, view.approval
     if approval is None:
         raise ValueError(f"run {run.id} asks nobody")
@@ -56,7 +63,7 @@ def approval_card(
         nodes += [Text(words) for words in _deeds(run.plan)]
         if run.lowered:
             nodes.append(Text(text(run.lowered)))
-        called = _called(approval, people or {})
+        called = _called(approval, people or {}, groups or {})
         nodes.append(Text(say("approval.who", called=called, until=approval.expires_at)))
         nodes.append(Note(_asked_by(view, approval)))
         nodes.append(Buttons(_buttons(view, approval)))
@@ -73,9 +80,13 @@ def _asked_by(view: RunView, approval: Approval) -> Words:
         say("run.number", id=view.run.id),
         say("approval.plan", digest=approval.digest[:DIGEST]),
     ]
-    if approval.state == "pending" and said:
-        names = ", ".join(decision.person for decision in said)
-        parts.append(say("approval.so_far", given=len(said), required=approval.rule.required, names=names))
+    if approval.state == "pending" and (said or approval.rule.required > 1):
+        names = _names(said)
+        needed, roles = approval.needed, " or ".join(approval.rule.from_)
+        given = {"given": len(said), "required": approval.rule.required, "names": names}
+        parts.append(say("approval.so_far", needed=needed, roles=roles, **given))
+    if approval.state != "void" and approval.note:
+        parts.append(text(approval.note))
     return join(parts)
 
 
@@ -85,25 +96,66 @@ def _outcome(approval: Approval, *, without: bool) -> Words:
         return say("approval.void", note=approval.note)
     if last is None or approval.state == "pending":
         return say("approval.expired_without" if without else "approval.expired", at=approval.expires_at)
-    names = ", ".join(decision.person for decision in approval.decisions if decision.answer == last.answer)
+    if (glass := approval.glass) is not None:
+        more = {"required": approval.rule.required, "reason": glass.glass, "at": glass.at}
+        return say("approval.glass", by=_names([glass], bold=True), **more)
+    names = _names([one for one in approval.decisions if one.answer == last.answer], bold=True)
     state = "denied_without" if without and approval.state == "denied" else approval.state
     return say(f"approval.{state}", names=names, at=last.at)
 
 
-def _called(approval: Approval, people: Mapping[str, Person]) -> Words:
+def _names(decisions: Sequence[Decision], *, bold: bool = False) -> Words:
+    """Name who decided; whoever is known by their Slack id alone is mentioned, so that Slack shows their name."""
+    return join([name_words(one.person, bold=bold) for one in decisions], ", ")
+
+
+def glass_card(view: RunView, *, everybody: bool) -> Card:
+    """Say loudly that somebody alone approved what takes others too; `everybody` is called in the channel."""
+    run, approval = view.run, view.approval
+    glass = approval.glass if approval is not None else None
+    if approval is None or glass is None:
+        raise ValueError(f"nobody broke glass for run {run.id}")
+    names = {"runbook": run.runbook.name, "hosts": target(view), "by": name_words(glass.person, bold=True)}
+    call: Words = (Mention("channel", "!channel"),) if everybody else ()
+    headline = say("approval.glass_title", **names)
+    rule = say("approval.glass_rule", required=approval.rule.required, roles=" or ".join(approval.rule.from_))
+    had = _names([one for one in approval.decisions if one is not glass and one.answer == "approve"])
+    nodes: tuple[Node, ...] = (
+        Title(join([call, headline], " ")),
+        Text(say("approval.glass_reason", reason=glass.glass)),
+        Text(join([rule, say("approval.glass_had", names=had) if had else ()], " ")),
+        Note(
+            join(
+                [
+                    say("run.number", id=run.id),
+                    say("approval.plan", digest=approval.digest[:DIGEST]),
+                    say("approval.glass_at", at=glass.at, via=glass.via),
+                    say("approval.glass_stop", id=run.id),
+                ]
+            )
+        ),
+    )
+    return Card(plain(headline), nodes, "bad")
+
+
+def _called(approval: Approval, people: Mapping[str, Person], groups: Groups) -> Words:
     """Mention those who may decide, a few of them; the requester only where the rule lets them."""
     may = [
         person
         for person in people.values()
         if set(person.roles) & set(approval.rule.from_)
         and (approval.rule.allow_requester or person.name != approval.requester.person)
+        and all(decision.person != person.name for decision in approval.decisions)
     ]
-    if not may:
+    teams: list[Words] = [
+        (Mention(group, group),) for group, roles in groups.items() if set(roles) & set(approval.rule.from_)
+    ]
+    if not may and not teams:
         return text(f"anybody with the role {' or '.join(approval.rule.from_)}")
     called: list[Words] = [(Mention(person.name, person.slack),) for person in may[:_CALLED]]
     if len(may) > _CALLED:
         called.append(text(f"{len(may) - _CALLED} more"))
-    return join(called, ", ")
+    return join(called + teams, ", ")
 
 
 def _deeds(plan: Plan | None) -> list[Words]:

@@ -46,7 +46,7 @@ class Mention:
 
     name: str
     slack: str = ""
-    """Slack user id; empty: named, not called."""
+    """Id of a Slack user or user group, or `!channel` for everybody there; empty: named, not called."""
 
     @property
     def text(self) -> str:

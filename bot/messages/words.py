@@ -52,6 +52,13 @@ def text(words: str, *, bold: bool = False, code: bool = False) -> Words:
     return (Plain(words, bold, code),) if words else ()
 
 
+def name_words(name: str, *, bold: bool = False) -> Words:
+    """Name a person; who is known by their Slack id alone is mentioned, so that Slack shows what they are called."""
+    if name.startswith("@"):
+        return (Mention(name[1:], name[1:]),)
+    return text(name, bold=bold)
+
+
 def _split(rendered: str, spans: list[Span]) -> Iterator[Span]:
     pieces = _MARK.split(rendered)
     for index, piece in enumerate(pieces):

@@ -129,6 +129,7 @@ class _Stage:
         run_id = self._start(store)
         people = [(name, "approve") for name in self._case.approve]
         people += [(self._case.deny, "deny")] if self._case.deny else []
+        asked: dict[str, Person] = {}
         for _ in range(MOST_TURNS):
             engine.advance(run_id)
             run = store.runs.get(run_id)
@@ -140,7 +141,8 @@ class _Stage:
             if approval is not None and approval.state == "pending" and people:
                 name, answer = people.pop(0)
                 person = Person(name, roles=tuple(approval.rule.from_))
-                refusal = store.approvals.decide(run_id, person, answer)  # type: ignore[arg-type]
+                asked[name] = person
+                refusal = store.approvals.decide(run_id, person, answer, people=asked)  # type: ignore[arg-type]
                 self._refused += [f"{name} could not {answer}: {refusal}"] if refusal else []
             elif run.wake_at is not None:
                 self._clock.reach(run.wake_at)

@@ -56,6 +56,7 @@ _COLOURS: dict[Tone, str] = {
 }
 _URL = re.compile(r"https?://[^\s<>|]{1,2000}")
 _USER = re.compile(r"[UW][A-Z0-9]{2,20}")
+_GROUP = re.compile(r"S[A-Z0-9]{2,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,12 @@ def _element(span: Span, budget: _Budget, room: int) -> Json | None:
         case Mention(_, slack) if _USER.fullmatch(slack):
             budget.take(10)
             return {"type": "user", "user_id": slack}
+        case Mention(_, slack) if _GROUP.fullmatch(slack):
+            budget.take(10)
+            return {"type": "usergroup", "usergroup_id": slack}
+        case Mention(_, "!channel"):
+            budget.take(10)
+            return {"type": "broadcast", "range": "channel"}
         case Link(url) if _URL.fullmatch(url):
             shown = budget.cut(span.text, room)
             return {"type": "link", "url": url, "text": shown} if shown else {"type": "link", "url": url}

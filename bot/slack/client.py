@@ -1,12 +1,14 @@
 """The one place where Slack clients are made, so that none of them ever speaks to another address or without a limit.
 
-Two tempers: a patient one for answers to people, which retries by itself; and a plain one for the outbox, which has to
-see every refusal: it must not post twice when a connection broke, and a wait for one message must not hold up others.
-What they send is masked once more here, whoever wrote it.
+Three tempers: a patient one for answers to people, which retries by itself; a plain one for the outbox, which has to
+see every refusal: it must not post twice when a connection broke, and a wait for one message must not hold up others;
+and a brief one for worker threads that ask who somebody is while that somebody waits.
+What is posted is masked once more here, whoever wrote it.
 """
 
 from typing import Any
 
+from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.http_retry.builtin_async_handlers import (
     AsyncConnectionErrorRetryHandler,
@@ -20,6 +22,7 @@ from bot.mask import Mask
 
 SLACK = "https://slack.com/api/"
 _TIMEOUT = 15
+_BRIEF = 3
 
 
 class _Masked(AsyncWebClient):
@@ -55,6 +58,12 @@ def client(
     )
     made.mask = mask or Mask()
     return made
+
+
+def brief_client(token: str, base_url: str = SLACK) -> WebClient:
+    """Return a client that blocks, for a few seconds at most, and tries once."""
+    base_url = base_url if base_url.endswith("/") else f"{base_url}/"
+    return WebClient(token=token, base_url=base_url, timeout=_BRIEF, retry_handlers=[])
 
 
 def error_of(error: SlackApiError) -> str:

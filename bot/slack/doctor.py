@@ -1,9 +1,12 @@
 """Is Slack set up right? Each thing looked at, in plain words, with what to do about it."""
 
+from collections.abc import Collection
+
 import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.approval import Person
 from bot.settings import Secrets, SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.door import shown
@@ -14,15 +17,17 @@ Check = tuple[bool, str, str]
 _PAGES = 10
 
 
-async def checks(settings: SlackSection, secrets: Secrets) -> list[Check]:
-    """Look at tokens, scopes, the channel and the way in; changes nothing."""
+async def checks(settings: SlackSection, secrets: Secrets, people: Collection[Person] = ()) -> list[Check]:
+    """Look at tokens, scopes, the channel, the way in, and those who may decide; changes nothing."""
     slack = client(shown(secrets.slack_bot_token), settings.base_url)
     try:
-        found = await _token(slack)
+        found = await _token(slack, _wanted(settings))
         if found[0][0]:
             found.append(await _channel(slack, settings.channel))
             if settings.transport == "socket":
                 found.append(await _socket(slack, shown(secrets.slack_app_token)))
+            found += [await _group(slack, *one) for one in settings.usergroups.items()]
+            found += [check for one in people if (check := await _person(slack, one)) is not None]
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         return [
@@ -35,7 +40,12 @@ async def checks(settings: SlackSection, secrets: Secrets) -> list[Check]:
     return found
 
 
-async def _token(slack: AsyncWebClient) -> list[Check]:
+def _wanted(settings: SlackSection) -> list[str]:
+    """Return the scopes that this configuration needs: an app that was installed before user groups were may stay."""
+    return [scope for scope in SCOPES if settings.usergroups or scope != "usergroups:read"]
+
+
+async def _token(slack: AsyncWebClient, scopes: Collection[str]) -> list[Check]:
     try:
         answer = await slack.auth_test()
     except SlackApiError as error:
@@ -46,9 +56,9 @@ async def _token(slack: AsyncWebClient) -> list[Check]:
     if "x-oauth-scopes" not in headers:
         return [*found, (False, "Slack does not say which scopes the token has", "install the app again")]
     granted = {scope.strip() for scope in str(headers["x-oauth-scopes"]).split(",")}
-    missing = [scope for scope in SCOPES if scope not in granted]
+    missing = [scope for scope in scopes if scope not in granted]
     if not missing:
-        return [*found, (True, f"all {len(SCOPES)} scopes are granted", "")]
+        return [*found, (True, f"all {len(scopes)} scopes are granted", "")]
     wanted = "\n".join(f"{scope}: to {SCOPES[scope]}" for scope in missing)
     advice = f"{wanted}\nAdd them (`sickbay slack manifest` has them all) and install the app again."
     return [*found, (False, f"scopes are missing: {', '.join(missing)}", advice)]
@@ -90,6 +100,32 @@ async def _find(slack: AsyncWebClient, called: str) -> dict[str, object] | None:
         if not cursor:
             break
     return None
+
+
+async def _group(slack: AsyncWebClient, group: str, roles: Collection[str]) -> Check:
+    """Does a user group give anybody the roles it should?"""
+    where = f"user group {group} ({', '.join(roles)})"
+    try:
+        users = (await slack.usergroups_users_list(usergroup=group)).get("users") or []
+    except SlackApiError as error:
+        advice = "nobody has a role by it now; check its id under `slack: usergroups:`, and the scope usergroups:read"
+        return (False, f"{where}: {error_of(error)}", advice)
+    if not users:
+        return (False, f"{where} has no members", "add people to it in Slack, or take it out")
+    return (True, f"{where}: {len(users)} people", "")
+
+
+async def _person(slack: AsyncWebClient, person: Person) -> Check | None:
+    """Is somebody under `people:` still a user? None when all is well, or nothing is said of Slack."""
+    if not person.slack:
+        return None
+    who = f"{person.name} ({person.slack})"
+    advice = "take them out of `people:`, or correct the id: in Slack, profile, …, Copy member ID"
+    try:
+        user = (await slack.users_info(user=person.slack)).get("user") or {}
+    except SlackApiError as error:
+        return (False, f"{who}: {error_of(error)}", advice)
+    return (False, f"{who} is deactivated in Slack", advice) if user.get("deleted") else None
 
 
 async def _socket(slack: AsyncWebClient, token: str) -> Check:

@@ -19,12 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bot.authority import Members
 from bot.commands import Commands
 from bot.errors import SickbayError
 from bot.settings import Secrets, SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.drafts import Drafts
 from bot.slack.listeners import Listeners
+from bot.slack.members import members_of
 from bot.slack.outbox import Outbox
 from bot.slack.pace import Pace
 from bot.slack.poster import Poster
@@ -52,6 +54,7 @@ class SlackDoor:
         store: Store,
         commands: Commands,
         pace: Pace | None = None,
+        members: Members | None = None,
     ) -> None:
         self._settings = settings
         self._secrets = secrets
@@ -60,6 +63,7 @@ class SlackDoor:
         self._mask = store.mask
         self._mask.learn(secrets.values())
         self._pace = pace
+        self._members = members or members_of(settings, secrets)
         self._session: aiohttp.ClientSession | None = None
         self._outbox: Outbox | None = None
         self._app: AsyncApp | None = None
@@ -106,14 +110,15 @@ class SlackDoor:
         plain = client(token, self._settings.base_url, patient=False, mask=self._mask)
         plain.session = self._session
         try:
-            await self._check_token(patient.auth_test)
+            team = await self._check_token(patient.auth_test)
             self._app = AsyncApp(
                 client=patient,
                 signing_secret=shown(self._secrets.slack_signing_secret),
                 logger=_bolt_log(),
             )
-            Listeners(self._commands, self._store, patient, self._mask).register(self._app)
-            drafts = Drafts(self._store, self._commands.people, self._mask)
+            desk = self._commands.asking(self._members)
+            Listeners(desk, self._store, patient, self._mask, team).register(self._app)
+            drafts = Drafts(self._store, self._commands.people, self._mask, self._settings.usergroups)
             loop = asyncio.get_running_loop()
             pace = self._pace or Pace(loop.time)
             poster = Poster(self._store, drafts, plain, channel=self._settings.channel, spent=pace.spent)
@@ -137,9 +142,10 @@ class SlackDoor:
             await self._session.close()
         self._connected = False
 
-    async def _check_token(self, auth_test: Any) -> None:
+    async def _check_token(self, auth_test: Any) -> str:
+        """Return the id of the workspace, if Slack says it."""
         try:
-            await auth_test()
+            return str((await auth_test()).get("team_id") or "")
         except SlackApiError as error:
             if error_of(error) in _BAD_TOKEN:
                 raise SickbayError(
@@ -149,6 +155,7 @@ class SlackDoor:
             log.warning("Slack answered auth.test with %s; going on", error_of(error))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("Slack cannot be reached (%s); messages wait until it can", error)
+        return ""
 
     async def _listen(self) -> None:
         assert self._app is not None

@@ -1,7 +1,8 @@
 """Which messages there are, and what each says now: from the store to cards and places, read afresh every time.
 
 Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
-its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed.
+its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
+`glass:12` says so in the thread and `alarm:12` in the channel.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from bot.messages import (
     Mask,
     RunView,
     approval_card,
+    glass_card,
     incident_card,
     output_text,
     output_wanted,
@@ -23,6 +25,7 @@ from bot.messages import (
     run_card,
 )
 from bot.messages.short import TAIL, count
+from bot.permissions import Groups
 from bot.record import Record
 from bot.run import Attempt, Run
 from bot.store import Store
@@ -67,6 +70,8 @@ def touched(event: Event) -> dict[str, Urgency]:
         keys[f"run:{event.run_id}"] = urgency
         if event.kind.startswith("approval.") or event.kind == "run.ended":
             keys[f"approval:{event.run_id}"] = 0
+        if event.kind == "approval.glass_broken":
+            keys |= {f"glass:{event.run_id}": 0, f"alarm:{event.run_id}": 0}
         if event.kind == "approval.asked":
             keys[f"plan:{event.run_id}"] = 0
         if event.kind == "run.ended":
@@ -84,10 +89,13 @@ def _urgency(kind: str) -> Urgency:
 class Drafts:
     """Reads the store; blocking, so the outbox asks from a thread."""
 
-    def __init__(self, store: Store, people: Mapping[str, Person], mask: Mask) -> None:
+    def __init__(
+        self, store: Store, people: Mapping[str, Person], mask: Mask, groups: Groups | None = None
+    ) -> None:
         self._store = store
         self._people = people
         self._mask = mask
+        self._groups = groups or {}
 
     def of(self, key: str) -> Draft | None:
         """Return what a message should be now; None when there is nothing to show."""
@@ -102,6 +110,8 @@ class Drafts:
                 return self._draft(run, run_card(run_view(self._store, run)))
             case "approval":
                 return self._approval(run)
+            case "glass" | "alarm":
+                return self._glass(run, everybody=kind == "alarm")
             case "plan":
                 return self._plan(run)
             case "output":
@@ -131,8 +141,15 @@ class Drafts:
         view = run_view(self._store, run)
         if view.approval is None:
             return None
-        card = approval_card(view, self._people, self._store.now())
+        card = approval_card(view, self._people, self._store.now(), self._groups)
         return self._below(run, self._mask.over(card))
+
+    def _glass(self, run: Run, *, everybody: bool) -> Draft | None:
+        view = run_view(self._store, run)
+        if view.approval is None or view.approval.glass is None:
+            return None
+        card = self._mask.over(glass_card(view, everybody=everybody))
+        return Draft(run.channel, card) if everybody else self._below(run, card)
 
     def _plan(self, run: Run) -> Draft | None:
         if run.plan is None:

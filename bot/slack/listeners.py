@@ -3,10 +3,15 @@
 The effect is stored first and acknowledged after, both well within Slack's three seconds; the work itself is done by
 others. No listener ever raises: slack-bolt loses the acknowledgement when one does, and the person sees nothing. What
 goes wrong is told to the person with a reference that stands in the log.
+
+A click is taken for what it says only as far as it fits: its message has to be the one that shows this button for this
+run, its digest is compared below, a click that was taken once is not taken again, and who clicked has to be of our
+workspace.
 """
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +23,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands import Asker, Commands, Reply
 from bot.grammar import Cancel, Check, Command, Decide
-from bot.messages import Mask, mishap_card, refusal
+from bot.messages import DIGEST, Mask, mishap_card, refusal
 from bot.messages.card import Action
 from bot.slack.blocks import content
 from bot.store import Store
@@ -30,6 +35,9 @@ EVENTS = ("app_mention",)
 ACTIONS: tuple[Action, ...] = ("approve", "deny", "cancel", "check")
 _ACK_BY = 2.5
 """Seconds after which Slack is told that we heard, even if the database is still busy."""
+_SHOWN: Mapping[str, str] = {"approve": "approval", "deny": "approval", "cancel": "run", "check": "incident"}
+"""The kind of message that each button stands on."""
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 Body = Mapping[str, Any]
 
@@ -43,10 +51,24 @@ class _Place:
     thread: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Click:
+    """A button that somebody clicked, and the message it was clicked on."""
+
+    action: str
+    value: str
+    channel: str
+    ts: str
+
+
 class Listeners:
     """Registers with a slack-bolt app; knows the desk and nothing of runs."""
 
-    def __init__(self, commands: Commands, store: Store, client: AsyncWebClient, mask: Mask) -> None:
+    def __init__(
+        self, commands: Commands, store: Store, client: AsyncWebClient, mask: Mask, team: str = ""
+    ) -> None:
+        """`team` is the id of our workspace, if it is known yet."""
+        self._team = team
         self._commands = commands
         self._store = store
         self._client = client
@@ -66,7 +88,13 @@ class Listeners:
 
     async def _typed(self, ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
         place = _Place(body["channel_id"], body["user_id"])
-        asker = self._asker(body["user_id"], body.get("user_name", ""), place, body.get("trigger_id", ""))
+        asker = self._asker(
+            body["user_id"],
+            body.get("user_name", ""),
+            place,
+            body.get("trigger_id", ""),
+            foreign=self._foreign(body.get("team_id")),
+        )
         reply = await self._do(lambda: self._commands.do(str(body.get("text") or ""), asker), ack)
         if not reply.runs:  # a run shows itself in the channel
             await self._whisper(reply, place, respond)
@@ -89,7 +117,9 @@ class Listeners:
         thread = str(event.get("thread_ts") or event["ts"])
         place = _Place(event["channel"], event["user"], thread)
         name = await self._name_of(event["user"])
-        asker = self._asker(event["user"], name, place, str(body.get("event_id") or ""))
+        teams = (body.get("team_id"), event.get("user_team"), event.get("source_team"))
+        delivery = str(body.get("event_id") or "")
+        asker = self._asker(event["user"], name, place, delivery, foreign=self._foreign(*teams))
         context["place"] = place
         context["reply"] = await self._do(lambda: self._commands.do(text, asker))
 
@@ -118,31 +148,37 @@ class Listeners:
         user = body["user"]
         place = _Place(channel, user["id"], thread)
         name = user.get("username") or user.get("name") or ""
-        delivery = f"{body.get('trigger_id')}/{action.get('action_ts')}"
-        asker = self._asker(user["id"], name, place, delivery)
-        reply = await self._do(
-            lambda: self._act(str(action["action_id"]), str(action.get("value") or ""), asker), ack
+        trigger, at = body.get("trigger_id"), action.get("action_ts")
+        delivery = f"{trigger}/{at}"
+        foreign = self._foreign((body.get("team") or {}).get("id"), user.get("team_id"))
+        asker = self._asker(user["id"], name, place, delivery, foreign=foreign)
+        click = _Click(
+            str(action["action_id"]).partition(":")[0] if trigger and at else "",  # a click always has both
+            str(action.get("value") or ""),
+            channel,
+            str(container.get("message_ts") or ""),
         )
+        reply = await self._do(lambda: self._act(click, asker), ack)
         new = await self._first_time(f"answered/{asker.delivery}")
         if not reply.ok and new:  # what counted is seen in the message itself
             await self._whisper(reply, place, respond, thread_first=True)
 
-    def _act(self, action: str, value: str, asker: Asker) -> Reply:
-        command = self._command_of(action, value)
+    def _act(self, click: _Click, asker: Asker) -> Reply:
+        command = self._command_of(click)
         if command is None:
             return Reply(
                 refusal("This button no longer means anything.", "Look for a newer message."), ok=False
             )
         return self._commands.do(command, asker)
 
-    def _command_of(self, action: str, value: str) -> Command | None:
-        number, _, digest = value.partition(":")
-        if not number.isdigit():
+    def _command_of(self, click: _Click) -> Command | None:
+        number, _, digest = click.value.partition(":")
+        if not _NUMBER.fullmatch(number) or not self._stands(click, number):
             return None
-        match action.partition(":")[0]:
-            case "approve":
+        match click.action:
+            case "approve" if len(digest) == DIGEST:
                 return Decide(int(number), "approve", digest)
-            case "deny":
+            case "deny" if len(digest) == DIGEST:
                 return Decide(int(number), "deny", digest)
             case "cancel":
                 return Cancel(int(number))
@@ -151,12 +187,28 @@ class Listeners:
                 return Check(incident.host) if incident is not None and incident.host else None
         return None
 
+    def _stands(self, click: _Click, number: str) -> bool:
+        """Is the message that was clicked the one on which this button stands for this run?
+
+        Between posting a message and noting where it is, nobody knows; the digest is compared all the same.
+        """
+        key = f"{_SHOWN.get(click.action)}:{int(number)}"
+        there = self._store.timeline.posted_at(click.channel, click.ts)
+        if there is not None:
+            return there == key
+        return (self._store.timeline.place(key) or {}).get("state") != "posted"
+
     # ── both ──
-    def _asker(self, user: str, name: str, place: _Place, delivery: str) -> Asker:
+    def _foreign(self, *teams: str | None) -> bool:
+        """Does what Slack sent name another workspace than ours, or two?"""
+        named = {team for team in (self._team, *teams) if team}
+        return len(named) > 1
+
+    def _asker(self, user: str, name: str, place: _Place, delivery: str, *, foreign: bool) -> Asker:
         person = self._commands.person_of(user)
         called = person.name if person is not None else name or user
         key = f"slack/{delivery}" if delivery else ""
-        return Asker(called, person, "slack", place.channel, place.thread, key)
+        return Asker(called, person, "slack", place.channel, place.thread, key, slack=user, foreign=foreign)
 
     async def _safely(self, work: Awaitable[None]) -> None:
         try:

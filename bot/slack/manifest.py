@@ -16,7 +16,8 @@ SCOPES: dict[str, str] = {
     "files:write": "put long output into files",
     "groups:history": "the same in private channels",
     "groups:read": "the same for private channels",
-    "users:read": "name strangers who mention the bot",
+    "usergroups:read": "see who is in the user groups that give a role",
+    "users:read": "see whether who decides is still a user here, and name strangers who mention the bot",
 }
 """Every bot scope, and what it is for."""
 

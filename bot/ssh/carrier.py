@@ -17,6 +17,21 @@ MOST = 65536
 """Bytes taken at once; more would only lie in a second buffer."""
 
 
+def about(channel: int, kind: bytes, *words: str | bytes | bool | int) -> Message:
+    """Write a message about one channel, under the number that the other end gave it."""
+    message = Message()
+    message.add_byte(kind)
+    message.add_int(channel)
+    for word in words:
+        if isinstance(word, bool):
+            message.add_boolean(word)
+        elif isinstance(word, int):
+            message.add_int(word)
+        else:
+            message.add_string(word)
+    return message
+
+
 class Carrier(Protocol):
     """One end of a way to a host."""
 
@@ -130,10 +145,7 @@ class Tunnel(paramiko.Channel):
             size = min(len(data) - sent, self.out_window_size, self.out_max_packet_size - 64)
             if size <= 0:
                 break
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_DATA)
-            message.add_int(self.remote_chanid)
-            message.add_string(bytes(data[sent : sent + size]))
+            message = about(self.remote_chanid, cMSG_CHANNEL_DATA, bytes(data[sent : sent + size]))
             self.out_window_size -= size
             sent += size
             self.transport._send_user_message(message)  # type: ignore[union-attr]  # noqa: SLF001
@@ -150,10 +162,7 @@ class Tunnel(paramiko.Channel):
         self.came(data)
         room = self._check_add_window(len(data))
         if room > 0:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-            message.add_int(self.remote_chanid)
-            message.add_int(room)
+            message = about(self.remote_chanid, cMSG_CHANNEL_WINDOW_ADJUST, room)
             self.transport._send_user_message(message)  # type: ignore[union-attr]  # noqa: SLF001
 
     def _window_adjust(self, m: Any) -> None:

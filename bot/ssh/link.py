@@ -160,9 +160,8 @@ class Link(paramiko.Transport):
     def _resume(self) -> None:
         """Let the reader go on until it needs more than came."""
         if not self._reader.dead:
-            self._reader.parent = (
-                getcurrent()
-            )  # a link inside a tunnel is resumed by the reader of the outer one
+            # a link inside a tunnel is resumed by the reader of the outer one
+            self._reader.parent = getcurrent()
             self._reader.switch()
             if self._reader.dead:
                 self.gone()
@@ -238,8 +237,10 @@ class Link(paramiko.Transport):
 
     def prepare(self) -> None:
         """Begin the next session, unless there are better things to do just now: answers come first."""
-        if self._preparing or (self._spare is not None and not self._spare.closed):
-            return
+        if self._preparing:
+            return None
+        if self._spare is not None and not self._spare.closed:
+            return self.packetizer.flush()
         self._preparing = not self.calm()
         if self._preparing:
             self._loop.call_later(LATER, self._prepare_later)
@@ -247,6 +248,15 @@ class Link(paramiko.Transport):
             self._spare = Session(self)
             self._spare.prepared = True
             self._open(self._spare, "session")
+        return None
+
+    def unhurried(self, say: Callable[[], None]) -> None:
+        """Say something that nobody waits for: it goes out with the next words, of `prepare` at the latest."""
+        self.packetizer.patient = True
+        try:
+            say()
+        finally:
+            self.packetizer.patient = False
 
     def _prepare_later(self) -> None:
         self._preparing = False

@@ -177,9 +177,8 @@ sb_attach() {
 
 # Is a process of the group left? One that is dead and not yet buried by its parent does not count.
 sb_left() {
-	kill -0 "-$sb_pid" 2>/dev/null || return 1
-	# Looking at every process takes a while: only now and then.
-	[ $((sb_n % 50)) -eq 0 ] || return 0
+	# Looking at every process takes a while: only now and then, and where all that may be left is another user's.
+	kill -0 "-$sb_pid" 2>/dev/null && [ $((sb_n % 50)) -ne 0 ] && return 0
 	for sb_stat in /proc/[0-9]*; do
 		sb_process "${sb_stat#/proc/}" && [ "$sb_group" = "$sb_pid" ] && return 0
 	done

@@ -116,6 +116,10 @@ class Ssh:
                 lent.set_exception(_error(host, refused.outcome))
             except TimeoutError:
                 lent.set_exception(_error(host, BUSY))
+            except asyncio.CancelledError:  # the room is being closed
+                if not lent.done():
+                    lent.set_exception(_error(host, CLOSED))
+                raise
 
         if not self._loop.call(lambda: self._loop.begin(lend())):
             raise _error(host, CLOSED)

@@ -18,6 +18,8 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
+from bot.ssh.carrier import about
+
 PAUSE = 0.1
 """Seconds between two looks whether a sink that was full takes more."""
 
@@ -44,6 +46,9 @@ class Life(Protocol):
 
     def prepare(self) -> None:
         """Open the next session in advance, now that one is over."""
+
+    def unhurried(self, say: Callable[[], None]) -> None:
+        """Say something that may wait until `prepare`."""
 
 
 class _Nobody:
@@ -128,13 +133,7 @@ class Session(paramiko.Channel):
     def start_shell(self, command: str) -> None:
         """Start the shell that reads what it is to do; no answer is waited for."""
         self.begun = True
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_REQUEST)
-        message.add_int(self.remote_chanid)
-        message.add_string("exec")
-        message.add_boolean(True)
-        message.add_string(command)
-        self._send_user_message(message)
+        self._send_user_message(about(self.remote_chanid, cMSG_CHANNEL_REQUEST, "exec", True, command))
 
     async def begin(self, script: bytes) -> None:
         """Hand the shell its script; OpenSSH takes no byte for a shell before it has been started."""
@@ -144,11 +143,8 @@ class Session(paramiko.Channel):
             if size <= 0:
                 await self.until(lambda: self.out_window_size > 0 or self.closed)
                 continue
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_DATA)
-            message.add_int(self.remote_chanid)
-            message.add_string(script[sent : sent + size])
-            self._send_user_message(message)
+            piece = script[sent : sent + size]
+            self._send_user_message(about(self.remote_chanid, cMSG_CHANNEL_DATA, piece))
             self.out_window_size -= size
             sent += size
 
@@ -162,11 +158,7 @@ class Session(paramiko.Channel):
         room = self._check_add_window(self._eaten)
         self._eaten = 0
         if room > 0:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-            message.add_int(self.remote_chanid)
-            message.add_int(room)
-            self._send_user_message(message)
+            self._send_user_message(about(self.remote_chanid, cMSG_CHANNEL_WINDOW_ADJUST, room))
 
     def _send_user_message(self, message: Message) -> None:
         self.transport._send_user_message(message)  # type: ignore[union-attr]  # noqa: SLF001
@@ -199,10 +191,7 @@ class Session(paramiko.Channel):
         elif kind == "exit-signal":
             self.signal = m.get_text()
         elif wants_reply:  # such as sshd's own keepalive
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_FAILURE)
-            message.add_int(self.remote_chanid)
-            self._send_user_message(message)
+            self._send_user_message(about(self.remote_chanid, cMSG_CHANNEL_FAILURE))
         self.news.set()
 
     def _request_failed(self, m: Any) -> None:
@@ -216,7 +205,9 @@ class Session(paramiko.Channel):
 
     def _handle_close(self, m: Any) -> None:
         self.whole = True
-        super()._handle_close(m)  # type: ignore[misc]
+        self.eof_sent = 1  # nobody waits for it
+        answer = super()._handle_close  # type: ignore[misc]
+        self.life.unhurried(lambda: answer(m))
         self.life.prepare()
 
     def close(self) -> None:

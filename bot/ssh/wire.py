@@ -36,6 +36,8 @@ class Wire(Packetizer):
         """Since when has the host taken nothing of what was written?"""
         self.over = False
         """Comes nothing any more?"""
+        self.patient = False
+        """May what is written now wait for what is written next?"""
         self.give_way: Callable[[], None]
         """Called by a reader that needs more than came; returns when something happened."""
         self.broken: Callable[[], None]
@@ -83,7 +85,7 @@ class Wire(Packetizer):
     def write_all(self, out: Any) -> None:
         """Have it sent when the loop comes round; from any thread."""
         self._unsent.append(bytes(out))
-        if not self._flushing:
+        if not self._flushing and not self.patient:
             self._flushing = True
             self._soon(self.flush)
 

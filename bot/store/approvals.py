@@ -1,5 +1,6 @@
 """Approvals: the question stands beside its plan; a click and its effect are one transaction."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,7 @@ from bot.runbook import ApprovalRule, Runbook
 from bot.store.database import Database
 from bot.store.runs import fenced, void
 from bot.store.tables import approvals, decisions, runs
-from bot.store.timeline import tell
+from bot.store.timeline import first_time, tell
 
 
 class Approvals:
@@ -59,29 +60,53 @@ class Approvals:
             return _approval(tx, run_id)
 
     def decide(
-        self, run_id: int, person: Person, answer: Answer, digest: str | None = None, *, broken: str = ""
+        self,
+        run_id: int,
+        person: Person,
+        answer: Answer,
+        digest: str | None = None,
+        *,
+        people: Mapping[str, Person | None] | None = None,
+        broken: str = "",
+        glass: str = "",
+        via: str = "",
+        delivery: str = "",
     ) -> str | None:
         """Take a person's answer; return None when it counts, else why it does not.
 
-        `digest` is the plan that the person saw: an answer to another plan is refused. `broken` says why the plan no
-        longer holds: then the question ends, whatever the answer; a plan that has begun is carried on.
+        `digest` is the plan that the person saw: an answer to another plan is refused. `people` are those who answered
+        before and were looked at: None for who may no longer; then that approval no longer counts. Without it nobody's
+        does. `broken` says
+        why the plan no longer holds: then the question ends, whatever the answer; a plan that has begun is carried on. `glass` is why the person decides
+        alone. `delivery` names the click: taken once, it is never taken again.
         """
         now = self._db.now()
         with self._db.write() as tx:
             approval = _approval(tx, run_id)
             if approval is None:
                 return f"Run {run_id} asks nobody for approval."
-            if digest is not None and not approval.digest.startswith(digest):
+            if delivery and not first_time(tx, now, delivery):
+                return "This was taken in already."
+            if digest is not None and not (digest and approval.digest.startswith(digest)):
                 return "The plan has changed since this message was shown. Look at the newest one."
             if broken and approval.state_at(now) == "pending" and self.void(tx, run_id, broken):
                 approval = replace(approval, state="void", note=broken)
-            refusal = approval.refusal(person, answer, now)
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+            if approval.state_at(now) == "pending":
+                others = {one.person: None for one in approval.decisions if one.person != person.name}
+                approval = _held(tx, approval, others if people is None else people, now, incident)
+            alone = bool(glass)
+            refusal = approval.refusal(person, answer, now, alone=alone)
+            more: dict[str, Any] = {"via": via} | ({"glass": glass} if alone else {})
             if refusal is not None:
-                tell(tx, now, "approval.refused", incident=incident, run=run_id, by=person.name, why=refusal)
+                more |= {"by": person.name, "why": refusal}
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, **more)
                 return refusal
-            state = approval.state_after(answer)
-            tx.execute(decisions.insert().values(run_id=run_id, person=person.name, answer=answer, at=now))
+            state = approval.state_after(answer, alone=alone)
+            mine = (decisions.c.run_id == run_id, decisions.c.person == person.name)
+            tx.execute(delete(decisions).where(*mine))  # of somebody who agreed first and then broke glass
+            given = {"person": person.name, "answer": answer, "at": now, "glass": glass, "via": via}
+            tx.execute(decisions.insert().values(run_id=run_id, **given))
             tx.execute(update(approvals).where(approvals.c.run_id == run_id).values(state=state))
             tell(
                 tx,
@@ -92,10 +117,30 @@ class Approvals:
                 by=person.name,
                 answer=answer,
                 state=state,
+                **more,
             )
+            if alone:
+                had = [one.person for one in approval.decisions if one.person != person.name]
+                more |= {"by": person.name, "required": approval.rule.required, "had": had}
+                tell(tx, now, "approval.glass_broken", incident=incident, run=run_id, **more)
             if state != "pending":
                 _wake(tx, run_id, now, approved=state == "approved")
             return None
+
+    def refused(self, run_id: int, by: str, why: str, **more: str) -> None:
+        """Write down that somebody was turned away before the question was even looked at."""
+        with self._db.write() as tx:
+            incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+            tell(
+                tx,
+                self._db.now(),
+                "approval.refused",
+                incident=incident,
+                run=run_id,
+                by=by,
+                why=why,
+                **more,
+            )
 
     def void(self, tx: Connection, run_id: int, why: str) -> bool:
         """End a question because the reason for it is gone; false when it was answered with no, or has begun."""
@@ -138,6 +183,25 @@ class Approvals:
                 tell(tx, now, "approval.expired", incident=run.incident_id, run=run.id)
 
 
+def _held(
+    tx: Connection,
+    approval: Approval,
+    people: Mapping[str, Person | None],
+    now: datetime,
+    incident: int | None,
+) -> Approval:
+    """Take back the approvals of those who may no longer decide; the timeline keeps that they were given."""
+    lapsed = approval.lapsed(people)
+    if not lapsed:
+        return approval
+    note = f"{', '.join(lapsed)} approved before, but may no longer decide this: that does not count."
+    mine = decisions.c.run_id == approval.run_id
+    tx.execute(decisions.delete().where(mine, decisions.c.person.in_(lapsed)))
+    tx.execute(update(approvals).where(approvals.c.run_id == approval.run_id).values(note=note))
+    tell(tx, now, "approval.lapsed", incident=incident, run=approval.run_id, by=", ".join(lapsed), why=note)
+    return replace(approval.without(lapsed), note=note)
+
+
 def _wake(tx: Connection, run_id: int, now: datetime, *, approved: bool) -> None:
     row = tx.execute(runs.select().where(runs.c.id == run_id)).mappings().one()
     values: dict[str, Any] = {"wake_at": now}
@@ -163,6 +227,6 @@ def _approval(tx: Connection, run_id: int) -> Approval | None:
         requester=Requester(**row["requester"]),
         expires_at=row["expires_at"],
         state=row["state"],
-        decisions=tuple(Decision(d["person"], d["answer"], d["at"]) for d in said),
+        decisions=tuple(Decision(d["person"], d["answer"], d["at"], d["glass"], d["via"]) for d in said),
         note=row["note"],
     )

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
@@ -185,6 +185,8 @@ decisions = Table(
     Column("person", String, primary_key=True),
     Column("answer", String, nullable=False),
     Column("at", Moment, nullable=False),
+    Column("glass", Text, nullable=False, server_default=""),
+    Column("via", String, nullable=False, server_default=""),
 )
 
 events = Table(

@@ -43,6 +43,15 @@ def tell_each(
     tx.execute(_TELL, [{**about, **row} for row in masked(tx, rows)])
 
 
+def first_time(tx: Connection, at: datetime, key: str) -> bool:
+    """Note a delivery's key; false when it was noted before, so that a repeat can be ignored.
+
+    Within the transaction of its effect, a delivery is either noted and done, or neither.
+    """
+    statement = insert(seen).values(key=key, at=at).on_conflict_do_nothing()
+    return tx.execute(statement).rowcount == 1
+
+
 class Timeline:
     """Readers' side of the timeline."""
 
@@ -83,6 +92,13 @@ class Timeline:
         with self._db.read() as tx:
             return tx.scalar(select(posts.c.place).where(posts.c.key == key))
 
+    def posted_at(self, channel: str, ts: str) -> str | None:
+        """Return what was posted there; None when nothing that was noted yet."""
+        place = posts.c.place
+        there = (place["channel"].as_string() == channel, place["ts"].as_string() == ts)
+        with self._db.read() as tx:
+            return tx.scalar(select(posts.c.key).where(*there))
+
     def put(self, key: str, place: Mapping[str, Any]) -> None:
         """Remember where a reader posted this."""
         statement = insert(posts).values(key=key, place=dict(place))
@@ -90,12 +106,8 @@ class Timeline:
             tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"place": dict(place)}))
 
     def first_time(self, key: str, tx: Connection | None = None) -> bool:
-        """Note a delivery's key; false when it was noted before, so that a repeat can be ignored.
-
-        Within the transaction of its effect, a delivery is either noted and done, or neither.
-        """
+        """Note a delivery's key, in this transaction or in one of its own; false when it was noted before."""
         if tx is None:
             with self._db.write() as own:
-                return self.first_time(key, own)
-        statement = insert(seen).values(key=key, at=self._db.now()).on_conflict_do_nothing()
-        return tx.execute(statement).rowcount == 1
+                return first_time(own, self._db.now(), key)
+        return first_time(tx, self._db.now(), key)

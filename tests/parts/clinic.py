@@ -6,6 +6,7 @@ What it writes goes into a pipe or into a pseudo-terminal, because the two are t
 import fcntl
 import os
 import pty
+import pwd
 import re
 import signal
 import struct
@@ -28,6 +29,8 @@ from tests.parts.programs import wait_until
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SECRET = "a-long-and-random-text"
+ACCOUNT = pwd.getpwuid(os.getuid()).pw_name
+"""Who the operating system says the tests are."""
 
 BOOKS: dict[str, dict[str, Any]] = {
     "mend": {
@@ -165,7 +168,7 @@ class Clinic:
             != "PYTHONDONTWRITEBYTECODE"  # a program that is started often should not be compiled often
         } | {
             "HOME": str(folder),
-            "LOGNAME": "visitor",
+            "LOGNAME": "alice",  # which is no proof of being her
             "TERM": "xterm",
             "SICKBAY_ALERTMANAGER_SECRET": SECRET,
         }

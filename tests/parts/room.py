@@ -1,24 +1,58 @@
 """The Slack room on a real store and a pretend Slack: the real slack-bolt app, connected over Socket Mode."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from bot.approval import Person
 from bot.commands import Commands
+from bot.library import Loaded
+from bot.permissions import Permission, Permissions
 from bot.settings import Secrets, SlackSection
 from bot.sim.slack import Delivery, Message, PretendSlack
+from bot.slack.client import brief_client
 from bot.slack.door import SlackDoor
 from bot.slack.manifest import SCOPES
+from bot.slack.members import LIFE, SlackMembers
 from bot.slack.pace import Pace
 from tests.parts.states import LIBRARY, PEOPLE, Scene, inventory
 
 GAP = 0.05
 """Seconds between two progress edits of one message; 3 in production."""
+
+
+@dataclass
+class Staff:
+    """Who may do what in a room, and how old what Slack said of them is."""
+
+    people: Mapping[str, Person] = field(default_factory=lambda: PEOPLE)
+    rules: Sequence[Permission] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    library: Mapping[str, Loaded] = field(default_factory=lambda: LIBRARY)
+    seconds: float = 0.0
+
+    def desk(self, scene: Scene) -> Commands:
+        """Return a desk; one that asks Slack nothing, as the terminal's while Slack is down."""
+        rights = Permissions(self.rules, self.people, inventory(), self.groups)
+        return Commands(
+            scene.store,
+            inventory(),
+            self.library,
+            self.people,
+            rights=rights,
+            groups=self.groups,
+            check=("gpu-check",),
+            channel="oncall",
+        )
+
+    def later(self) -> None:
+        """Let what Slack said of people grow old."""
+        self.seconds += LIFE
 
 
 @dataclass
@@ -28,6 +62,7 @@ class Room:
     scene: Scene
     slack: PretendSlack
     door: SlackDoor
+    staff: Staff = field(default_factory=Staff)
 
     @property
     def root(self) -> Message:
@@ -99,25 +134,30 @@ def secrets(slack: PretendSlack | None = None) -> Secrets:
     return Secrets(SecretStr(bot), SecretStr(app), None, None)
 
 
-def door(scene: Scene, base_url: str, *, gap: float = GAP, per_minute: float = 60_000) -> SlackDoor:
+def door(
+    scene: Scene, base_url: str, *, gap: float = GAP, per_minute: float = 60_000, staff: Staff | None = None
+) -> SlackDoor:
     """Return a door on this scene, closed."""
-    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, check=("gpu-check",), channel="oncall")
+    staff = staff or Staff()
     pace = Pace(asyncio.get_running_loop().time, gap=gap, per_minute=per_minute)
-    return SlackDoor(
-        SlackSection(channel="oncall", base_url=base_url), secrets(), scene.store, commands, pace=pace
-    )
+    section = SlackSection(channel="oncall", base_url=base_url, usergroups=dict(staff.groups))
+    asked = brief_client("xoxb-demo", base_url)
+    members = SlackMembers(asked, staff.groups, clock=lambda: staff.seconds)
+    return SlackDoor(section, secrets(), scene.store, staff.desk(scene), pace=pace, members=members)
 
 
 @asynccontextmanager
-async def room(folder: Path, *, gap: float = GAP, **options: Any) -> AsyncIterator[Room]:
+async def room(
+    folder: Path, *, gap: float = GAP, staff: Staff | None = None, **options: Any
+) -> AsyncIterator[Room]:
     """Open a room whose Slack grants exactly the scopes of our manifest."""
-    scene = Scene.at(folder)
+    scene, staff = Scene.at(folder), staff or Staff()
     async with PretendSlack(**({"scopes": tuple(SCOPES)} | options)) as slack:
-        opened = door(scene, slack.base_url, gap=gap)
+        opened = door(scene, slack.base_url, gap=gap, staff=staff)
         await opened.start()
         try:
             await slack.wait_for_connection()
-            yield Room(scene, slack, opened)
+            yield Room(scene, slack, opened, staff)
         finally:
             await opened.stop()
             scene.store.close()

@@ -96,7 +96,8 @@ class Stage:
 
     def decide(self, run_id: int, person: Person = BOB, answer: Answer = "approve") -> str | None:
         """Answer a run's question."""
-        return self.store.approvals.decide(run_id, person, answer)
+        people = {one.name: one for one in (ALICE, BOB, person)}
+        return self.store.approvals.decide(run_id, person, answer, people=people)
 
     def attempts(self, run_id: int) -> list[Attempt]:
         """Return a run's attempts, with what was printed."""

@@ -93,7 +93,7 @@ def _replies(world: World, args: Json) -> Json:
     return {"messages": shown, **more}
 
 
-def _user_json(user: User) -> Json:
+def _user_json(world: World, user: User) -> Json:
     profile = {
         "display_name": user.name,
         "real_name": user.name.title(),
@@ -102,12 +102,13 @@ def _user_json(user: User) -> Json:
     }
     return {
         "id": user.id,
-        "team_id": TEAM_ID,
+        "team_id": user.team,
         "name": user.name,
         "real_name": user.name.title(),
         "profile": profile,
         "is_bot": False,
-        "deleted": False,
+        "is_stranger": user.team != TEAM_ID,
+        "deleted": user.id in world.deactivated,
     }
 
 
@@ -115,18 +116,18 @@ def _users_info(world: World, args: Json) -> Json:
     found = world.workspace.users.get(str(args.get("user")))
     if found is None:
         raise Refused("user_not_found")
-    return {"user": _user_json(found)}
+    return {"user": _user_json(world, found)}
 
 
 def _users_list(world: World, args: Json) -> Json:
-    found, more = _page(args, [_user_json(one) for one in world.workspace.users.values()])
+    found, more = _page(args, [_user_json(world, one) for one in world.workspace.users.values()])
     return {"members": found, **more}
 
 
 def _by_email(world: World, args: Json) -> Json:
     for one in world.workspace.users.values():
         if one.email == args.get("email"):
-            return {"user": _user_json(one)}
+            return {"user": _user_json(world, one)}
     raise Refused("users_not_found")
 
 

@@ -293,7 +293,7 @@ class People:
     def _interaction(self, who: User, channel: str | None = None, message: Message | None = None) -> Json:
         return {
             **self._envelope(who, channel, message),
-            "user": {"id": who.id, "username": who.name, "name": who.name, "team_id": TEAM_ID},
+            "user": {"id": who.id, "username": who.name, "name": who.name, "team_id": who.team},
             "team": {"id": TEAM_ID, "domain": TEAM_DOMAIN},
             "enterprise": None,
             "is_enterprise_install": False,

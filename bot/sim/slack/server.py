@@ -65,8 +65,10 @@ class PretendSlack:
         self._world = World(
             self._workspace,
             "",
-            usergroups
-            or {"S0ONCALL": [one.id for one in self._workspace.users.values() if "on call" in one.role]},
+            dict(
+                usergroups
+                or {"S0ONCALL": [one.id for one in self._workspace.users.values() if "on call" in one.role]}
+            ),
             self._new_socket_url,
         )
         self._refusals = Refusals(rate_limits, clock)
@@ -166,6 +168,26 @@ class PretendSlack:
         if delivery.envelope is None:
             raise ValueError("nothing was delivered that could be delivered again")
         return await self._sockets.send(delivery.envelope["type"], delivery.envelope["payload"])
+
+    async def deliver(self, kind: str, payload: Json) -> Delivery:
+        """Deliver a payload that nobody made by a deed, such as a forged one."""
+        return await self._sockets.send(kind, payload)
+
+    # ── who there is ──
+    def deactivate(self, user: str) -> None:
+        """Close somebody's account; what they have clicked may still be under way."""
+        self._world.deactivated.add(self._workspace.user(user).id)
+
+    def reactivate(self, user: str) -> None:
+        """Open somebody's account again."""
+        self._world.deactivated.discard(self._workspace.user(user).id)
+
+    def set_usergroup(self, group: str, users: Sequence[str] | None) -> None:
+        """Say who is in a user group; None: there is no such group any more."""
+        if users is None:
+            del self._world.usergroups[group]
+        else:
+            self._world.usergroups[group] = [self._workspace.user(one).id for one in users]
 
     # ── what can be seen ──
     def messages(self, channel: str = "oncall") -> list[Message]:

@@ -31,6 +31,8 @@ class User:
     id: str
     name: str
     role: str = ""
+    team: str = TEAM_ID
+    """Another one: they come in through a channel that is shared between workspaces."""
 
     @property
     def email(self) -> str:

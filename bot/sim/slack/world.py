@@ -1,7 +1,7 @@
 """What the methods of the Web API work on, and the handles that expire: triggers and response URLs."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +37,9 @@ class World:
 
     workspace: Workspace
     http_url: str
-    usergroups: Mapping[str, Sequence[str]]
+    usergroups: dict[str, Sequence[str]]
     new_socket_url: Callable[[], str]
+    deactivated: set[str] = field(default_factory=set)
     triggers: dict[str, Trigger] = field(default_factory=dict)
     response_urls: dict[str, ResponseUrl] = field(default_factory=dict)
 
