@@ -27,8 +27,8 @@ SHAPES = r"""(?x)
   | (?i:\bbearer\s+)([A-Za-z0-9._~+/=-]{8,})
   | (?i:\bbasic\s+)((?=[A-Za-z+/]*?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9+/=]{8,})
   | ://[^\s:/@]*:((?!\$)[^\s/@]+)@
-  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?)
-    ((?!\d+\b|\$[({A-Za-z_]|\{\{)[^\s"',;&<>]{6,})
+  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?|--[a-z-]*(?:password|secret|token|key)\s+)
+    ((?!\d+\b|-|\$[({A-Za-z_]|\{\{)[^\s"',;&<>]{6,})
 """
 """Each alternative has one group: what is hidden."""
 
@@ -36,7 +36,8 @@ OPEN = r"""(?x)
     \b((?:hf_|xox[a-z]-|xapp-|sk-|gh[oprsu]_|glpat-|nvapi-|A[KS]IA)[A-Za-z0-9_-]*)\Z
   | (?i:\b(?:bearer|basic)\s+)([A-Za-z0-9._~+/=-]*)\Z
   | ://[^\s:/@]*:([^\s/@]*)\Z
-  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?)([^\s"',;&<>]*)\Z
+  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?|--[a-z-]*(?:password|secret|token|key)\s+)
+    ([^\s"',;&<>]*)\Z
 """
 """The same shapes, of one line each, where a text ends in the middle of one."""
 STOPS = " \t\r\n\"',;&<>"
@@ -44,7 +45,7 @@ STOPS = " \t\r\n\"',;&<>"
 
 HINT = (
     r"-----begin |hf_|xox[a-z]-|xapp-|sk-|gh[oprsu]_|glpat-|nvapi-|akia|asia|bearer\s|basic\s|://[^\s:/@]*:|"
-    r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*[=:]"
+    r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*[=:]|--[a-z-]*(?:password|secret|token|key)\s"
 )
 """What a text that holds one of the shapes also holds, in small letters; most texts do not, and this is found fast."""
 

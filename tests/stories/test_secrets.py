@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from bot.run import RunState
-from tests.parts.programs import require, short_directory
+from tests.parts.programs import require, short_directory, wait_until
 from tests.parts.sshd import Sshd, new_key
 from tests.stories.stage import SECRET
 from tests.stories.ward import Ward, alert, real_ward
@@ -114,6 +114,21 @@ class Leaking:
         self.said.append(said)
         return code, said
 
+    def stumble(self) -> None:
+        """Have Slack refuse with a secret: once while somebody is answered, once while a message is shown."""
+        ward, slack = self.ward, self.ward.slack
+
+        def said() -> str:
+            return ward.serve.log.read_text()
+
+        slack.slack.fail_next("chat.postMessage", error=f"no {OTHER}")
+        slack.call(slack.slack.mention("U0ALICE", "oncall", "hosts"))
+        wait_until(lambda: "Traceback" in said() and "SlackApiError" in said(), "the exception in the log")
+        slack.slack.fail_next("chat.postMessage", error=f"not {TOKEN}")
+        assert ward.say("alice", "check gpu-03").acked
+        wait_until(lambda: "Slack refuses run:" in said(), "the refusal in the log")
+        assert said().count("•••") >= 2
+
     def canaries(self) -> set[bytes]:
         """Return what must be nowhere: each secret in parts of ten letters, by itself and encoded."""
         lines = [line for line in self.key.splitlines() if not line.startswith("-----") and len(line) >= 8]
@@ -133,14 +148,15 @@ class Leaking:
         left |= {f"file {path.name}": path.read_bytes() for path in database.parent.glob("sickbay.db*")}
         left |= {f"upload {file.name}": file.content for file in slack.files}
         left["outputs"] = b"\n".join(outputs)
-        left["slack calls"] = json.dumps(slack.calls(), ensure_ascii=False, default=str).encode()
+        asked = [call["args"] for call in slack.calls()]
+        left["slack calls"] = json.dumps(asked, ensure_ascii=False, default=str).encode()
         left["slack messages"] = repr(self.ward.messages()).encode()
         left["whispers"] = self.ward.whispers("U0ALICE").encode() + self.ward.whispers("U0BOB").encode()
         left["log"] = self.ward.serve.log.read_bytes()
         left["command line"] = "\n".join(self.said).encode()
-        for path in ("/healthz", "/metrics"):
-            with urllib.request.urlopen(f"{self.ward.serve.address}{path}") as answer:
-                left[path] = answer.read()
+        left["health"] = json.dumps(self.ward.call("/healthz"), ensure_ascii=False).encode()
+        with urllib.request.urlopen(f"{self.ward.serve.address}/metrics") as answer:
+            left["metrics"] = answer.read()
         return left
 
     def search(self) -> None:
@@ -220,6 +236,7 @@ def test_no_secret_is_in_any_byte_that_leaves(leaking: Leaking) -> None:
     assert (code, "the value of a secret" in said) == (2, True)
     leaking.type("hosts", TOKEN, who="alice")
     assert "•••" in leaking.said[-1]
+    leaking.stumble()
     leaking.search()
     assert ward.serve.stop() == 0
     assert TOKEN.encode() not in ward.serve.log.read_bytes()
