@@ -90,7 +90,12 @@ def demo() -> None:
     """Show the main job with a pretend Slack and eight pretend GPU machines."""
     with _bringing_in():
         from bot.demo import demo
-    demo(lambda url: print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", flush=True))  # noqa: T201
+
+    def tell(url: str) -> None:
+        """Show the address with its token: it is for whoever sits here."""
+        print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", file=sys.__stdout__, flush=True)  # noqa: T201
+
+    demo(tell)
 
 
 @cli.command()
