@@ -7,18 +7,20 @@ The map, from the front door down; imports go down only.
     desk · follow           what people say there, and what was started, followed to its end
     doctor · workshop       what is missing or wrong, in plain words; runbooks linted and rehearsed
     enroll                  a host's key compared by a person, and known from then on
+    audit · export          is the timeline what was written; an incident told to who was not there
     serve · app             the whole, started and stopped
     web · slack             the doors: async, they parse, store and acknowledge
     gauge                   how far a run on many hosts is, in one line
     terminal · assembly     cards in the terminal; the parts put together
-    login                   who is at the terminal
+    login · roster          who is at the terminal; who sickbay.yaml names now
     logs                    log lines
     commands · grammar      what people can say: doing it, reading it; the same words at all doors
-    deciding                approve, deny, cancel: who decides about a run, and what comes of it
-    views                   what a message shows, read from the store
+    deciding · halting      approve, deny, cancel; freeze, thaw, the breaker's reset: who may, and what comes of it
+    views · reporting       what a message shows, and what an incident's report tells, read from the store
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     rehearsal               tests of runbooks, replayed without a host
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
+    rails                   what is ready to go, held against the guard
     preparing · judging     from a call to the command that leaves; what its outcome means
     planner                 a step and what is known → an effect, as data
     preconditions           what a plan rests on, and what of that is no longer so
@@ -29,19 +31,26 @@ The map, from the front door down; imports go down only.
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure
+    witness                 what a host wrote down itself, at the times that this was by our clock
     program                 what a run does next: a pure function of what was recorded
     intake                  monitors' formats → alerts
     fleet                   what many hosts said, folded: host sets, spans of numbers, the odd ones
     authority · permissions who somebody is now; who may do what, on which runbooks and hosts: pure
     record · lacking        what a run has done; evidence that could not be had
-    inputs                  the base of what people write in YAML, and what a run is given
+    report                  the shape of an incident's report
+    inputs · limits         the base of what people write in YAML, and what a run is given; how far a runbook may go
+    maintenance             when automation keeps out
     evidence                what is kept of a host before it is changed
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
+    result · counting       what became of a host; how many replicas are ready
+    guard                   may a run act on a host now: locks, freeze, maintenance, breaker, cooldown, limits, capacity
+    freshness               is what was seen of a host still good enough to change it
     incident approval run plan alert route runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
     secret                  a secret as plans know it: by reference
     outlet                  what this process writes to its terminal, masked
     mask · shapes           secrets taken out of whatever leaves; the forms they come in
+    chain clock             the hashes of the timeline; what a host's times are by ours
     duration verdict wording errors printable   ground
 """

@@ -5,9 +5,11 @@
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +36,7 @@ class App:
         self.delivery = assembly.delivery(remote or assembly.remote())
         self.address = ""
         """Where the web door listens, such as `http://127.0.0.1:8300`."""
+        self._started = False
         self._slack = self._slack_door()
         self._open = AsyncExitStack()
         """How to stop what was started, newest first."""
@@ -47,8 +50,9 @@ class App:
         """
         async with AsyncExitStack() as opening:
             opening.callback(self.store.close)
+            opening.push_async_callback(asyncio.to_thread, self._tell_stop)
             opening.push_async_callback(asyncio.to_thread, self.delivery.stop)
-            interrupted = await asyncio.to_thread(self.delivery.start)
+            interrupted = await asyncio.to_thread(self.delivery.start, self._tell_start)
             if interrupted:
                 log.info("going on with %s interrupted runs", interrupted)
             await self._open_web(opening)  # before Slack, because an alert need not wait for it
@@ -56,6 +60,30 @@ class App:
                 await self._slack.start()
                 opening.push_async_callback(self._slack.stop)
             self._open = opening.pop_all()
+
+    def _tell_start(self) -> None:
+        """Write that this process is the one that works now, and by which configuration."""
+        assembly, note = self.assembly, self.store.timeline.note
+        number, head = self.store.timeline.head()
+        log.info("the timeline goes on after event %s, %s", number, head)  # a witness outside of the database
+        note("service.started", version=_version(), pid=os.getpid(), machine=socket.gethostname())
+        note(
+            "config.read",
+            sha256=assembly.config_sha256,
+            hosts=len(assembly.inventory),
+            runbooks=len(assembly.library),
+            people=sorted(assembly.config.persons),
+        )
+        self._started = True
+
+    def _tell_stop(self) -> None:
+        if not self._started:
+            return
+        try:
+            self.store.timeline.note("service.stopped", pid=os.getpid())
+            log.info("the timeline ends with event %s, %s", *self.store.timeline.head())
+        except Exception:
+            log.exception("the timeline does not know that Sickbay was stopped")
 
     def _slack_door(self) -> SlackDoor | None:
         secrets, config = self.assembly.secrets, self.assembly.config
@@ -117,6 +145,13 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _version() -> str:
+    try:
+        return version("sickbay")
+    except PackageNotFoundError:  # run from the source, not installed
+        return "unknown"
 
 
 class _Server(uvicorn.Server):

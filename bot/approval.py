@@ -12,6 +12,8 @@ from typing import Literal
 from bot.run import Requester
 from bot.runbook import ApprovalRule
 
+BROKEN = "approval.glass_broken"
+"""The event that somebody decided alone, past the rule."""
 Answer = Literal["approve", "deny"]
 ApprovalState = Literal["pending", "approved", "denied", "expired", "void"]
 

@@ -6,6 +6,7 @@ Apart from `app`, so that whoever needs no doors (the command line at its desk) 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from bot.commands import Commands
@@ -15,11 +16,14 @@ from bot.dispatch import Dispatch
 from bot.effect import Remote
 from bot.engine import Engine
 from bot.facts.registry import PARSERS
+from bot.guard import Settings
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
 from bot.mask import Mask
 from bot.outlet import know
 from bot.planner import Planner
+from bot.rails import Rails
+from bot.roster import RosterFile
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -68,6 +72,8 @@ class Assembly:
     """Everything that is read before anything is started: no thread, no connection yet but the database."""
 
     config: Config
+    config_sha256: str
+    """Over the bytes of the file that it was read from."""
     secrets: Secrets
     vault: Vault
     mask: Mask
@@ -76,6 +82,7 @@ class Assembly:
     library: Mapping[str, Loaded]
     store: Store
     planner: Planner
+    rails: Rails
     commands: Commands
 
     @classmethod
@@ -93,6 +100,9 @@ class Assembly:
         library = read_library(config, document, mask)
         store = Store(config.store_path, clock, mask=mask)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
+        breaker = config.breaker
+        numbers = Settings(hosts=breaker.hosts, within=breaker.within, level=breaker.level)
+        rails = Rails(store, planner, numbers, config.windows)
         commands = Commands(
             store,
             inventory,
@@ -100,13 +110,16 @@ class Assembly:
             config.persons,
             rights=config.rights,
             groups=config.slack.usergroups,
+            read=RosterFile(Path(document.file), environ, config),
             planner=planner,
+            rails=rails,
             successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
         )
         return cls(
             config=config,
+            config_sha256=document.sha256,
             secrets=secrets,
             vault=vault,
             mask=mask,
@@ -114,6 +127,7 @@ class Assembly:
             library=library,
             store=store,
             planner=planner,
+            rails=rails,
             commands=commands,
         )
 
@@ -130,8 +144,13 @@ class Assembly:
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
         """Return what advances runs and, for a server, turns alerts into them."""
         dispatch = Dispatch(
-            self.store, self.inventory, self.library, self.config.routes, self.config.slack.channel
+            self.store,
+            self.inventory,
+            self.library,
+            self.config.routes,
+            self.config.slack.channel,
+            self.config.windows,
         )
         successes = self.config.autonomy.successes
-        engine = Engine(self.store, self.planner, remote, successes=successes)
+        engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
         return Delivery(self.store, engine, dispatch.turn if dispatching else None)

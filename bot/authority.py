@@ -6,8 +6,8 @@ What Slack does not say gives nobody a right. It takes none back that was used b
 terminal goes on: there the operating system says who one is.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from bot.approval import Person
@@ -64,34 +64,54 @@ class Asker:
         return f"{self.via}, {self.login} as {self.name}" if self.login else self.via
 
 
-class Authority:
-    """The people of one configuration, and what they may."""
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who there is and what they may, as one reading of the configuration says."""
 
-    def __init__(
-        self,
-        people: Mapping[str, Person],
-        rights: Permissions,
-        groups: Groups | None = None,
-        members: Members | None = None,
-    ) -> None:
-        """`groups` give roles to members of Slack user groups; without `members` nobody asks Slack."""
-        self.people = people
-        self.rights = rights
-        self.groups = groups or {}
+    people: Mapping[str, Person]
+    rights: Permissions
+    groups: Groups = field(default_factory=dict)
+    """Roles of the members of Slack user groups."""
+
+
+Read = Callable[[], Roster]
+"""Returns what the configuration says at this moment; raises SickbayError when that cannot be read."""
+
+
+class Authority:
+    """Judges by what the configuration and Slack say now."""
+
+    def __init__(self, roster: Roster, members: Members | None = None, read: Read | None = None) -> None:
+        """`read` returns the newest roster, else it stays the one given; without `members` nobody asks Slack."""
+        self._roster = roster
         self._members = members
+        self._read = read
 
     def asking(self, members: Members) -> "Authority":
         """Return the same, with Slack to be asked."""
-        return Authority(self.people, self.rights, self.groups, members)
+        return Authority(self._roster, members, self._read)
+
+    def _fresh(self) -> Roster:
+        if self._read is not None:
+            self._roster = self._read()
+        return self._roster
+
+    @property
+    def roster(self) -> Roster:
+        """The newest that could be read: to name people by, and for what stops something."""
+        try:
+            return self._fresh()
+        except SickbayError:
+            return self._roster
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
-        return next((one for one in self.people.values() if slack and one.slack == slack), None)
+        return next((one for one in self.roster.people.values() if slack and one.slack == slack), None)
 
     # ── who ──
     def seen(self, asker: Asker) -> Person | None:
         """Return who asks, with what is known of them now; nobody is refused for what is not."""
-        return self._now(asker)[0]
+        return self._now(asker, self.roster)[0]
 
     def known(self, asker: Asker, what: str, *, stops: bool = False) -> Person:
         """Return who asks, if they are somebody and still are; `stops` what goes on rather than starting something.
@@ -100,7 +120,7 @@ class Authority:
             SickbayError: saying who they are taken for, and what they may not.
 
         """
-        person, member = self._now(asker)
+        person, member = self._now(asker, self.roster if stops else self._fresh())
         return self._known(asker, person, member, what, stops=stops)
 
     def _known(
@@ -144,16 +164,17 @@ class Authority:
             SickbayError: saying who one is, what is missing and whom to ask.
 
         """
-        found, member = self._now(asker)
+        roster = self.roster if stops else self._fresh()
+        found, member = self._now(asker, roster)
         person = self._known(asker, found, member, what, stops=stops)
-        if refusal := self.rights.refusal(person, right, runbook, hosts):
+        if refusal := roster.rights.refusal(person, right, runbook, hosts):
             refusal.advice = "; ".join(filter(None, (refusal.advice, _silence(member))))
             raise refusal
         return person
 
     def silence(self, asker: Asker) -> str:
         """Say what Slack does not say, where that may be why somebody lacks a role; else nothing."""
-        return _silence(self._now(asker)[1])
+        return _silence(self._now(asker, self.roster)[1])
 
     def still(
         self, names: Collection[str], right: Right, runbook: str, hosts: Collection[str]
@@ -162,37 +183,40 @@ class Authority:
 
         Only what is known takes a right away: an account that is gone, a group that somebody has left.
         """
+        roster = self.roster
         found = {
-            name: Person(name, name[1:]) if name.startswith("@") else self.people.get(name) for name in names
+            name: Person(name, name[1:]) if name.startswith("@") else roster.people.get(name)
+            for name in names
         }
         asked = {one.slack: one for one in found.values() if one is not None and one.slack}
         told = self._members.of(asked) if self._members is not None and asked else {}
         people = {one.name: one for one in found.values() if one is not None}
         for slack, person in asked.items():
-            member = told.get(slack, Member("unknown", untold=frozenset(self.groups)))
+            member = told.get(slack, Member("unknown", untold=frozenset(roster.groups)))
             if member.standing in ("gone", "foreign"):
                 del people[person.name]
             else:
-                people[person.name] = self._with_roles(person, member.groups | member.untold)
-        allowed = self.rights.allowed(right, runbook, hosts, people)
+                people[person.name] = _with_roles(person, roster.groups, member.groups | member.untold)
+        allowed = roster.rights.allowed(right, runbook, hosts, people)
         return {name: allowed.get(name) for name in names}
 
     # ── what is known ──
-    def _now(self, asker: Asker) -> tuple[Person | None, Member]:
+    def _now(self, asker: Asker, roster: Roster) -> tuple[Person | None, Member]:
         """Return who asks, with the roles of their groups, and what Slack says of them."""
-        person = asker.person
+        person = roster.people.get(asker.person.name) if asker.person is not None else None
         slack = asker.slack or (person.slack if person is not None else "")
         if self._members is None or not slack:
             return person, Member("active")
         member = self._members.of([slack])[slack]
         if member.standing in ("active", "unknown") and not asker.foreign:
-            found = self._with_roles(person or Person(f"@{slack}", slack), member.groups)
+            found = _with_roles(person or Person(f"@{slack}", slack), roster.groups, member.groups)
             person = found if person is not None or found.roles else None
         return person, member
 
-    def _with_roles(self, person: Person, groups: Collection[str]) -> Person:
-        given = [role for group in sorted(groups) for role in self.groups.get(group, ())]
-        return replace(person, roles=tuple(dict.fromkeys((*person.roles, *given))))
+
+def _with_roles(person: Person, known: Groups, groups: Collection[str]) -> Person:
+    given = [role for group in sorted(groups) for role in known.get(group, ())]
+    return replace(person, roles=tuple(dict.fromkeys((*person.roles, *given))))
 
 
 def _silence(member: Member) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,8 @@ cli = typer.Typer(
 )
 slack = typer.Typer(no_args_is_help=True, help="What Slack needs to know of Sickbay.")
 cli.add_typer(slack, name="slack")
+audit = typer.Typer(no_args_is_help=True, help="Is the timeline still what was written into it?")
+cli.add_typer(audit, name="audit")
 
 ConfigOption = Annotated[
     Path | None,
@@ -40,6 +42,7 @@ AsOption = Annotated[
 Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
 RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
 SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
+Form = Literal["markdown", "json"]
 Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
 
 
@@ -115,11 +118,13 @@ def lint(paths: Paths = None, config: ConfigOption = None) -> None:
 
 
 @cli.command()
-def schema() -> None:
-    """Print the JSON Schema of runbooks, for editors."""
+def schema(
+    of: Annotated[Literal["runbook", "report"], typer.Argument(help="what is to be described")] = "runbook",
+) -> None:
+    """Print the JSON Schema of runbooks, for editors; or of an incident's exported report."""
     from bot.workshop import schema
 
-    raise typer.Exit(schema())
+    raise typer.Exit(schema(of))
 
 
 @cli.command()
@@ -128,6 +133,20 @@ def test(paths: Paths = None, config: ConfigOption = None) -> None:
     from bot.workshop import test
 
     raise typer.Exit(test(paths or [], config))
+
+
+@audit.command("verify")
+def verify(
+    file: Annotated[Path | None, typer.Argument(help="a database; else that of the configuration")] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", help="a head that was noted before: is it still there?")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Walk the chain of all events; say which is the first that does not fit, and exit with 1 then."""
+    from bot.audit import audit
+
+    raise typer.Exit(audit(file, head, config))
 
 
 @slack.command("manifest")
@@ -212,8 +231,27 @@ def runbooks(config: ConfigOption = None, as_: AsOption = None) -> None:
 
 
 @cli.command()
-def incidents(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption = None) -> None:
-    """List incidents, or show one."""
+def incidents(
+    number: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NUMBER] | show NUMBER | export NUMBER", help="else the newest"),
+    ] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+    *,
+    form: Annotated[Form | None, typer.Option("--format", help="with export; markdown if not said")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="with export: into this file")] = None,
+) -> None:
+    """List incidents, or one; `incidents show N` tells it whole, `incidents export N` writes that down."""
+    verb = number[0] if number else ""
+    if verb != "export" and (form is not None or output is not None):
+        raise SickbayError(
+            "--format and --output belong to export", advice="write: sickbay incidents export NUMBER …"
+        )
+    if number and verb in ("show", "export"):
+        with _bringing_in():
+            from bot.export import export
+        raise typer.Exit(export(number, form or "markdown", output, config))
     _desk("incidents", number, config, as_)
 
 
@@ -221,6 +259,36 @@ def incidents(number: SomeNumber = None, config: ConfigOption = None, as_: AsOpt
 def runs(number: SomeNumber = None, config: ConfigOption = None, as_: AsOption = None) -> None:
     """List runs, or show one and what it asks."""
     _desk("runs", number, config, as_)
+
+
+@cli.command()
+def freeze(
+    reason: Annotated[list[str], typer.Argument(metavar="REASON [on HOSTS]", help="why, and where")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let nothing change these hosts, or any; looking goes on."""
+    _desk("freeze", reason, config, as_)
+
+
+@cli.command()
+def thaw(
+    select: Annotated[list[str] | None, typer.Argument(metavar="[HOSTS]", help="as they were frozen")] = None,
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Lift the freeze of a host set, or the one of everything."""
+    _desk("thaw", select, config, as_)
+
+
+@cli.command()
+def breaker(
+    words: Annotated[list[str], typer.Argument(metavar="reset REASON", help="why it may go on")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let automation go on after it stopped itself."""
+    _desk("breaker", words, config, as_)
 
 
 @cli.command()

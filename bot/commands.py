@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from bot.approval import Person
-from bot.authority import Asker, Authority, Members
+from bot.authority import Asker, Authority, Members, Read, Roster
 from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.deciding import Deciding
 from bot.errors import SickbayError
@@ -22,19 +22,25 @@ from bot.grammar import (
     Check,
     Command,
     Decide,
+    FreezeHosts,
     Help,
     ListHosts,
     ListRunbooks,
     Look,
     Preview,
+    Report,
+    ResetBreaker,
     Start,
+    Thaw,
     parse,
     usages,
 )
+from bot.halting import Halting
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
+    Mask,
     help_card,
     host_table,
     incident_card,
@@ -42,6 +48,7 @@ from bot.messages import (
     notice,
     preview_card,
     refusal_card,
+    report_card,
     run_card,
     run_table,
     runbook_table,
@@ -50,6 +57,8 @@ from bot.messages import (
 from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
+from bot.rails import Rails
+from bot.reporting import report
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
 from bot.steps import KINDS
@@ -58,11 +67,6 @@ from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
 Guard = Callable[[Run, Plan], Sequence[GuardLine]]
-
-
-def unguarded(run: Run, plan: Plan) -> Sequence[GuardLine]:  # noqa: ARG001 - whoever has rails says more
-    """Say nothing: no guard rail was asked."""
-    return ()
 
 
 __all__ = ["Asker", "Commands", "Reply"]
@@ -86,6 +90,8 @@ class Reply:
     runs: tuple[int, ...] = ()
     """Runs that were started."""
     ok: bool = True
+    warnings: tuple[str, ...] = ()
+    """What to beware of, also in the card."""
 
 
 class Commands:
@@ -100,39 +106,46 @@ class Commands:
         *,
         rights: Permissions | None = None,
         groups: Groups | None = None,
+        read: Read | None = None,
         planner: Planner | None = None,
-        guard: Guard = unguarded,
+        guard: Guard | None = None,
+        rails: Rails | None = None,
         successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
-        `rights` say who may do what, `groups` which Slack user groups give a role. `guard` is asked what the guard
-        rails would say to a plan that is only shown; `successes` are what `mode: auto` takes.
+        `rights` say who may do what, `groups` which Slack user groups give a role, `read` what of that is so now. `guard`
+        is asked what the guard rails would say to a plan that is only shown, by default the rails themselves;
+        `successes` are what `mode: auto` takes.
         """
-        self.authority = Authority(people, rights or Permissions((), people, inventory, groups), groups)
+        roster = Roster(people, rights or Permissions((), people, inventory, groups), groups or {})
+        self.authority = Authority(roster, read=read)
         self._store = store
         self._inventory = inventory
         self._library = library
         self._check = check
         self._channel = channel
-        self._guard = guard
         self._successes = successes
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
-        self._deciding = Deciding(store, self._planner, self.authority)
+        self._rails = rails or Rails(store, self._planner)
+        self._guard = guard or self._rails.lines
+        self._deciding = Deciding(store, self._planner, self.authority, self._rails)
+        self._halting = Halting(store, inventory, self.authority)
 
     def asking(self, members: Members) -> "Commands":
         """Return the same desk, with Slack to be asked who somebody still is."""
         desk = copy(self)
-        desk.authority = self.authority.asking(members)
-        desk._deciding = Deciding(self._store, self._planner, desk.authority)  # noqa: SLF001 - it is of this class
+        desk.authority = authority = self.authority.asking(members)
+        desk._deciding = Deciding(self._store, self._planner, authority, self._rails)  # noqa: SLF001 - it is of this class
+        desk._halting = Halting(self._store, self._inventory, authority)  # noqa: SLF001
         return desk
 
     @property
     def people(self) -> Mapping[str, Person]:
         """Those under `people:`."""
-        return self.authority.people
+        return self.authority.roster.people
 
     def person_of(self, slack: str) -> Person | None:
         """Return who this Slack user is under `people:`."""
@@ -157,19 +170,29 @@ class Commands:
                 return self._preview(command, asker)
             case ListHosts(hosts):
                 everything = tuple(self._inventory.hosts.values())
-                return Reply(host_table(self._inventory.select(hosts) if hosts else everything))
+                shown = self._inventory.select(hosts) if hosts else everything
+                notes = self._rails.notes(host.name for host in shown)
+                return Reply(host_table(shown, notes, self._rails.standstill()))
             case ListRunbooks():
                 return self._runbooks()
             case Look():
                 return self._look(command)
+            case Report(number):
+                return Reply(report_card(report(self._store, number, Mask())))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
+            case FreezeHosts(reason, hosts):
+                return Reply(notice(self._halting.freeze(reason, hosts, asker)))
+            case Thaw(hosts):
+                return Reply(notice(self._halting.thaw(hosts, asker)))
+            case ResetBreaker(reason):
+                return Reply(notice(self._halting.reset(reason, asker)))
             case Cancel(run_id):
                 return Reply(notice(self._deciding.cancel(run_id, asker)))
 
     def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
         """Return what this person may say, with what it does."""
-        person, rights = self.authority.seen(asker), self.authority.rights
+        person, rights = self.authority.seen(asker), self.authority.roster.rights
         said = [
             (usage, says)
             for usage, says in usages()
@@ -209,11 +232,14 @@ class Commands:
             (loaded, *self._hosts(loaded, one), loaded.runbook.fill(one.inputs)) for loaded, one in prepared
         ]
         person = asker.person
+        changed: list[str] = []
         for loaded, hosts, *_ in runs:
             if loaded.runbook.kind == "mutate":
                 name = loaded.runbook.name
                 what = f"start `{name}`, which changes hosts"
                 person = self.authority.may(asker, "change", what, runbook=name, hosts=hosts)
+                changed += hosts
+        self._rails.refuse_frozen(changed)
         requester = Requester(asker.name, person.name if person else None, asker.via)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
@@ -238,7 +264,8 @@ class Commands:
         asks = any(one.runbook.kind == "mutate" and self._mode(one)[0] == "approve" for one, *_ in runs)
         phrase = "listing.started_asks" if asks else "listing.started"
         started = say(phrase, runbook=names, hosts=named(hosts), id=", ".join(map(str, ids)))
-        return Reply(notice(started), ids)
+        warnings = tuple(self._rails.warnings(changed))
+        return Reply(notice(started, warnings), ids, warnings=warnings)
 
     def _preview(self, wanted: Preview, asker: Asker) -> Reply:
         """Show a plan; there is no run of it, so nothing can come of it."""

@@ -62,9 +62,17 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
         raise Invalid(mistakes)
     config = _anchored(config, path.resolve().parent, _home(environ))
     try:
+        inventory = config.inventory
         _ = config.rights
     except Misplaced as error:
         raise Invalid([document.mistake(error.path, str(error), error.advice)]) from error
+    for index, window in enumerate(config.maintenance):
+        try:
+            inventory.select(window.hosts)
+        except SickbayError as error:
+            mistakes.append(document.mistake(("maintenance", index, "hosts"), error.what, error.advice))
+    if mistakes:
+        raise Invalid(mistakes)
     return config, document
 
 

@@ -15,6 +15,7 @@ from bot.messages import say
 from bot.messages.card import Words
 from bot.permissions import Right
 from bot.planner import Planner
+from bot.rails import Rails
 from bot.run import Run
 from bot.store import Store
 
@@ -22,8 +23,9 @@ from bot.store import Store
 class Deciding:
     """Decides about runs; says what has come of it, or raises why not."""
 
-    def __init__(self, store: Store, planner: Planner, authority: Authority) -> None:
+    def __init__(self, store: Store, planner: Planner, authority: Authority, rails: Rails) -> None:
         self._store = store
+        self._rails = rails
         self._planner = planner
         self._authority = authority
 
@@ -35,7 +37,15 @@ class Deciding:
 
         """
         run = self._store.runs.get(command.run)
-        person = self._decider(command, asker, run)
+        try:
+            person = self._decider(command, asker, run)
+            if run is not None and command.answer == "approve":
+                self._rails.refuse_frozen(run.hosts)
+        except SickbayError as error:
+            if run is not None:
+                more = {"via": asker.door} | ({"glass": command.glass} if command.glass else {})
+                self._store.approvals.refused(run.id, asker.name, error.what, **more)
+            raise
         broken = self._planner.broken(run) if run is not None else ""
         refused = self._store.approvals.decide(
             command.run,
@@ -60,12 +70,7 @@ class Deciding:
             return self._authority.known(asker, what, stops=stops)
         right: Right = "break_glass" if command.glass else "approve"
         name, hosts = run.runbook.name, run.hosts
-        try:
-            return self._authority.may(asker, right, what, runbook=name, hosts=hosts, stops=stops)
-        except SickbayError as error:
-            more = {"via": asker.door} | ({"glass": command.glass} if command.glass else {})
-            self._store.approvals.refused(run.id, asker.name, error.what, **more)
-            raise
+        return self._authority.may(asker, right, what, runbook=name, hosts=hosts, stops=stops)
 
     def _others(self, run: Run | None) -> Mapping[str, Person | None]:
         """Look at those who have answered already: may they still?"""
@@ -100,7 +105,7 @@ class Deciding:
         if run.requester.person != person.name:
             name = run.runbook.name
             self._authority.may(asker, "cancel", what, runbook=name, hosts=run.hosts, stops=True)
-        if not self._store.runs.cancel(run_id, person.name):
+        if not self._store.runs.cancel(run_id, person.name, via=asker.door):
             how = (
                 f"ended already: {run.state}" if run.state.ended else f"being cancelled by {run.cancelled_by}"
             )

@@ -87,8 +87,8 @@ class Delivery:
         """Is the loop going?"""
         return self._thread.is_alive()
 
-    def start(self) -> int:
-        """Begin; return how many interrupted runs go on.
+    def start(self, first: Callable[[], None] = lambda: None) -> int:
+        """Begin; return how many interrupted runs go on. `first` is done once it is sure that nobody else does.
 
         Raises:
             Busy: when another process already advances the runs of this database.
@@ -100,6 +100,7 @@ class Delivery:
                 where=self._store.database.path,
                 advice="stop it first, or give this one its own `store: {path: …}`",
             )
+        first()
         interrupted = self._store.runs.reclaim()
         self._store.runs.look_again()
         self._thread.start()

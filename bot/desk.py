@@ -65,6 +65,8 @@ def _say(command: Command, assembly: Assembly, asker: Asker, out: Console) -> in
         return REFUSED
     follower = Follower(assembly, asker, out)
     if reply.runs:
+        for why in reply.warnings:
+            console(sys.stderr).print(f"⚠️ {why}.", markup=False)
         return OK if follower.follow(reply.runs) else UNWELL
     out.print(card)
     match command:

@@ -19,6 +19,7 @@ from bot.alert import HOST_LABELS, Alert
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
+from bot.maintenance import Windows
 from bot.route import Route, lower
 from bot.run import Requester
 from bot.runbook import Mode, Runbook
@@ -51,8 +52,10 @@ class Dispatch:
         library: Mapping[str, Loaded],
         routes: Sequence[Route],
         channel: str,
+        windows: Windows | None = None,
     ) -> None:
-        """`channel` is where incidents without a route's own channel are shown."""
+        """`channel` is where incidents without a route's own channel are shown; inside `windows` no run is started."""
+        self._windows = windows or Windows()
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -186,15 +189,12 @@ class Dispatch:
             )
         try:
             book = loaded.runbook
-            return (
-                Proposal(
-                    loaded,
-                    *self._hosts(route, book, alert, host),
-                    book.fill(route.inputs),
-                    lower(book.mode, route.mode),
-                ),
-                "",
-            )
+            hosts, host_set = self._hosts(route, book, alert, host)
+            if at := self._windows.over(hosts, self._store.now()):
+                by_hand = f" To run it all the same: run {book.name} {host_set}" if book.by_command else ""
+                return None, f"{book.name} was not started: {'; '.join(at)}.{by_hand}"
+            inputs = book.fill(route.inputs)
+            return Proposal(loaded, hosts, host_set, inputs, lower(book.mode, route.mode)), ""
         except SickbayError as error:
             log.warning("no run for alert %s: %s", alert.key, error.what)
             return None, f"{loaded.runbook.name} was not started: {error.what}. {error.advice}".strip()

@@ -6,6 +6,7 @@ key given twice is known to hurt people. Here only `true` and `false` are boolea
 one that wants text gets exactly what stands in the file. Size, depth and aliases are capped before anything is built.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,9 +89,11 @@ class Node:
 class Document:
     """A file as plain data that remembers where everything stood."""
 
-    def __init__(self, root: Node, file: str) -> None:
+    def __init__(self, root: Node, file: str, sha256: str = "") -> None:
+        """`sha256` is over the bytes of the file."""
         self.root = root
         self.file = file
+        self.sha256 = sha256
 
     @property
     def data(self) -> Any:
@@ -137,7 +140,9 @@ def attempt(text: str | bytes, *, file: str) -> tuple[Document | None, list[Mist
     """Read as much as makes sense, so that mistakes of the model can be told together with those of the text."""
     reader = _Reader(file)
     root = reader.read(text)
-    return (Document(root, file) if root else None), reader.mistakes
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return (Document(root, file, sha256) if root else None), reader.mistakes
 
 
 class _Reader:

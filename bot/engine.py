@@ -12,6 +12,7 @@ from bot.autonomy import SUCCESSES
 from bot.effect import Remote
 from bot.flight import Flight
 from bot.planner import Planner
+from bot.rails import Rails
 from bot.run import RunState
 from bot.store import Fenced, Store
 
@@ -21,9 +22,18 @@ log = logging.getLogger(__name__)
 class Engine:
     """Advances runs; safe to call from many threads, one run at a time each."""
 
-    def __init__(self, store: Store, planner: Planner, remote: Remote, *, successes: int = SUCCESSES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        planner: Planner,
+        remote: Remote,
+        *,
+        successes: int = SUCCESSES,
+        rails: Rails | None = None,
+    ) -> None:
         """`successes` are the verified ones that a runbook needs before its `mode: auto` counts."""
         self._successes = successes
+        self._rails = rails or Rails(store, planner)
         self._store = store
         self._planner = planner
         self._remote = remote
@@ -48,7 +58,13 @@ class Engine:
         if run is None:
             return
         flight = Flight(
-            self._store, self._planner, self._remote, run, self._closing, successes=self._successes
+            self._store,
+            self._planner,
+            self._remote,
+            run,
+            self._closing,
+            self._rails,
+            successes=self._successes,
         )
         self._flights[run_id] = flight
         try:

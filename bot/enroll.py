@@ -8,20 +8,24 @@ fingerprint and not `yes`, because `yes` is typed without looking at three in th
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+from sqlalchemy.exc import OperationalError
 
 from bot.assembly import way
-from bot.authority import Authority
+from bot.authority import Authority, Roster
 from bot.config import Config, find_config, load
 from bot.effect import Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.login import asker_of, login
 from bot.ssh import Shown, Ssh
+from bot.store import Store
 from bot.terminal import OK, UNWELL, console
 from bot.wording import near
 
@@ -42,24 +46,25 @@ def enroll(
         raise SickbayError("enroll takes one host", advice="write: sickbay hosts enroll HOST")
     loaded, _ = load(find_config(config, os.environ, Path.cwd()), os.environ)
     host = find(loaded.inventory, words[0])
-    _allowed(loaded, host, name)
-    remote = way(loaded)
-    try:
-        return _enroll(remote, host, fingerprint, console(sys.stdout))
-    finally:
-        remote.close()
+    by = _allowed(loaded, host, name)
+    with closing(Store(loaded.store_path)) as store, closing(way(loaded)) as remote:
+        return _enroll(remote, store, host, fingerprint, by, console(sys.stdout))
 
 
-def _allowed(config: Config, host: Host, name: str | None) -> None:
-    """Ask who it is once there are rules; before, whoever may write `known_hosts` may.
+def _allowed(config: Config, host: Host, name: str | None) -> tuple[str, str]:
+    """Return who it is, and where they come in; before there are rules, whoever may write `known_hosts` may enroll.
 
     Raises:
         SickbayError: when they may not.
 
     """
-    if config.rights.ruled:
-        asker = asker_of(config.persons, name, login())
-        Authority(config.persons, config.rights).may(asker, "enroll", "make hosts known", hosts=[host.name])
+    if not config.rights.ruled:
+        return login() or "an account without a name", "cli"
+    asker = asker_of(config.persons, name, login())
+    Authority(Roster(config.persons, config.rights)).may(
+        asker, "enroll", "make hosts known", hosts=[host.name]
+    )
+    return asker.name, asker.door
 
 
 def find(inventory: Inventory, name: str) -> Host:
@@ -83,7 +88,9 @@ def find(inventory: Inventory, name: str) -> Host:
     raise SickbayError(f"there is no host {name}", advice=hint or "`sickbay hosts` lists what there is")
 
 
-def _enroll(remote: Ssh, host: Host, fingerprint: str | None, out: Console) -> int:
+def _enroll(
+    remote: Ssh, store: Store, host: Host, fingerprint: str | None, by: tuple[str, str], out: Console
+) -> int:
     where = f"{host.name} ({host.address}:{host.port})"
     shown = remote.host_keys(host)
     if isinstance(shown, Unreachable):
@@ -108,8 +115,27 @@ def _enroll(remote: Ssh, host: Host, fingerprint: str | None, out: Console) -> i
             advice="give the machine a new host key (ssh-keygen -A, after removing the old one), and enroll that",
         )
     path = remote.enroll(host, chosen.key)
+    _tell(store, host, chosen, path, by)
     out.print(Text(f"Written to {path}: {host.name} is known by {chosen.key.kind} {chosen.key.fingerprint}."))
     return OK
+
+
+def _tell(store: Store, host: Host, chosen: Shown, path: Path, by: tuple[str, str]) -> None:
+    """Write into the timeline who made which key known, and what it took the place of."""
+    told: dict[str, Any] = {
+        "key": chosen.key.kind,
+        "fingerprint": chosen.key.fingerprint,
+        "was": chosen.state,
+    }
+    told |= {"address": f"{host.address}:{host.port}", "file": str(path), "by": by[0], "via": by[1]}
+    try:
+        store.timeline.note("host.enrolled", host=host.name, **told)
+    except OperationalError as error:
+        raise SickbayError(
+            f"{host.name} is known now, but the timeline does not have it: {error.orig}",
+            where=str(store.database.path),
+            advice="note it elsewhere, and see why the database takes nothing in (`sickbay doctor`)",
+        ) from error
 
 
 def _compared(shown: Sequence[Shown], fingerprint: str) -> Shown | None:

@@ -40,7 +40,12 @@ _APPS = "nvidia-smi --query-compute-apps"
 
 # What is cheap and never hangs comes first, what a sick driver holds up comes last: when the time is over, the rest is there.
 HOST = (
-    Part("boot", "date -u +%Y-%m-%dT%H:%M:%SZ; cat /proc/sys/kernel/random/boot_id; uname -a", 5, 4096),
+    Part(
+        "boot",
+        "date -u +%Y-%m-%dT%H:%M:%SZ; cat /proc/sys/kernel/random/boot_id; uname -a; cat /proc/uptime 2>/dev/null || :",
+        5,
+        4096,
+    ),
     Part("uptime", "uptime", 5, 4096),
     Part("disks", "df -hP", 5),
     Part("memory", "free -m", 5, 4096),
@@ -97,7 +102,8 @@ part() {
   [ "$left" -lt 1 ] || code=$({ { limited "$left" "$5" </dev/null 2>&1 3>&- 4>&-; echo "$?" >&3; } | keep "$3" "$4" >&4; } 3>&1)
   printf '\\n%s end %s %s\\n' "$mark" "$1" "$code"
 }
-printf 'capture %s\\n' "$mark"
+clock() { printf '%s clock %s %s\\n' "$mark" "$(date +%s.%N)" "$(cut -d' ' -f1 /proc/uptime 2>/dev/null)"; }
+printf 'capture %s\\n' "$mark"; clock
 """
 
 
@@ -107,11 +113,11 @@ def pack(*, container: bool) -> tuple[Part, ...]:
 
 
 def script(parts: tuple[Part, ...], within: int) -> str:
-    """Write one command that reads all parts, each in a frame whose mark no output can know."""
+    """Write one command that reads all parts, each in a frame whose mark no output can know, and the host's clock."""
     calls = [
         f"part {one.name} {one.seconds} {one.end} {one.size} {shlex.quote(one.command)}" for one in parts
     ]
-    return _FRAME.replace("WITHIN", str(within)) + "\n".join(calls) + "\nexit 0\n"
+    return _FRAME.replace("WITHIN", str(within)) + "\n".join(calls) + "\nclock\nexit 0\n"
 
 
 def seal(

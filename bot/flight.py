@@ -12,7 +12,7 @@ same time is written in one transaction; so a thousand hosts take one thread, an
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,13 +21,14 @@ from queue import Empty, SimpleQueue
 from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
-from bot.judging import judged, sealed
+from bot.judging import clocked, judged, sealed
 from bot.plan import Entry
 from bot.planner import Planner
-from bot.preparing import Ready, prepared, refused, taken
-from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Sleep, next_move, ordered
+from bot.preparing import Ready, prepared, refused
+from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Parts, Sleep, next_move, ordered
+from bot.rails import Rails
 from bot.record import Record
-from bot.run import Attempt, Run, RunState
+from bot.run import Attempt, Run, RunState, Status
 from bot.store import Store, Streams
 from bot.wording import no_longer
 
@@ -49,6 +50,9 @@ class _Sent:
     begun: Attempt
     streams: Streams
     pending: Pending
+    sent_at: datetime
+    came_at: datetime | None = None
+    """When the outcome was here, which is earlier than when it is judged."""
     cancelled: bool = False
 
     @property
@@ -66,6 +70,7 @@ class Flight:
         remote: Remote,
         run: Run,
         closing: threading.Event,
+        rails: Rails,
         *,
         successes: int = SUCCESSES,
     ) -> None:
@@ -75,6 +80,8 @@ class Flight:
         self._planner = planner
         self._remote = remote
         self._closing = closing
+        self._rails = rails
+        self._waits = ""
         self.run = run
         self._record = Record()
         self._mutates: Mutates = frozenset()
@@ -99,12 +106,14 @@ class Flight:
     # ── in its own ──
     def fly(self) -> None:
         """Do what the run can do now."""
-        self._record = Record(self._store.attempts.of(self.run.id), self._printed)
         self._mutates = self._planner.mutates(self.run.runbook)
+        self._read()
+        sent = (one for one in self._record.all() if one.sent and one.status is not Status.SKIPPED)
+        self._locked = {one.host for one in sent if one.step in self._mutates}
         self._index()
         while not self._closing.is_set():
             run = self._refresh()
-            approval = self._store.approvals.get(run.id) if run.plan else None
+            approval = self._store.approvals.get(run.id) if run.plan or run.former else None
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
@@ -115,6 +124,9 @@ class Flight:
                         return
                     continue
                 more = self._start(move.calls)
+                if self._waits and not self._going:
+                    self._store.runs.queue(run, self._again(), self._waits)
+                    return
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
             match move:
@@ -156,6 +168,20 @@ class Flight:
             self._cancelled.set()
         return self.run
 
+    def _read(self) -> None:
+        """Read what has been recorded; what was looked at again counts from there on."""
+        run = self.run
+        look = {step.id for step in Parts.of(run.runbook, self._mutates).look}
+
+        def first(step: str, host: str) -> int:
+            return max(run.look_from, run.looks.get(host, 1) if step in look else 1)
+
+        self._record = Record(self._store.attempts.of(run.id), self._printed, first)
+
+    def _again(self) -> int:
+        """Return the number that a new beginning begins with."""
+        return 1 + max((one.number for one in self._record.all()), default=0)
+
     def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> None:
         if run.plan is not None:
             plan = replace(run.plan, without=(*run.plan.without, *without))
@@ -166,8 +192,10 @@ class Flight:
         plan = self._planner.plan(run, self._record, hosts)
         earned = self._store.runs.earned(plan.runbook, plan.runbook_digest)
         mode, lowered = settled(run.mode, earned, self._successes) if plan.changes else (run.mode, "")
-        self._store.approvals.plan(run, plan, ask=plan.changes and mode == "approve", lowered=lowered)
-        self.run = replace(run, plan=plan, mode=mode, lowered=lowered)
+        ask = plan.changes and mode == "approve"
+        self._rails.wish(run, plan)
+        plan = self._store.approvals.plan(run, plan, ask=ask, lowered=lowered)
+        self.run = replace(run, plan=plan, former=None, mode=mode, lowered=lowered)
         self._index()
 
     def _begin_plan(self, run: Run) -> bool:
@@ -198,11 +226,13 @@ class Flight:
     def _start(self, calls: Sequence[Call]) -> bool:
         """Send some of what may go, on all hosts the first step before the second; return whether there is more."""
         fresh = [call for call in calls if (call.step.id, call.host, call.number) not in self._going]
-        fresh.sort(key=lambda call: self._order[call.step.id])
+        fresh.sort(key=lambda call: self._order.get(call.step.id, -1))
         made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
         over = [one for one in made if isinstance(one, Attempt)]
-        ready = self._lock([one for one in made if isinstance(one, Ready)], over)
+        ready = self._take([one for one in made if isinstance(one, Ready)], over)
         begun = iter(self._begin([one for one in ready if one.resumed is None]))
+        if asked := [one.resumed for one in ready if one.resumed is not None]:
+            self._store.attempts.resume(self.run, asked)
         stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
         over += [attempt for attempt in stopped if attempt is not None]
         self._record_ends([(attempt, None) for attempt in over])
@@ -226,29 +256,37 @@ class Flight:
             mutating=call.step.id in self._mutates,
         )
 
-    def _lock(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
-        """Take the hosts that are to be changed; what another run has goes to `over`."""
-        wanted = {one.call.host for one in ready if one.mutating and one.resumed is None} - self._locked
-        held = self._store.runs.lock_hosts(self.run, tuple(wanted)) if wanted else {}
-        self._locked |= wanted - held.keys()
-        now = self._store.now()
-        free = []
-        for one in ready:
-            if one.call.host in wanted and one.call.host in held:
-                over.append(taken(one, self.run, held[one.call.host], now))
-            else:
-                free.append(one)
-        return free
+    def _take(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
+        """Take the hosts that are to be changed; what the guard refuses goes to `over`, what has to wait to nowhere."""
+        taken = self._rails.take(self.run, self._record, ready, self._locked)
+        over += taken.over
+        self._waits = taken.waits
+        if taken.again:
+            self._look_again(taken.again)
+        return taken.free
+
+    def _look_again(self, hosts: Mapping[str, str]) -> None:
+        """Let these hosts be looked at again before they are changed."""
+        look = {step.id for step in Parts.of(self.run.runbook, self._mutates).look}
+        newest = {
+            host: max(one.number for one in self._record.of(host) if one.step in look) for host in hosts
+        }
+        looks = {**self.run.looks, **{host: number + 1 for host, number in newest.items()}}
+        self._store.runs.relook(self.run, looks, hosts)
+        self.run = replace(self.run, looks=looks)
+        self._read()
 
     def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:
         places = [(one.call.step.id, one.call.host, one.call.number) for one in ready]
-        return self._store.attempts.begin(self.run, places) if places else []
+        leaving = [(one.machine.name, one.command) for one in ready]
+        return self._store.attempts.begin(self.run, places, leaving) if places else []
 
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:
         """Let a command go; return its attempt when it could not even be written."""
         self._record.add(begun)
         resumed = ready.resumed is not None
         streams = self._store.outputs.open(self.run, begun, again=resumed)
+        sent_at = self._store.now()
         try:
             pending = self._remote.start(
                 ready.machine,
@@ -260,10 +298,14 @@ class Flight:
             )
         except SickbayError as error:
             return refused(begun, error, resumed=resumed, mutating=ready.mutating)
-        sent = _Sent(ready, begun, streams, pending)
+        sent = _Sent(ready, begun, streams, pending, sent_at)
         self._going[sent.place] = sent
-        pending.outcome.add_done_callback(lambda _: self._news.put(sent))
+        pending.outcome.add_done_callback(lambda _: self._arrived(sent))
         return None
+
+    def _arrived(self, sent: _Sent) -> None:
+        sent.came_at = self._store.now()
+        self._news.put(sent)
 
     def _end_cancelled(self) -> None:
         if not self._cancelled.is_set():
@@ -326,6 +368,7 @@ class Flight:
         )
         if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
             attempt = sealed(attempt, sent.ready.command, outcome)
+            attempt = clocked(attempt, sent.sent_at, sent.came_at or self._store.now())
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:

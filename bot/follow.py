@@ -114,7 +114,7 @@ class Follower:
                 self._watch(run_id, progress)
             except KeyboardInterrupt:
                 by = self._asker.name
-                if not [one for one in together if self._store.runs.cancel(one, by)]:
+                if not [one for one in together if self._store.runs.cancel(one, by, via="cli")]:
                     raise
                 self._console.print("Cancelling: what has begun is told to end. Ctrl-C again leaves at once.")
         if run is not None:
@@ -146,7 +146,7 @@ class Follower:
     def _ask(self, run: Run, approval: Approval) -> None:
         self._asked.add((run.id, approval.digest))
         self._console.print(question(run_view(self._store, run), self._assembly))
-        person = self._asker.person
+        person = self._assembly.commands.authority.seen(self._asker)
         others = f"`sickbay approve {run.id}` or `sickbay deny {run.id}`, or in Slack."
         if not self._console.is_terminal or person is None:
             self._console.print(f"Waiting. Somebody who may decides: {others}")

@@ -71,6 +71,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Tell an incident from its beginning."""
+
+    incident: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decide:
     """Answer a run's question."""
 
@@ -89,7 +96,44 @@ class Cancel:
     run: int
 
 
-Command = Help | Check | Start | Preview | ListHosts | ListRunbooks | Look | Decide | Cancel
+@dataclass(frozen=True, slots=True)
+class FreezeHosts:
+    """Let nothing change hosts any more."""
+
+    reason: str
+    hosts: str = ""
+    """Empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Lift a freeze."""
+
+    hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetBreaker:
+    """Let automation go on after it stopped itself."""
+
+    reason: str
+
+
+Command = (
+    FreezeHosts
+    | Thaw
+    | ResetBreaker
+    | Help
+    | Check
+    | Start
+    | Preview
+    | ListHosts
+    | ListRunbooks
+    | Look
+    | Report
+    | Decide
+    | Cancel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +240,13 @@ def _runbooks(words: Sequence[str]) -> Command:
 
 
 def _incidents(words: Sequence[str]) -> Command:
+    if words and words[0].lower() == "show":
+        return Report(one_number("incidents show", words[1:]))
+    if words and words[0].lower() == "export":
+        raise Misunderstood(
+            "a report is written on the machine where Sickbay runs",
+            advice="in a terminal there: sickbay incidents export NUMBER; here: incidents show NUMBER",
+        )
     return Look("incidents", _one_number("incidents", words, needed=False))
 
 
@@ -229,6 +280,38 @@ def _cancel(words: Sequence[str]) -> Command:
     return Cancel(_one_number("cancel", words) or 0)
 
 
+def _freeze(words: Sequence[str]) -> Command:
+    """Read a reason and, behind the last `on` that stands before one word, a host set."""
+    hosts = words[-1] if len(words) > 1 and words[-2].lower() == "on" else ""
+    reason = " ".join(words[:-2] if hosts else words).strip()
+    if not reason:
+        raise _usage("freeze", "why? Whoever is stopped by it reads the reason")
+    return FreezeHosts(reason, hosts)
+
+
+def _thaw(words: Sequence[str]) -> Command:
+    words = words[1:] if len(words) == 2 and words[0].lower() == "on" else words
+    if len(words) > 1:
+        raise _usage("thaw", "it takes the host set that was frozen, or nothing")
+    return Thaw(*words)
+
+
+def _breaker(words: Sequence[str]) -> Command:
+    if len(words) < 2 or words[0].lower() != "reset":
+        raise _usage("breaker", "it takes `reset` and a reason")
+    return ResetBreaker(" ".join(words[1:]))
+
+
+def one_number(verb: str, words: Sequence[str]) -> int:
+    """Read the one number that a verb takes.
+
+    Raises:
+        Misunderstood: saying how it is written.
+
+    """
+    return _one_number(verb, words) or 0
+
+
 def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int | None:
     if not words and not needed:
         return None
@@ -241,7 +324,8 @@ def _one_number(verb: str, words: Sequence[str], *, needed: bool = True) -> int 
 
 
 def _usage(verb: str, what: str) -> Misunderstood:
-    return Misunderstood(f"{verb}: {what}", advice=f"write: {VERBS[verb].usage}")
+    usage = VERBS[verb].usage if verb in VERBS else f"{verb} NUMBER"
+    return Misunderstood(f"{verb}: {what}", advice=f"write: {usage}")
 
 
 BREAK_GLASS = ("approve RUN break-glass REASON", "say yes alone, in an emergency; everybody is told")
@@ -258,9 +342,16 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
-    "incidents": Verb("incidents [NUMBER]", "list incidents, or show one", _incidents),
+    "incidents": Verb(
+        "incidents [[show] NUMBER]", "list incidents, or show one; `show` tells it whole", _incidents
+    ),
     "runs": Verb("runs [NUMBER]", "list runs, or show one", _runs),
     "approve": Verb("approve RUN", "say yes to the plan a run asks about", _approve),
     "deny": Verb("deny RUN", "say no to it", _deny),
+    "freeze": Verb(
+        "freeze REASON [on HOSTS]", "let nothing change these hosts, or any; looking goes on", _freeze
+    ),
+    "thaw": Verb("thaw [HOSTS]", "lift the freeze of this host set, or the one of everything", _thaw),
+    "breaker": Verb("breaker reset REASON", "let automation go on after it stopped itself", _breaker),
     "cancel": Verb("cancel RUN", "end a run", _cancel),
 }

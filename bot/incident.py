@@ -50,3 +50,5 @@ class Event:
     host: str | None = None
     step: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    hash: str = ""
+    """Over what it says and over the hash of the event before it (see `chain`)."""

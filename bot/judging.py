@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from bot import evidence, template
+from bot import clock, evidence, template
 from bot.effect import Cancelled, Command, Finished, Lost, Outcome, TimedOut, Unreachable
 from bot.errors import SickbayError
 from bot.planner import Planner, view
@@ -56,6 +56,22 @@ def sealed(attempt: Attempt, command: Command, answer: Finished | TimedOut) -> A
     return replace(attempt, facts={**attempt.facts, "sha256": sha256}, summary=summary)
 
 
+def clocked(attempt: Attempt, sent: datetime, came: datetime) -> Attempt:
+    """Return the attempt of a capture with what the host's clock was: how far ahead of ours, or why nobody knows."""
+    read = [clock.reading(said, uptime) for said, uptime in attempt.facts.get("clock", ())]
+    readings = [one for one in read if one is not None]
+    found = (
+        clock.measure(sent, came, readings[0], readings[1] if len(readings) > 1 else None)
+        if readings
+        else clock.Unmeasured("the host told no time")
+    )
+    if isinstance(found, clock.Unmeasured):
+        return replace(attempt, facts={**attempt.facts, "clock": {"unknown": found.why}})
+    booted = found.booted.isoformat() if found.booted else None
+    told = {"offset": found.seconds, "within": found.within, "booted": booted, "uptime": found.uptime}
+    return replace(attempt, facts={**attempt.facts, "clock": told})
+
+
 def _unanswered(
     call: Call,
     attempt: Attempt,
@@ -80,7 +96,7 @@ def _unanswered(
             cut = replace(attempt, stdout=stdout.text, stderr=stderr.text)
             return replace(_cut_short(cut, "cancelled", machine, sure=ended or not mutating), again=False)
         case Lost(reason, advice, over):
-            again = over and repeatable(call.step, call.number)
+            again = over and repeatable(call.step, call.tries)
             summary = f"{reason}; it is idempotent, so it is done once more" if again else reason
             return replace(attempt, status=Status.UNKNOWN, summary=summary, advice=advice, again=again)
 
@@ -125,7 +141,7 @@ def _finished(
 def _once_more(call: Call, attempt: Attempt, context: Mapping[str, Any]) -> Attempt:
     """Decide whether this is what was wanted; on the last try, what was not wanted becomes a failure."""
     step = call.step
-    last = call.number > step.retries
+    last = call.tries > step.retries
     doubtful = attempt.verdict in (Verdict.UNHEALTHY, Verdict.UNKNOWN)
     if attempt.status is not Status.OK:
         return replace(attempt, again=True)
@@ -134,7 +150,7 @@ def _once_more(call: Call, attempt: Attempt, context: Mapping[str, Any]) -> Atte
         met = template.truth(step.until, seen) and not (doubtful and call.section == "verify")
         if met:
             return attempt
-        tries = f" after {call.number} tries" if call.number > 1 else ""
+        tries = f" after {call.tries} tries" if call.tries > 1 else ""
         summary = f"not yet {step.until}{tries}; {attempt.summary}" if last else attempt.summary
         return replace(attempt, status=Status.FAILED if last else Status.OK, summary=summary, again=True)
     if not doubtful:

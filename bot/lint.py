@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bot import secret, template
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
-from bot.runbook import NEEDS_VERIFY, SECTIONS, deed, undo_id, used_twice
+from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
 from bot.wording import near
 
@@ -167,6 +167,29 @@ class _Lint:
                     inventory.select(hosts)
                 except SickbayError as error:
                     yield self._at(("hosts",), error.what, error.advice)
+
+        floor = book.get("guard")
+        floor = floor.get("min_ready") if isinstance(floor, dict) else None
+        if inventory is not None and isinstance(floor, dict) and isinstance(floor.get("group"), str):
+            yield from self._floor(inventory, floor)
+        if isinstance(lock := book.get("lock"), str) and lock not in ("host", "runbook"):
+            yield from self._values(("lock",), lock, roots=("alert", "inputs", "host", "run"), earlier=())
+        if book.get("kind") == "observe":
+            for key in RAILS:
+                if key in book:
+                    yield self._at((key,), unguarded(key), f"remove `{key}`")
+
+    def _floor(self, inventory: Inventory, floor: dict[str, Any]) -> Iterator[Mistake]:
+        at: Path = ("guard", "min_ready")
+        try:
+            members = inventory.select(floor["group"])
+        except SickbayError as error:
+            yield self._at((*at, "group"), error.what, error.advice)
+            return
+        wanted = floor.get("replicas")
+        if isinstance(wanted, int) and wanted > len(members):
+            what = f"{floor['group']} has {len(members)} hosts, and {wanted} must stay ready"
+            yield self._at((*at, "replicas"), what, f"write at most {len(members)}")
 
     def _step(self, spot: _Spot, earlier: list[str]) -> Iterator[Mistake]:
         path, step = spot.path, spot.step

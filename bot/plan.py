@@ -71,6 +71,8 @@ class Plan:
     batches: tuple[tuple[str, ...], ...]
     entries: tuple[Entry, ...]
     preconditions: tuple[Precondition, ...] = ()
+    members: tuple[str, ...] = ()
+    """Hosts of the group of which some must stay ready."""
     without: tuple[tuple[str, str], ...] = ()
     """Hosts whose evidence could not be had, and why: people are asked whether to go on."""
 
@@ -79,6 +81,16 @@ class Plan:
         """SHA-256 over everything that would be done and what it rests on; approvals are bound to it."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def essence(self) -> str:
+        """SHA-256 over what people agree to: what is done, and what the look made of it; not the numbers it saw."""
+        rests = [
+            {**asdict(one), "value": {**one.value, "facts": None}} if one.about == "look" else asdict(one)
+            for one in self.preconditions
+        ]
+        text = json.dumps({**asdict(self), "preconditions": rests, "without": None}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def changes(self) -> bool:
@@ -102,6 +114,7 @@ class Plan:
             batches=tuple(tuple(batch) for batch in data["batches"]),
             entries=tuple(Entry(**entry) for entry in data["entries"]),
             preconditions=tuple(Precondition(**one) for one in data["preconditions"]),
+            members=tuple(data.get("members", ())),
             without=tuple((host, why) for host, why in data.get("without", ())),
         )
 

@@ -18,7 +18,7 @@ from bot.record import Printed, Record, in_hand
 from bot.run import Attempt, Run, Status
 from bot.runbook import Runbook, Step
 from bot.steps import shell
-from bot.steps.kind import CannotPlan, Context, Effect, Judgement, Kind
+from bot.steps.kind import PLAIN, CannotPlan, Context, Effect, Judgement, Kind
 from bot.verdict import Verdict
 
 
@@ -40,6 +40,10 @@ class Planner:
         if step.uses is not None:
             return self.kinds[step.uses].mutating
         return step.mutates if step.mutates is not None else book.kind == "mutate"
+
+    def level(self, step: Step) -> int:
+        """Return how deep a mutating step goes; a plain command counts as deep, since nobody knows what it does."""
+        return self.kinds[step.uses].level if step.uses is not None else PLAIN
 
     def partial(self, step: Step) -> bool:
         """Is what a step printed before its time was over worth judging?"""
@@ -120,7 +124,17 @@ class Planner:
         ]
         machines = {entry.on for entry in entries if entry.on}
         seen = preconditions(run, record, self.inventory, look, machines)
-        return Plan(book.name, run.runbook_digest, batches, _of_changed(entries), seen)
+        return Plan(book.name, run.runbook_digest, batches, _of_changed(entries), seen, self._members(book))
+
+    def _members(self, book: Runbook) -> tuple[str, ...]:
+        """Return the hosts of the group that must not fall below its floor.
+
+        Raises:
+            SickbayError: when the inventory knows the group no more: then nothing is planned.
+
+        """
+        floor = book.guard.min_ready if book.guard is not None else None
+        return () if floor is None else tuple(host.name for host in self.inventory.select(floor.group))
 
     def preview(self, run: Run) -> Plan:
         """Write down what a run that does not exist would do: its look too, of which nothing is known yet."""

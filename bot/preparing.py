@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from bot import template
 from bot.effect import Command
 from bot.errors import SickbayError
+from bot.guard import Answer
 from bot.inventory import Host
 from bot.plan import Entry
 from bot.planner import Planner
@@ -70,8 +72,8 @@ def refused(attempt: Attempt, error: SickbayError, *, resumed: bool, mutating: b
     return replace(attempt, status=status, summary=error.what, advice=error.advice, sent=resumed)
 
 
-def taken(ready: Ready, run: Run, owner: int, now: datetime) -> Attempt:
-    """Return the attempt of a change to a host that another run is changing."""
+def kept(ready: Ready, run: Run, answer: Answer, now: datetime) -> Attempt:
+    """Return the attempt of a change that the guard refused."""
     call = ready.call
     return Attempt(
         run.id,
@@ -80,10 +82,43 @@ def taken(ready: Ready, run: Run, owner: int, now: datetime) -> Attempt:
         call.number,
         Status.FAILED,
         now,
-        summary=f"{call.host} is being changed by run {owner}",
-        advice=f"wait for run {owner}, or `sickbay cancel {owner}`, then start again",
+        summary=answer.words,
+        advice=answer.advice,
+        facts={} if ready.clean_up else {"guard": answer.reaction},
         sent=False,
     )
+
+
+def lock_keys(run: Run, context: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the runbook's `lock` wants locked besides the host.
+
+    Raises:
+        SickbayError: for a value that is not there.
+
+    """
+    lock = run.runbook.lock
+    if lock == "host":
+        return ()
+    if lock == "runbook":
+        return (f"runbook {run.runbook.name}",)
+    filled = (
+        str(template.evaluate(piece.text, context)) if piece.is_value else piece.text
+        for piece in template.pieces(lock)
+    )
+    return (f"lock {''.join(filled)}",)
+
+
+def uuids(run: Run, record: Record, host: str) -> tuple[str, ...]:
+    """Return the UUIDs of a host's GPUs as this run has seen them; empty: unknown."""
+    for step in reversed(run.runbook.steps):
+        attempt = record.last(step.id, host)
+        gpus = attempt.facts.get("gpus") if attempt is not None else None
+        if isinstance(gpus, list) and gpus:
+            named = [gpu.get("uuid") if isinstance(gpu, Mapping) else None for gpu in gpus]
+            found = tuple(uuid for uuid in named if isinstance(uuid, str) and uuid)
+            if len(found) == len(gpus):
+                return found
+    return ()
 
 
 def _needless(call: Call, planned: Entry | None) -> str:

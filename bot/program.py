@@ -14,17 +14,18 @@ recorded attempt left it, and this file can be tested without a machine, a clock
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from bot.approval import ApprovalState
+from bot.counting import counting
 from bot.fleet import named
-from bot.lacking import lacking, spared, ungranted
+from bot.lacking import lacking, ungranted
 from bot.plan import allowed_failures, partition
 from bot.record import Record
+from bot.result import held_back, whole_verdict
 from bot.rollback import undoing, undone
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
-from bot.verdict import Verdict, worst
+from bot.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,13 @@ class Call:
     step: Step
     host: str
     number: int
+    first: int = 1
+    """The number of its first try."""
+
+    @property
+    def tries(self) -> int:
+        """How many tries there will have been with this one."""
+        return self.number - self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +134,21 @@ def _walk(
     column = _Column()
     for host in hosts:
         for step in steps:
-            last = record.last(step.id, host)
+            last, first = record.last(step.id, host), record.first(step.id, host)
             if last is not None and not last.done:
-                column.calls.append(Call(section, step, host, last.number))
+                column.calls.append(Call(section, step, host, last.number, first))
                 break
-            retry = last is not None and last.again and _once_more(step, last)
+            retry = last is not None and last.again and _once_more(step, last, last.number - first + 1)
             if stopping and (last is None or retry or not last.good):
                 column.dropped.append(host)
                 break
             if last is None:
-                column.calls.append(Call(section, step, host, 1))
+                column.calls.append(Call(section, step, host, first, first))
                 break
             if retry:
                 due = (last.ended_at or now) + step.delay
                 if due <= now:
-                    column.calls.append(Call(section, step, host, last.number + 1))
+                    column.calls.append(Call(section, step, host, last.number + 1, first))
                 else:
                     column.due.append(due)
                 break
@@ -152,15 +160,15 @@ def _walk(
     return column
 
 
-def repeatable(step: Step, number: int) -> bool:
+def repeatable(step: Step, tries: int) -> bool:
     """May this attempt be followed by another although nobody knows how it ended? One more than those it has anyway."""
-    return step.idempotent and number <= step.retries + 1
+    return step.idempotent and tries <= step.retries + 1
 
 
-def _once_more(step: Step, last: Attempt) -> bool:
+def _once_more(step: Step, last: Attempt, tries: int) -> bool:
     if last.status is Status.UNKNOWN:
-        return repeatable(step, last.number)
-    return last.number <= step.retries
+        return repeatable(step, tries)
+    return tries <= step.retries
 
 
 def next_move(
@@ -191,15 +199,16 @@ def next_move(
         if len(failed) > limit or not look.passed:
             return _end(run, record, failed, mutates)
         if run.plan is None:
-            return Ask()
+            return _unapproved(approval, expires_at, now) if approval == "void" else Ask()
         return _unapproved(approval, expires_at, now)
     if run.plan is not None and (run.mode == "suggest" or not run.plan.changes):
         why = "Suggested only: the mode is `suggest`." if run.plan.changes else "Nothing needed doing."
         return _end(run, record, failed, mutates, why=why)
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
-    for batch in batches:
-        move, dropped = _batch(run, parts, batch, record, now, stopping=halt is not None)
+    for number, batch in enumerate(batches, 1):
+        left = [host for host in batch if host not in failed]  # a host may be gone when it is looked at again
+        move, dropped = _batch(run, parts, number, left, record, now, stopping=halt is not None)
         if move is not None:
             return move
         failed += dropped
@@ -267,7 +276,14 @@ def _evidence(
 
 
 def _batch(
-    run: Run, parts: Parts, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+    run: Run,
+    parts: Parts,
+    number: int,
+    batch: Sequence[str],
+    record: Record,
+    now: datetime,
+    *,
+    stopping: bool,
 ) -> tuple[Move | None, list[str]]:
     """Bring one batch as far as it goes; return its next move, or the hosts that failed once it is through."""
     book = run.runbook
@@ -275,6 +291,9 @@ def _batch(
     if move is not None:
         return move, []
     granted = [host for host in batch if host not in refused]
+    count = _walk("count", *counting(run, number, granted), record, now, stopping=stopping)
+    if count.busy:
+        return _go(count), []
     act = _walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:
@@ -283,8 +302,13 @@ def _batch(
     back = _roll_back(parts, book.verify, dropped, record, now)
     if back.busy:
         return _go(back), []
-    begun = [host for host in batch if any(record.last(step.id, host) for step in parts.act)]
-    rescue = _walk("rescue", book.rescue, dropped, record, now, stopping=stopping)
+    kept = {host for host in batch if held_back(record, host) is not None}
+    begun = [
+        host for host in batch if host not in kept and any(record.last(step.id, host) for step in parts.act)
+    ]
+    rescue = _walk(
+        "rescue", book.rescue, [host for host in dropped if host not in kept], record, now, stopping=stopping
+    )
     if rescue.busy:
         return _go(rescue), []
     always = _walk("always", book.always, begun, record, now)
@@ -324,7 +348,7 @@ def _end(
     halt: tuple[RunState, str] | None = None,
     why: str = "",
 ) -> Finish:
-    verdict = _verdict(run, record, run.hosts)
+    verdict = whole_verdict(run, record)
     lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
     if lost:
         where = named(lost, _LONG)
@@ -333,6 +357,12 @@ def _end(
     if halt is not None:
         state, why = halt
         return Finish(RunState.FAILED if back.failed else state, f"{why}{back.words}", verdict)
+    kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
+    for one in kept.values():
+        if one.facts["guard"] == "escalate":
+            return Finish(RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.{back.words}", verdict)
+    if failed and set(failed) <= {host for host, one in kept.items() if one.facts["guard"] == "skip"}:
+        return Finish(RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.{back.words}", verdict)
     untouched = [host for host in run.hosts if not record.of(host)]
     if failed:
         reason = f"Failed on {named(failed, _LONG)}." + (
@@ -343,43 +373,11 @@ def _end(
     return Finish(RunState.SUCCEEDED, why, verdict)
 
 
-def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:
-    """Judge a host by its newest checks: those of verify when it came so far, else those of the steps."""
-    without = spared(run)
-    attempts = {attempt.step: attempt for attempt in record.of(host) if attempt.step not in without}
-    cut_short = [Verdict.UNKNOWN] if any(not attempt.good for attempt in attempts.values()) else []
-    for section in ("verify", "steps"):
-        seen = [attempts[step.id].verdict for step in getattr(run.runbook, section) if step.id in attempts]
-        judged = [verdict for verdict in seen if verdict is not None]
-        if judged:
-            return worst(judged + cut_short)
-    return worst(cut_short) if cut_short else None
-
-
-def _verdict(run: Run, record: Record, hosts: Iterable[str]) -> Verdict | None:
-    verdicts = [verdict for host in hosts if (verdict := host_verdict(run, record, host)) is not None]
-    return worst(verdicts) if verdicts else None
-
-
 _TO_THE_END = ("always", "evidence")
 """Sections of which a failed step does not keep the next from being tried."""
 
 _LONG = 300
 """Characters of a host set in a reason."""
-
-HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
-
-
-def host_result(run: Run, record: Record, host: str) -> HostResult:
-    """Sum up a host: the first thing that went wrong, or ok; evidence that people did without is not wrong."""
-    without = spared(run)
-    attempts = [attempt for attempt in record.of(host) if attempt.done and attempt.step not in without]
-    if not attempts:
-        return "not begun"
-    for status in (Status.UNKNOWN, Status.UNREACHABLE, Status.FAILED):
-        if any(attempt.status is status for attempt in attempts):
-            return status.value  # type: ignore[return-value]
-    return "ok"
 
 
 def ordered(book: Runbook) -> list[tuple[str, Step]]:

@@ -123,10 +123,18 @@ class Run:
     ended_at: datetime | None = None
     wake_at: datetime | None = None
     fence: int = 0
+    look_from: int = 1
+    """The first number of attempts that count: a run that has waited for a lock begins anew."""
+    waits: str = ""
+    """What it waits for while another run has what it needs."""
+    looks: Mapping[str, int] = field(default_factory=dict)
+    """The same for the look at a single host, where what was seen had grown old."""
     cancelled_by: str | None = None
     lowered: str = ""
     """Why its mode is more careful than the runbook's."""
     plan: Plan | None = None
+    former: Plan | None = None
+    """The plan that it had before it began anew; where the new one comes to the same, this one stands."""
     reason: str = ""
     """Why it ended as it did."""
     verdict: Verdict | None = None

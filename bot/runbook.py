@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
 from bot.inputs import Input, Noun
+from bot.limits import GuardRule, Limits
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -230,6 +231,12 @@ def used_twice(step_id: str) -> str:
     return f"step id `{step_id}` is used twice"
 
 
+def unguarded(key: str) -> str:
+    """Say that a guard rail has nothing to do."""
+    return f"an observe runbook changes nothing, so `{key}` has nothing to guard"
+
+
+RAILS = ("lock", "on_conflict", "cooldown", "limits", "guard")
 NEEDS_VERIFY = "a mutate runbook needs `verify`: how is it known that it worked?"
 NO_EVIDENCE = "an observe runbook changes nothing, so there is nothing to keep before"
 SECTIONS = ("steps", "verify", "rescue", "always")
@@ -257,6 +264,15 @@ class Runbook(Noun):
     max_failures: int | str = Field(
         0, description="stop when failures exceed it; a number or a share like 25%"
     )
+    lock: str = Field(
+        "host", min_length=1, max_length=200, description="host, runbook, or a text with values"
+    )
+    on_conflict: Literal["queue", "skip", "fail"] = Field(
+        "queue", description="what a run does when another has the lock"
+    )
+    cooldown: Duration | None = Field(None, description="rest on a host after a verified success there")
+    limits: Limits | None = Field(None, description="how often it may act, and what then")
+    guard: GuardRule | None = Field(None, description="`min_ready`: how many replicas must stay ready")
     timeout: Duration = timedelta(minutes=30)
     evidence: EvidenceRule = Field(
         EvidenceRule(), description="what is captured of a host before it is changed: default, none, or steps"
@@ -311,6 +327,9 @@ class Runbook(Noun):
     def _whole(self) -> Self:
         if self.kind == "observe" and "evidence" in self.model_fields_set:
             raise Misplaced(("evidence",), NO_EVIDENCE, "remove `evidence`")
+        for key in RAILS:
+            if self.kind == "observe" and key in self.model_fields_set:
+                raise Misplaced((key,), unguarded(key), f"remove `{key}`")
         seen = {step.id for step in self.captures}
         for section in SECTIONS:
             for index, step in enumerate(getattr(self, section)):

@@ -22,6 +22,8 @@ from bot.inputs import Noun
 from bot.inventory import Access, Hop, Host, Inventory, Sudo, expand
 from bot.jump import Spot, Stranger, Ways, as_written
 from bot.jump import read as spots
+from bot.limits import Breaker
+from bot.maintenance import Window, Windows
 from bot.permissions import Permission, Permissions
 from bot.route import Channel, Route
 from bot.runbook import Name
@@ -200,6 +202,8 @@ class Config(Noun):
     secrets: dict[Annotated[str, Field(pattern=f"^{NAME}$")], SecretSection] = Field(
         {}, description="by name; written as {{ secrets.NAME }} in runbooks"
     )
+    breaker: Breaker = Breaker()
+    maintenance: tuple[Window, ...] = Field((), description="when and where automation keeps out")
     routes: tuple[Route, ...] = ()
 
     @property
@@ -221,6 +225,15 @@ class Config(Noun):
     def store_path(self) -> Path:
         """The database file."""
         return self.store.path
+
+    @property
+    def windows(self) -> Windows:
+        """The maintenance windows, over the hosts that there are."""
+        return Windows(self.maintenance, self.covers)
+
+    def covers(self, pattern: str) -> frozenset[str]:
+        """Return the hosts of a host set."""
+        return frozenset(host.name for host in self.inventory.select(pattern))
 
     @cached_property
     def inventory(self) -> Inventory:

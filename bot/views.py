@@ -1,5 +1,6 @@
 """Reads from the store what messages show; used by whoever shows a run: Slack, the terminal, the answers of the desk."""
 
+from bot.approval import BROKEN
 from bot.incident import Incident
 from bot.messages import RunView, output_wanted
 from bot.messages.progress import wrong
@@ -20,7 +21,8 @@ def run_view(store: Store, run: Run) -> RunView:
         for attempt in [one for one in bad if output_wanted(one)][:_OUTPUTS]:
             streams = store.attempts.output(attempt)
             outputs[attempt.key] = "\n".join(stream.text.rstrip("\n") for stream in streams if stream.total)
-    return RunView(run, record, store.approvals.get(run.id), outputs)
+    broken = store.timeline.of(run=run.id, kind=BROKEN)
+    return RunView(run, record, store.approvals.get(run.id), outputs, tuple(broken))
 
 
 def incident_views(store: Store, incident: Incident) -> list[RunView]:

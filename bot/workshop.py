@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from bot.config import Config, find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
 from bot.rehearsal import rehearse
+from bot.report import Report
 from bot.runbook import Runbook
 from bot.schema import json_schema
 from bot.shipped import shipped
@@ -50,9 +52,9 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
     return OK if count[True] and not count[False] else UNWELL
 
 
-def schema() -> int:
-    """Print the schema of runbooks."""
-    print(json.dumps(json_schema(Runbook), indent=2))  # noqa: T201
+def schema(of: Literal["runbook", "report"] = "runbook") -> int:
+    """Print the schema of runbooks, or of reports."""
+    print(json.dumps(json_schema(Report if of == "report" else Runbook), indent=2))  # noqa: T201
     return OK
 
 

@@ -1,7 +1,9 @@
 """Sickbay as a whole: it starts, it stops and leaves nothing, and what cannot start says so."""
 
 import asyncio
+import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -10,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -25,6 +28,8 @@ from bot.errors import SickbayError
 from bot.run import RunState
 from bot.sim.slack import PretendSlack
 from bot.slack.manifest import SCOPES
+from bot.store import Store
+from bot.store.timeline import verify
 from tests.parts.clinic import SECRET, Clinic
 from tests.parts.leaks import nothing_left
 from tests.parts.programs import free_port, wait_until
@@ -105,6 +110,50 @@ def test_two_on_one_database_are_refused(clinic: Clinic) -> None:
                 await App(assembly(clinic)).start()
 
     alone(live)
+    assert service(clinic) == ["service.started", "config.read", "service.stopped"], (
+        "the other one never worked"
+    )
+
+
+def service(clinic: Clinic) -> list[str]:
+    with closing(Store(clinic.folder / "sickbay.db")) as store:
+        return [event.kind for event in store.timeline.after(0)]
+
+
+def test_starts_and_stops_are_in_the_timeline_with_the_configuration_that_was_read(
+    clinic: Clinic, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def live() -> None:
+        async with App(assembly(clinic)):
+            pass
+
+    asyncio.run(live())
+    path = clinic.folder / "sickbay.db"
+    with closing(Store(path)) as store:
+        started, config, stopped = store.timeline.after(0)
+        head = store.timeline.head()[1]
+    assert (started.kind, started.data["pid"], stopped.kind) == (
+        "service.started",
+        os.getpid(),
+        "service.stopped",
+    )
+    assert config.data["sha256"] == hashlib.sha256(clinic.config.read_bytes()).hexdigest()
+    assert (config.data["hosts"], config.data["people"]) == (4, ["alice", "bob"])
+    assert f"the timeline ends with event 3, {head}" in caplog.text, "a head that stands elsewhere"
+    assert verify(path, head).noted == 3
+
+
+def test_a_start_that_fails_is_a_start_and_a_stop(clinic: Clinic) -> None:
+    async def live() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            clinic.write(web={"listen": f"127.0.0.1:{other.getsockname()[1]}"})
+            with pytest.raises(SickbayError, match="cannot listen"):
+                await App(assembly(clinic)).start()
+
+    asyncio.run(live())
+    assert service(clinic) == ["service.started", "config.read", "service.stopped"]
 
 
 # ── what cannot start ──

@@ -1,7 +1,7 @@
 """Who may say yes to a plan, and until when."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -66,6 +66,67 @@ def test_one_deny_ends_it_whatever_was_said_before() -> None:
     question = replace(QUESTION, rule=rule, decisions=(Decision("bob", "approve", START),))
     assert question.state_after("deny") == "denied"
     assert question.state_after("approve") == "pending"
+
+
+@given(
+    required=st.integers(1, 4),
+    lenient=st.booleans(),
+    clicks=st.lists(
+        st.tuples(st.sampled_from(PEOPLE), st.sampled_from(["approve", "deny"]), st.integers(0, 20)),
+        max_size=30,
+    ),
+    leaving=st.sets(st.sampled_from(["alice", "bob", "carol"])),
+)
+def test_whoever_leaves_takes_their_approval_along_and_nobody_elses(
+    required: int, lenient: bool, clicks: list[tuple[Person, Answer, int]], leaving: set[str]
+) -> None:
+    rule = ApprovalRule.model_validate(
+        {"required": required, "allow_requester": lenient, "from": ["oncall", "admins"]}
+    )
+    question = replace(QUESTION, rule=rule)
+    for person, answer, minute in sorted(clicks, key=lambda click: click[2]):
+        question = _answered(question, person, answer, START + timedelta(minutes=minute))
+    looked_at = {one.name: None if one.name in leaving else one for one in PEOPLE}
+    lapsed = question.lapsed(looked_at)
+    gone = {one.person for one in question.decisions} & leaving
+    assert set(lapsed) == (gone if question.state == "pending" else set())
+    left = question.without(lapsed)
+    assert {one.person for one in left.decisions} == {one.person for one in question.decisions} - set(lapsed)
+    if left.state == "pending":
+        assert left.needed >= question.needed
+        assert question.lapsed({}) == (), "who was not looked at stays"
+
+
+@given(
+    required=st.integers(1, 4),
+    clicks=st.lists(st.tuples(st.sampled_from(PEOPLE), st.booleans(), st.integers(0, 20)), max_size=20),
+)
+def test_whoever_decides_alone_decides_once_and_only_while_it_is_asked(
+    required: int, clicks: list[tuple[Person, bool, int]]
+) -> None:
+    question = replace(QUESTION, rule=ApprovalRule(required=required))
+    for person, alone, minute in sorted(clicks, key=lambda click: click[2]):
+        now = START + timedelta(minutes=minute)
+        before = question
+        if question.refusal(person, "approve", now, alone=alone) is None:
+            assert before.state == "pending"
+            assert minute < 15
+            glass = "why" if alone else ""
+            others = tuple(one for one in before.decisions if one.person != person.name)
+            state = before.state_after("approve", alone=alone)
+            question = replace(
+                before, state=state, decisions=(*others, Decision(person.name, "approve", now, glass))
+            )
+            assert not alone or question.state == "approved"
+    assert len([one for one in question.decisions if one.glass]) <= 1
+    assert len(question.decisions) == len({one.person for one in question.decisions})
+
+
+def _answered(question: Approval, person: Person, answer: Answer, now: datetime) -> Approval:
+    if question.refusal(person, answer, now) is not None:
+        return question
+    decision = Decision(person.name, answer, now)
+    return replace(question, state=question.state_after(answer), decisions=(*question.decisions, decision))
 
 
 @given(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from bot.approval import Person
-from bot.authority import Asker, Authority, Member
+from bot.authority import Asker, Authority, Member, Roster
 from bot.errors import SickbayError
 from bot.permissions import Permission, Permissions, Right
 from tests.parts.states import ALICE, BOB, PEOPLE, inventory
@@ -29,7 +29,7 @@ class Says:
 
 def authority(rules: tuple[Permission, ...] = (), **told: Member) -> Authority:
     rights = Permissions(rules, PEOPLE, inventory(), GROUPS)
-    return Authority(PEOPLE, rights, GROUPS, Says(**told))
+    return Authority(Roster(PEOPLE, rights, GROUPS), Says(**told))
 
 
 def clicking(person: Person | None, slack: str = "", *, foreign: bool = False) -> Asker:
@@ -106,7 +106,7 @@ def test_where_slack_does_not_say_who_is_in_a_group_it_gives_nobody_a_role_and_s
 
 
 def test_without_anybody_to_ask_people_are_who_the_file_says() -> None:
-    silent = Authority(PEOPLE, Permissions((), PEOPLE, inventory(), GROUPS), GROUPS)
+    silent = Authority(Roster(PEOPLE, Permissions((), PEOPLE, inventory(), GROUPS), GROUPS))
     assert silent.known(clicking(ALICE), "x") == ALICE
     assert "I don't know you" in refused(silent, clicking(None, "U0CAROL")).what
 
@@ -126,7 +126,10 @@ def test_who_answered_before_is_looked_at_again() -> None:
 
 
 def test_what_slack_does_not_say_takes_nothing_back() -> None:
-    for found in (authority(), Authority(PEOPLE, Permissions((), PEOPLE, inventory(), GROUPS), GROUPS)):
+    for found in (
+        authority(),
+        Authority(Roster(PEOPLE, Permissions((), PEOPLE, inventory(), GROUPS), GROUPS)),
+    ):
         people = found.still(["alice", "@U0CAROL"], "approve", "x", ["gpu-01"])
         assert people["alice"] is not None
         assert people["@U0CAROL"] is not None

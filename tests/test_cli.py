@@ -188,6 +188,23 @@ def test_a_plan_is_approved_from_the_terminal_while_slack_is_down_and_it_is_writ
     assert decided(clinic, 1) == [("bob", "approve", f"cli, {ACCOUNT} as bob", "")]
 
 
+def test_two_terminals_that_decide_in_the_same_moment_decide_once(clinic: Clinic) -> None:
+    people = {name: {"roles": ["oncall"]} for name in ("alice", "bob", "carol")}
+    clinic.write(people=people)
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        first.process.kill()
+    with (
+        clinic.talk("approve", "1", "--as", "bob") as bob,
+        clinic.talk("approve", "1", "--as", "carol") as carol,
+    ):
+        codes = [bob.end(), carol.end()]
+    assert sorted(codes) == [0, 2], bob.text + carol.text
+    winner, loser = ("bob", carol) if codes[0] == 0 else ("carol", bob)
+    assert f"{winner} has already approved this at" in " ".join(loser.text.split())
+    assert [name for name, *_ in decided(clinic, 1)] == [winner]
+
+
 def test_somebody_who_is_deactivated_in_slack_may_nothing_in_the_terminal_either(clinic: Clinic) -> None:
     with PretendSlackThread(scopes=tuple(SCOPES)) as thread:
         clinic.write(slack={"channel": "oncall", "base_url": thread.slack.base_url})

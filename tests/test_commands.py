@@ -1,6 +1,8 @@
 """The desk: one grammar for Slack and the terminal, and who may say what."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from bot.approval import Person
 from bot.commands import Asker, Commands, Reply
 from bot.errors import SickbayError
 from bot.grammar import (
@@ -15,23 +18,31 @@ from bot.grammar import (
     Check,
     Command,
     Decide,
+    FreezeHosts,
     Help,
     ListHosts,
     ListRunbooks,
     Look,
     Misunderstood,
     Preview,
+    ResetBreaker,
     Start,
+    Thaw,
     parse,
     undecorated,
     usages,
 )
+from bot.guard import Settings, Want
 from bot.library import Loaded
+from bot.maintenance import Window, Windows
 from bot.messages import Card
 from bot.messages.card import Link, Output, Plain, Text, Time
 from bot.plan import GuardLine, Plan
-from bot.run import Run
+from bot.planner import Planner
+from bot.rails import Rails
+from bot.run import Requester, Run
 from bot.runbook import Runbook
+from bot.steps import KINDS
 from bot.terminal import render
 from tests.parts.books import book
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
@@ -89,6 +100,14 @@ def said(reply: Reply, width: int = 100) -> str:
         ("approve 12 break-glass it's down", Decide(12, "approve", glass="it's down")),
         ("deny 12", Decide(12, "deny")),
         ("cancel 12", Cancel(12)),
+        ("freeze the switch is odd", FreezeHosts("the switch is odd")),
+        ("freeze the switch is odd on @rack-b", FreezeHosts("the switch is odd", "@rack-b")),
+        ('freeze "odd" on gpu-03', FreezeHosts("odd", "gpu-03")),
+        ('freeze "we are on call"', FreezeHosts("we are on call")),
+        ("thaw", Thaw()),
+        ("thaw @rack-b", Thaw("@rack-b")),
+        ("thaw on @rack-b", Thaw("@rack-b")),
+        ("breaker reset it was the switch", ResetBreaker("it was the switch")),
     ],
 )
 def test_what_people_say(text: str, command: Command) -> None:
@@ -110,6 +129,11 @@ def test_what_people_say(text: str, command: Command) -> None:
         ("approve two", "`two` is not a number", "write: approve RUN"),
         ("approve 0", "`0` is not a number", "write: approve RUN"),
         ("runbooks please", "it takes nothing more", "write: runbooks"),
+        ("freeze", "freeze: why?", "write: freeze REASON [on HOSTS]"),
+        ("freeze on @rack-b", "freeze: why?", "write: freeze REASON [on HOSTS]"),
+        ("thaw a b", "thaw: it takes the host set that was frozen", "write: thaw [HOSTS]"),
+        ("breaker", "breaker: it takes `reset` and a reason", "write: breaker reset REASON"),
+        ("breaker reset", "breaker: it takes `reset` and a reason", "write: breaker reset REASON"),
         ('check "gpu-03', "a quote is not closed", "close it"),
     ],
 )
@@ -259,7 +283,7 @@ def test_a_plan_shows_what_a_run_would_do_and_touches_nothing(scene: Scene, comm
         "$ docker restart vllm",
     ):
         assert line in shown
-    assert "guard rails" not in shown
+    assert "gpu-[03-04]: ok" in shown
     assert scene.store.runs.newest() == []
     assert scene.store.timeline.after(0) == []
 
@@ -308,6 +332,73 @@ def test_a_plan_says_what_the_guard_rails_would_say_host_by_host(scene: Scene) -
     assert (run.hosts, plan.runbook) == (("gpu-03", "gpu-04", "gpu-05", "gpu-06"), "restart-container")
 
 
+# ── the rails ──
+def test_what_is_frozen_is_shown_and_neither_started_nor_approved_until_it_is_thawed(scene: Scene) -> None:
+    commands = desk(scene)
+    asking = commands.do("run restart-container gpu-03", ON_CALL).runs[0]
+    assert "@serving is frozen: the switch is odd." in said(
+        commands.do("freeze the switch is odd on @serving", ON_CALL), 200
+    )
+    for refused in ("run restart-container gpu-03", f"approve {asking}"):
+        reply = commands.do(refused, ON_CALL)
+        assert not reply.ok
+        assert "@serving is frozen by alice since " in said(reply, 200)
+        assert "ask alice; to lift it: thaw @serving" in said(reply, 200)
+    assert "@serving is frozen by alice since " in said(commands.do("hosts", STRANGER), 200)
+    planned = said(commands.do("plan restart-container gpu-03", ON_CALL), 200)
+    assert "gpu-03: would refuse, freeze: @serving is frozen by alice since " in planned
+    assert commands.do("run gpu-check gpu-03", STRANGER).ok, "looking is free"
+    not_frozen = commands.do("thaw gpu-03", ON_CALL)
+    assert "gpu-03 is not frozen" in said(not_frozen)
+    assert "frozen: @serving" in said(not_frozen)
+    assert commands.do("thaw @serving", ON_CALL).ok
+    assert commands.do("run restart-container gpu-03", ON_CALL).ok
+    assert "frozen" not in said(commands.do("hosts", STRANGER), 200)
+
+
+@pytest.mark.parametrize("text", ["freeze why", "thaw", "breaker reset why"])
+def test_strangers_freeze_and_thaw_and_reset_nothing(scene: Scene, text: str) -> None:
+    reply = desk(scene).do(text, STRANGER)
+    assert not reply.ok
+    assert "I don't know you, mallory" in said(reply)
+
+
+def test_a_set_that_means_nothing_is_not_frozen(scene: Scene) -> None:
+    reply = desk(scene).do("freeze why on @nobody", ON_CALL)
+    assert not reply.ok
+    assert scene.store.ledger.freezes() == []
+
+
+def test_the_breaker_is_shown_and_reset_by_a_named_person(scene: Scene) -> None:
+    commands = desk(scene)
+    assert "the breaker is not open" in said(commands.do("breaker reset it was the switch", ON_CALL))
+    asked = commands.do("run restart-container gpu-03", ON_CALL).runs[0]
+    run = scene.store.runs.claim(asked)
+    assert run is not None
+    wants = {host: Want(level=2) for host in ("gpu-03", "gpu-04", "gpu-05")}
+    scene.store.ledger.wish(replace(run, requester=Requester("alert Down", via="alert")), wants, Settings())
+    assert "automation stopped itself at " in said(commands.do("hosts", STRANGER), 200)
+    assert commands.do("breaker reset it was the switch", ON_CALL).ok
+    assert "automation" not in said(commands.do("hosts", STRANGER), 200)
+    (event,) = [one for one in scene.store.timeline.after(0) if one.kind == "breaker.reset"]
+    assert event.data == {"by": "alice", "reason": "it was the switch"}
+
+
+def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
+    now = scene.store.now()
+    window = Window(hosts="gpu-03", start=now, end=now + timedelta(hours=1), reason="new fans")
+    planner = Planner(KINDS, inventory())
+    rails = Rails(scene.store, planner, windows=Windows((window,), lambda hosts: frozenset({hosts})))
+    commands = Commands(
+        scene.store, inventory(), LIBRARY, PEOPLE, planner=planner, rails=rails, check=("gpu-check",)
+    )
+    reply = commands.do("run restart-container gpu-[03-04]", ON_CALL)
+    assert reply.ok
+    assert "⚠️ gpu-03 is in maintenance until " in said(reply, 200)
+    assert "new fans" in said(commands.do("plan restart-container gpu-03", ON_CALL), 200)
+    assert "new fans" in said(commands.do("hosts", STRANGER), 200)
+
+
 # ── deciding ──
 def test_deciding_and_cancelling(scene: Scene, commands: Commands) -> None:
     first, second = scene.run(), scene.run()
@@ -328,6 +419,36 @@ def test_an_answer_to_another_plan_is_refused(scene: Scene, commands: Commands) 
     scene.ask(scene.claim(run_id))
     reply = commands.do(Decide(run_id, "approve", "0000"), ON_CALL)
     assert "The plan has changed" in said(reply)
+    (told,) = (event for event in scene.store.timeline.of(run=run_id) if event.kind == "approval.refused")
+    assert "The plan has changed" in told.data["why"]
+
+
+def test_the_timeline_keeps_by_which_door_somebody_decided_or_cancelled(
+    scene: Scene, commands: Commands
+) -> None:
+    run_id = scene.run()
+    plan = scene.ask(scene.claim(run_id))
+    commands.do(f"approve {run_id}", Asker("bob", Person("bob", roles=("guest",)), "cli"))
+    commands.do(f"approve {run_id}", ON_CALL)
+    commands.do(f"cancel {run_id}", IN_TERMINAL)
+    events = {event.kind: event.data for event in scene.store.timeline.of(run=run_id)}
+    assert (events["approval.refused"]["by"], events["approval.refused"]["via"]) == ("bob", "cli")
+    decided = events["approval.decided"]
+    assert (decided["by"], decided["via"], decided["digest"]) == ("alice", "slack", plan.digest)
+    assert (events["run.cancel_asked"]["by"], events["run.cancel_asked"]["via"]) == ("alice", "cli")
+
+
+def test_an_incident_is_told_in_short_with_where_all_of_it_is(scene: Scene, commands: Commands) -> None:
+    incident = scene.incident()
+    run_id = scene.run(incident=incident)
+    scene.look(scene.claim(run_id))
+    shown = said(commands.do(f"incidents show {incident}", STRANGER), 200)
+    assert f"Incident {incident}: vLLM on gpu-03 stopped answering" in shown
+    assert "03:00:01 gpu-03 (run 1): GPUs: ok, healthy. 8 GPUs fine" in shown
+    assert f"sickbay incidents export {incident}" in shown
+    assert scene.store.timeline.head()[1] in shown
+    assert "there is no incident 99" in said(commands.do("incidents show 99", STRANGER))
+    assert "it takes one number" in said(commands.do("incidents show", STRANGER))
 
 
 # ── looking ──

@@ -12,6 +12,7 @@ from bot.approval import Approval, Person
 from bot.authority import Asker, Member
 from bot.commands import Commands, Reply
 from bot.grammar import Decide
+from bot.guard import Freeze
 from bot.incident import Event
 from bot.library import Loaded
 from bot.messages import approval_card, glass_card, run_card
@@ -102,8 +103,7 @@ def cards(scene: Scene, run_id: int) -> str:
         for card in (
             run_card(view),
             approval_card(view, ALL),
-            glass_card(view, everybody=True),
-            glass_card(view, everybody=False),
+            *(glass_card(run, event, everybody=True) for event in view.broken),
         )
     )
 
@@ -130,12 +130,20 @@ def test_breaking_glass_is_an_event_of_its_own_that_shows_itself_in_thread_and_c
     do(commands, f"approve {run_id}", ALICE)
     do(commands, f"approve {run_id} break-glass {REASON}", LEAD)
     (event,) = events(scene, run_id, "approval.glass_broken")
-    assert event.data == {"by": "lead", "glass": REASON, "via": "cli", "required": 2, "had": ["alice"]}
+    assert event.data == {
+        "by": "lead",
+        "glass": REASON,
+        "via": "cli",
+        "required": 2,
+        "roles": ["oncall"],
+        "had": ["alice"],
+        "digest": question(scene, run_id).digest[:12],
+    }
     assert touched(event) == {
         f"run:{run_id}": 0,
         f"approval:{run_id}": 0,
-        f"glass:{run_id}": 0,
-        f"alarm:{run_id}": 0,
+        f"glass:{event.id}": 0,
+        f"alarm:{event.id}": 0,
     }
     shown = cards(scene, run_id)
     assert re.search(rf"🚨 Glass broken by lead at ..:..: {REASON}", shown), "in the run"
@@ -145,6 +153,16 @@ def test_breaking_glass_is_an_event_of_its_own_that_shows_itself_in_thread_and_c
     assert "@channel 🚨 Glass broken: lead alone approved restart-container on gpu-03." in shown
     assert "The runbook takes 2 with the role oncall. It had alice." in shown
     assert f"to stop it: cancel {run_id}" in shown
+
+
+def test_a_run_that_asks_again_keeps_what_was_broken_before_and_asks_all_the_same(scene: Scene) -> None:
+    run_id = asked(scene)
+    do(desk(scene), f"approve {run_id} break-glass {REASON}", LEAD)
+    scene.ask(scene.claim(run_id))
+    assert question(scene, run_id).state == "pending"
+    assert "Glass broken by lead at" in cards(scene, run_id)
+    do(desk(scene), f"approve {run_id} break-glass again", LEAD)
+    assert [one.data["glass"] for one in events(scene, run_id, "approval.glass_broken")] == [REASON, "again"]
 
 
 def test_who_agreed_first_may_break_glass_afterwards_and_counts_once(scene: Scene) -> None:
@@ -251,6 +269,17 @@ def test_glass_does_not_approve_a_plan_that_no_longer_holds(scene: Scene) -> Non
     assert "This plan is no longer asked about: gpu-03 is no longer in the inventory" in told(reply)
     assert question(scene, run_id).state == "void"
     assert events(scene, run_id, "approval.glass_broken") == []
+
+
+def test_glass_does_not_thaw_what_is_frozen_and_that_it_was_tried_is_written_down(scene: Scene) -> None:
+    run_id = asked(scene)
+    scene.store.ledger.freeze(Freeze("bob", scene.clock(), "the rack is being moved", "gpu-03"))
+    reply = do(desk(scene), f"approve {run_id} break-glass {REASON}", LEAD)
+    assert not reply.ok
+    assert "the rack is being moved" in told(reply)
+    assert question(scene, run_id).state == "pending"
+    (event,) = events(scene, run_id, "approval.refused")
+    assert (event.data["by"], event.data["glass"]) == ("lead", REASON)
 
 
 def test_only_who_may_break_glass_is_told_that_one_can(scene: Scene) -> None:

@@ -1,7 +1,7 @@
 """Alerts become incidents and runs: once, on hosts that the inventory knows, whatever the labels say."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bot.dispatch import Dispatch
 from bot.incident import Incident, IncidentState
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
+from bot.maintenance import Window, Windows
 from bot.plan import Plan
 from bot.route import Route
 from bot.run import Run
@@ -307,3 +308,24 @@ def test_a_database_that_refuses_keeps_the_alert_for_later(routed: Routed) -> No
         tx.exec_driver_sql("ALTER TABLE away RENAME TO incidents")
     desk.tell()
     assert len(desk.runs) == 1
+
+
+def test_inside_a_maintenance_window_an_alert_starts_nothing_and_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sickbay.db")
+    now = store.now()
+    window = Window(hosts="gpu-01", start=now, end=now + timedelta(hours=1), reason="new fans")
+    desk = Desk(store, MEND, hosts="{{ alert.host }}")
+    desk.dispatch = Dispatch(
+        store,
+        INVENTORY,
+        {"mend": loaded(book())},
+        [Route.model_validate(MEND)],
+        "oncall",
+        Windows((window,), lambda hosts: frozenset({hosts})),
+    )
+    desk.tell(down(), down(fingerprint="f2", host="gpu-02"))
+    assert [run.hosts for run in desk.runs] == [("gpu-02",)]
+    quiet, _ = desk.incidents
+    assert quiet.note.startswith("mend was not started: gpu-01 is in maintenance until ")
+    assert quiet.note.endswith(": new fans. To run it all the same: run mend gpu-01")
+    store.close()

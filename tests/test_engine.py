@@ -1,5 +1,6 @@
 """What the engine does with a run, on a real store, with hosts that answer from a script."""
 
+import hashlib
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -308,10 +309,10 @@ def test_two_runs_never_change_one_host_at_once(stage: Stage) -> None:
     first = stage.queue()
     thread = stage.apart(first)
     held.wait()
-    second = stage.play()
+    second = stage.play(book(on_conflict="fail"))
     assert second.state is RunState.FAILED
     stop = next(one for one in stage.attempts(second.id) if one.step == "stop")
-    assert stop.summary == f"gpu-01 is being changed by run {first}"
+    assert stop.summary == f"gpu-01 is being changed by run {first} (mend, started by alice)"
     assert str(first) in stop.advice
     assert [sent.key.split("/")[1] for sent in stage.script.sent if sent.step in ("stop", "undo")] == [
         str(first)
@@ -373,6 +374,32 @@ def test_a_run_is_resumed_by_asking_the_host_under_the_same_key(stage: Stage) ->
     assert first.key == again.key
     assert again.first_sent == stage.clock() - timedelta(minutes=1)
     assert stage.script.steps() == ["look", "stop", "start", "start", "proof", "undo"]
+    told = [(event.kind, event.step) for event in stage.events(run_id) if event.kind.endswith(".resumed")]
+    assert told == [("run.resumed", None), ("step.resumed", "start")]
+
+
+def test_the_timeline_has_each_command_that_left_by_its_hash_with_where_it_went_and_its_values(
+    stage: Stage,
+) -> None:
+    steps = [
+        {"id": "look", "run": 'see "{{ host.name }}"', "mutates": False},
+        {"id": "stop", "run": "stop it"},
+    ]
+    run = stage.play(book(steps=steps, always=[], rescue=[]), ("gpu-01", "gpu-02"))
+    begun = [event for event in stage.events(run.id) if event.kind == "step.begun"]
+    texts = stage.store.attempts.texts([event.data["command"] for event in begun])
+    assert len(texts) == 3, "a text is kept once, whatever the number of hosts"
+    for event in begun:
+        (sent,) = (one for one in stage.script.sent if (one.step, one.host) == (event.step, event.host))
+        assert texts[event.data["command"]] == sent.command.text
+        assert hashlib.sha256(sent.command.text.encode()).hexdigest() == event.data["command"]
+        assert event.data["env"] == sent.command.env
+        assert event.data.get("changes", False) == sent.command.mutating
+        assert "on" not in event.data
+    assert [event.data["env"] for event in begun if event.step == "look"] == [
+        {"sickbay_1": "gpu-01"},
+        {"sickbay_1": "gpu-02"},
+    ]
 
 
 def test_closing_ends_at_once_whatever_hosts_still_owe(stage: Stage) -> None:

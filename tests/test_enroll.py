@@ -2,12 +2,15 @@
 
 import re
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bot.grammar import Misunderstood, parse
+from bot.incident import Event
+from bot.store import Store
 from tests.parts.clinic import ACCOUNT, Clinic, Said, Talk
 from tests.parts.sshd import Sshd, new_key
 
@@ -36,6 +39,20 @@ def public(key: Path) -> str:
     return " ".join(Path(f"{key}.pub").read_text().split()[:2])
 
 
+def events(ward: Clinic) -> list[Event]:
+    """Return what the timeline knows."""
+    with closing(Store(ward.folder / "sickbay.db")) as store:
+        return store.timeline.after(0)
+
+
+def test_where_the_timeline_takes_nothing_in_nobody_is_enrolled(ward: Clinic, sshd: Sshd) -> None:
+    (ward.folder / "sickbay.db").write_bytes(b"not a database" * 100)
+    said = enroll(ward, "--fingerprint", fingerprint(sshd.host_key))
+    assert said.code == 2
+    assert "cannot open the database" in said.err
+    assert sshd.known_hosts.read_text() == "# ours\n"
+
+
 def enroll(ward: Clinic, *words: str) -> Said:
     return ward.say("hosts", "enroll", "gpu-01", *words)
 
@@ -55,6 +72,14 @@ def test_whoever_types_the_end_of_the_fingerprint_makes_the_host_known(ward: Cli
     assert sshd.logins == 0, "nobody logged in for that"
     again = enroll(ward)
     assert (again.code, "known already" in again.out) == (0, True)
+    (told,) = events(ward)
+    assert (told.kind, told.host, told.data["by"], told.data["via"]) == (
+        "host.enrolled",
+        "gpu-01",
+        ACCOUNT,
+        "cli",
+    )
+    assert (told.data["fingerprint"], told.data["was"]) == (fingerprint(sshd.host_key), "new")
 
 
 @pytest.mark.parametrize("typed", ["\n", "yes\n", "ABCDEF\n", "\x04"])
@@ -65,6 +90,7 @@ def test_whoever_types_anything_else_changes_nothing(ward: Clinic, sshd: Sshd, t
         assert talk.end() == 1, talk.text
         assert "Nothing was written" in talk.text
     assert sshd.known_hosts.read_text() == "# ours\n"
+    assert events(ward) == []
 
 
 def test_a_script_names_the_fingerprint_and_is_not_asked(ward: Clinic, sshd: Sshd) -> None:
@@ -93,6 +119,7 @@ def test_a_machine_that_was_installed_again_is_enrolled_again(
     said = enroll(ward, "--fingerprint", fingerprint(sshd.host_key))
     assert said.code == 0, said.err
     assert "changed" in said.out
+    assert [event.data["was"] for event in events(ward) if event.kind == "host.enrolled"] == ["changed"]
     assert fingerprint(tmp_path / "old") in said.out
     assert sshd.known_hosts.read_text() == sshd.known_hosts_line()
     assert Path(f"{sshd.known_hosts}.old").read_text() == before
@@ -187,3 +214,5 @@ def test_once_there_are_rules_it_takes_the_right_to_enroll(ward: Clinic, sshd: S
     assert "you are alice, with the role oncall, and may not make a host's key known" in refused.err
     assert sshd.known_hosts.read_text() == "# ours\n"
     assert enroll(ward, *compared, "--as", "bob").code == 0
+    (told,) = events(ward)
+    assert (told.data["by"], told.data["via"]) == ("bob", f"cli, {ACCOUNT} as bob")

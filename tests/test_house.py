@@ -18,8 +18,8 @@ NAMES_THAT_NAME_NOTHING = {
     "util", "utils", "helper", "helpers", "manager", "common", "core", "base", "processor", "control", "misc", "shared",
 }  # fmt: skip
 PURE = [
-    "alert", "approval", "autonomy", "duration", "effect", "errors", "incident", "intake", "inventory", "pattern", "plan", "program", "route",
-    "preconditions", "rollback", "run", "runbook", "schema", "template", "verdict", "steps", "facts", "messages",
+    "alert", "approval", "autonomy", "chain", "clock", "counting", "duration", "freshness", "guard", "limits", "maintenance", "result", "effect", "errors", "incident", "intake", "inventory", "pattern", "plan", "program", "route",
+    "preconditions", "report", "rollback", "run", "runbook", "schema", "witness", "template", "verdict", "steps", "facts", "messages",
 ]  # fmt: skip
 OUTSIDE = {
     "socket",

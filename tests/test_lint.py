@@ -224,6 +224,45 @@ def test_an_observe_runbook_changes_nothing() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rail", "mistake"),
+    [
+        ("lock: '{{ hots.name }}'", "unknown name `hots`"),
+        ("lock: '{{ steps.probe.ok }}'", "unknown name `steps`"),
+        ("guard: {min_ready: {group: '@servng', replicas: 1}}", "servng"),
+        (
+            "guard: {min_ready: {group: '@serving', replicas: 2}}",
+            "@serving has 1 hosts, and 2 must stay ready (write at most 1)",
+        ),
+        ("guard: {min_redy: {group: '@serving', replicas: 1}}", "min_ready"),
+        ("limits: {runs: 0, per: 1h}", "runs"),
+        ("limits: {runs: 2, per: 1h, by: card}", "by"),
+        ("cooldown: 30", "needs its unit"),
+        ("on_conflict: wait", "on_conflict"),
+    ],
+)
+def test_a_rail_that_could_not_hold_is_a_mistake(rail: str, mistake: str) -> None:
+    found = mistakes(changed(("kind: mutate", f"kind: mutate\n{rail}")), inventory=INVENTORY)
+    assert any(mistake in each for each in found), found
+
+
+def test_rails_that_can_hold_are_none() -> None:
+    rails = (
+        "lock: 'rack {{ host.vars.rack }} {{ inputs.container }}'\non_conflict: skip\ncooldown: 30m\n"
+        "limits: {runs: 2, per: 6h, by: gpu, then: refuse}\nguard: {min_ready: {group: '@serving', replicas: 1}}"
+    )
+    assert mistakes(changed(("kind: mutate", f"kind: mutate\n{rails}")), inventory=INVENTORY) == []
+
+
+def test_an_observe_runbook_needs_no_rails() -> None:
+    text = changed(("kind: mutate", "kind: observe\ncooldown: 3m\nlock: host"))
+    found = [each for each in mistakes(text) if "has nothing to guard" in each]
+    assert [each.split(" (")[0].split(": ", 1)[1] for each in found] == [
+        "an observe runbook changes nothing, so `cooldown` has nothing to guard",
+        "an observe runbook changes nothing, so `lock` has nothing to guard",
+    ]
+
+
 def test_mistakes_of_yaml_types_and_language_come_together() -> None:
     text = changed(
         ("name: restart-vllm", "name: restart-vllm\nname: twice"), ("description: Restart one container\n", ""),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import cli, slack
+from bot.cli import audit, cli, slack
 from bot.config import check_routes, load
 from bot.facts.registry import PARSERS
 from bot.grammar import usages
@@ -24,7 +24,7 @@ COMMANDS = {
 
 def test_the_configurations_it_shows_load_and_their_routes_fit_the_shipped_runbooks(tmp_path: Path) -> None:
     shown = [block for block in BLOCKS if "hosts:" in block and "version:" not in block]
-    assert len(shown) == 3
+    assert len(shown) == 4
     library = load_library([shipped("runbooks")], kinds=KINDS, parsers=PARSERS)
     for text in shown:
         path = tmp_path / "sickbay.yaml"
@@ -47,18 +47,19 @@ def test_every_command_is_named(name: str) -> None:
 
 
 def test_every_command_it_names_exists() -> None:
-    known = COMMANDS | {"slack", "help"}
+    known = COMMANDS | {"audit", "slack", "help"}
     named = set(
         re.findall(r"(?<!/)\bsickbay ([a-z]+)\b(?=[ `.…])", "".join(re.findall(r"`[^`\n]+`", README)))
     )
     assert named - known == set()
     assert [command.name for command in slack.registered_commands] == ["manifest"]
+    assert [command.name for command in audit.registered_commands] == ["verify"]
 
 
 def test_every_command_in_its_shell_blocks_exists() -> None:
     shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     named = set(re.findall(r"^sickbay ([a-z]+)", shell, re.MULTILINE))
-    assert {"doctor", "serve"} <= named <= COMMANDS
+    assert {"doctor", "serve"} <= named <= COMMANDS | {"audit"}
 
 
 def test_every_variable_and_option_it_names_is_read() -> None:

@@ -62,8 +62,11 @@ def test_alert_triggers_answer_to_their_labels_only() -> None:
         ({"serial": ["0%"]}, "expected a count"),
         ({"max_failures": "101%"}, "expected a count"),
         ({"timeout": 30}, "needs its unit"),
-        ({"lock": "host"}, "not permitted"),
-        ({"cooldown": "3m"}, "not permitted"),
+        ({"lock": "host"}, "changes nothing, so `lock` has nothing to guard"),
+        ({"cooldown": "3m"}, "changes nothing, so `cooldown` has nothing to guard"),
+        ({"limits": {"runs": 1, "per": "1h"}}, "changes nothing, so `limits` has nothing to guard"),
+        ({"guard": {"min_ready": {"group": "@a", "replicas": 1}}}, "so `guard` has nothing to guard"),
+        ({"on_conflict": "skip"}, "changes nothing, so `on_conflict` has nothing to guard"),
     ],
 )
 def test_what_the_engine_would_not_do_is_refused(changes: dict[str, Any], text: str) -> None:

@@ -137,6 +137,29 @@ def test_the_bare_twin_is_taken_too(card: Card) -> None:
     assert not sent.blocks
 
 
+def test_people_groups_and_everybody_are_called_where_a_card_means_it() -> None:
+    called = tuple(Mention(one, one) for one in ("U0ALICE", "S0ONCALL", "!channel"))
+    card = Card("x", (Text(called), Note((Plain("by "), Mention("U0BOB", "U0BOB")))))
+    sent = content(card)
+    assert faults(sent) == []
+    text, note = sent.blocks
+    assert text["elements"][0]["elements"] == [
+        {"type": "user", "user_id": "U0ALICE"},
+        {"type": "usergroup", "usergroup_id": "S0ONCALL"},
+        {"type": "broadcast", "range": "channel"},
+    ]
+    assert note["elements"][1] == {"type": "mrkdwn", "text": "<@U0BOB>"}
+
+
+@pytest.mark.parametrize("slack", ["", "alice", "!here", "!channel ", "U0ALICE|x", "<!channel>", "s0oncall"])
+def test_what_is_no_id_is_named_and_nobody_is_called(slack: str) -> None:
+    words = (Mention("somebody", slack),)
+    sent = content(Card("x", (Text(words), Note(words))))
+    assert faults(sent) == []
+    assert pings(sent.blocks) == []
+    assert [text.count("@somebody") for text in texts_of(sent.blocks)] == [1, 1]
+
+
 def test_what_is_cut_says_so() -> None:
     sent = content(Card("big", (Output("x" * 50_000),)))
     assert faults(sent) == []

@@ -136,6 +136,30 @@ async def test_a_deactivated_account_starts_nothing_and_cancels_nothing(open_roo
     assert len(open_room.scene.store.runs.newest()) == 1
 
 
+async def test_freezing_takes_its_right_and_goes_on_where_slack_does_not_say_but_thawing_does_not(
+    open_room: Room,
+) -> None:
+    slack = open_room.slack
+    await slack.slash("alice", "/sickbay", 'freeze "no more"')
+    refused = "you are alice, with the role oncall, and may not freeze or thaw hosts"
+    await open_room.told("alice", refused)
+    assert open_room.scene.store.ledger.freezes() == []
+    await slack.slash("carol", "/sickbay", 'breaker reset "go on"')
+    await open_room.told("carol", "may not reset the breaker")
+
+
+async def test_where_slack_does_not_say_one_may_freeze_and_not_thaw(tmp_path: Path) -> None:
+    async with room(tmp_path) as found:
+        found.slack.fail_next("users.info", error="fatal_error", times=2)
+        await found.slack.slash("alice", "/sickbay", 'freeze "the rack is being moved"')
+        await found.told("alice", "the rack is being moved")
+        await found.slack.slash("alice", "/sickbay", "thaw")
+        await found.told("alice", "Slack does not say whether alice is still a user here")
+        assert len(found.scene.store.ledger.freezes()) == 1
+        await found.slack.slash("alice", "/sickbay", "thaw")
+        await found.until(lambda: found.scene.store.ledger.freezes() == [] or None)
+
+
 # ── user groups ──
 async def test_who_is_in_the_user_group_decides_and_the_group_is_called(by_group: Room) -> None:
     run_id, shown = await asked(by_group, RESTART)
@@ -333,7 +357,11 @@ async def test_two_clients_and_a_terminal_decide_in_the_same_moment_and_one_coun
     beside = Store(Path(open_room.scene.store.database.path), open_room.scene.clock)
     terminal = open_room.staff.desk(open_room.scene)
     terminal = type(terminal)(
-        beside, terminal._inventory, terminal._library, terminal.people, rights=terminal.authority.rights
+        beside,
+        terminal._inventory,
+        terminal._library,
+        terminal.people,
+        rights=terminal.authority.roster.rights,
     )
     both = await asyncio.gather(
         open_room.click("alice", shown, "approve"),

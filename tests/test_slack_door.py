@@ -1,6 +1,7 @@
 """Slack's door: what people do in Slack and what comes of it, over real Socket Mode."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from starlette.applications import Starlette
 
 from bot.errors import SickbayError
 from bot.run import Requester
+from bot.runbook import ApprovalRule
 from bot.settings import Secrets, SlackSection
 from bot.sim.slack import Message, PretendSlack
 from bot.slack.doctor import checks
@@ -23,7 +25,9 @@ from bot.slack.door import PATH, SlackDoor
 from bot.slack.listeners import ACTIONS, COMMAND, EVENTS
 from bot.slack.manifest import SCOPES, manifest, manifest_yaml
 from tests.parts.room import Room, door, room, secrets, words
-from tests.parts.states import ALICE, CHECK, Scene
+from tests.parts.states import ALICE, CHECK, RESTART, Scene
+
+TWO = RESTART.model_copy(update={"approval": ApprovalRule(required=2)})
 
 
 @pytest.fixture
@@ -308,6 +312,62 @@ async def test_over_http_a_signed_command_is_done_and_any_other_refused(tmp_path
             assert await posted(closed, body.encode(), good, now) == 200
             assert [run.runbook.name for run in scene.store.runs.newest()] == ["gpu-check"]
             assert closed.connected
+        finally:
+            await closed.stop()
+    scene.store.close()
+
+
+async def test_over_http_a_click_counts_once_and_an_old_or_a_changed_one_never(tmp_path: Path) -> None:
+    scene = Scene.at(tmp_path)
+    async with PretendSlack() as slack:
+        closed = door(scene, slack.base_url)
+        closed._settings = SlackSection(channel="oncall", transport="http", base_url=slack.base_url)
+        closed._secrets = Secrets(secrets().slack_bot_token, None, SecretStr("signing"))
+        await closed.start()
+        try:
+            run_id = scene.run(TWO)
+            scene.ask(scene.claim(run_id))
+            (root,) = await slack.wait_for(slack.messages)
+            (shown, *_) = await slack.wait_for(
+                lambda: [one for one in slack.thread("oncall", root.ts) if "approve" in one.actions]
+            )
+
+            def click(user: str, trigger: str) -> str:
+                _, button = shown.element("approve") or ({}, {})
+                action = {"action_id": "approve", "value": button["value"], "action_ts": "1.1"}
+                place = {"message_ts": shown.ts, "channel_id": "C0ONCALL", "thread_ts": root.ts}
+                payload = {
+                    "type": "block_actions",
+                    "user": {"id": user, "username": user, "team_id": "T0PRETEND"},
+                    "team": {"id": "T0PRETEND"},
+                    "trigger_id": trigger,
+                    "container": {"type": "message", **place},
+                    "channel": {"id": "C0ONCALL"},
+                    "actions": [{"type": "button", "block_id": "b", **action}],
+                }
+                return urlencode({"payload": json.dumps(payload)})
+
+            def signed(body: str, at: float) -> tuple[bytes, str, str]:
+                stamp = str(int(at))
+                sign = SignatureVerifier("signing").generate_signature(timestamp=stamp, body=body) or ""
+                return body.encode(), sign, stamp
+
+            def given() -> list[str]:
+                question = scene.store.approvals.get(run_id)
+                return [one.person for one in question.decisions] if question else []
+
+            body, sign, stamp = signed(click("U0ALICE", "t1"), time.time())
+            assert await posted(closed, *signed(click("U0ALICE", "t0"), time.time() - 600)) == 401
+            assert await posted(closed, body.replace(b"U0ALICE", b"U0BOB00"), sign, stamp) == 401
+            assert given() == []
+            for _ in range(2):
+                assert await posted(closed, body, sign, stamp) == 200
+                assert given() == ["alice"]
+            run = scene.store.runs.get(run_id)
+            assert run is not None
+            scene.store.approvals.plan(run, scene.plan(run), ask=True)
+            assert await posted(closed, body, sign, stamp) == 200
+            assert given() == [], "asked anew, and the old click is sent once more"
         finally:
             await closed.stop()
     scene.store.close()

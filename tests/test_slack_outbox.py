@@ -262,6 +262,47 @@ async def test_a_channel_without_the_bot_is_trouble_that_health_tells_and_the_cu
     assert open_room.behind()
 
 
+def told(scene: Scene) -> list[tuple[str, int | None, str]]:
+    """Return what the timeline knows of messages and of Slack: kind, incident, message."""
+    events = scene.store.timeline.after(0, 10_000)
+    nouns = ("message", "slack")
+    return [
+        (event.kind, event.incident_id, event.data.get("message", ""))
+        for event in events
+        if event.kind.partition(".")[0] in nouns
+    ]
+
+
+async def test_what_people_could_not_be_shown_is_told_once_in_the_timeline_and_when_it_was_mended(
+    open_room: Room,
+) -> None:
+    open_room.slack.fail_next("chat.postMessage", error="not_in_channel", times=2)
+    incident = open_room.scene.incident()
+    outbox = open_room.door._outbox
+    assert outbox is not None
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            while (one := outbox._dirty.get("incident:1")) is None or not one.not_before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        one.not_before = 0.0  # a minute has passed
+        outbox._bell.set()
+    await open_room.settled()
+    assert "VLLMStalled" in words(open_room.root)
+    about = (incident, "incident:1")
+    assert told(open_room.scene) == [("message.undeliverable", *about), ("message.delivered", *about)]
+
+
+async def test_a_hiccup_of_slack_is_no_event_and_an_outage_is_one_with_its_end(open_room: Room) -> None:
+    open_room.slack.fail_next("chat.postMessage", error="internal_error", times=2)
+    open_room.scene.incident()
+    await open_room.settled()
+    assert told(open_room.scene) == []
+    open_room.slack.fail_next("chat.update", error="internal_error", times=3)
+    open_room.scene.clear(1)
+    await open_room.settled()
+    assert told(open_room.scene) == [("slack.unreachable", None, ""), ("slack.reached", None, "")]
+
+
 async def test_a_file_without_the_scope_for_it_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     scopes = tuple(scope for scope in SCOPES if scope != "files:write")
     async with room(tmp_path, scopes=scopes) as poor:
@@ -269,6 +310,7 @@ async def test_a_file_without_the_scope_for_it_does_not_hold_up_the_rest(tmp_pat
         poor.scene.checked(run_id, noise=40)
         await poor.settled()
         assert "healthy" in words(poor.root)
+        assert told(poor.scene) == [("message.undeliverable", None, f"output:{run_id}")]
 
 
 # ── what goes wrong with us ──

@@ -1,12 +1,14 @@
 """`host.capture`: evidence read by a real shell from a host that has much, little or nothing, within its time."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import evidence
+from bot import clock, evidence
+from bot.clock import Offset
 from bot.effect import KEEP, Command, Finished, Output
 from bot.evidence import Part
 from bot.facts import FactsError, capture
@@ -78,6 +80,22 @@ def test_of_a_long_part_the_wanted_end_is_kept(shell: str) -> None:
     parts = captured(run(plan_of(Part("first", flood, 8, 7), Part("last", flood, 8, 10, "tail")), shell))
     assert parts["first"].text == "line 0\n"
     assert parts["last"].text == "line 4999\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_hosts_clock_is_told_before_and_after_and_no_output_can_tell_another(shell: str) -> None:
+    sent = datetime.now(UTC)
+    answer = run(plan_of(Part("liar", "echo 'm clock 1 1'; echo 'capture m'")), shell)
+    said = judge("host.capture", {}, answer)
+    first, last = (clock.reading(*one) for one in said.facts["clock"])
+    assert first is not None
+    assert last is not None
+    assert first.uptime is not None
+    found = clock.measure(sent, datetime.now(UTC), first, last)
+    assert isinstance(found, Offset)
+    assert abs(found.seconds) <= found.within < 5
+    assert found.booted is not None
+    assert found.booted < sent
 
 
 def test_output_that_looks_like_a_frame_opens_none() -> None:

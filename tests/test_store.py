@@ -17,9 +17,10 @@ from sqlalchemy.exc import IntegrityError
 from bot.alert import Alert
 from bot.approval import Person
 from bot.errors import SickbayError
+from bot.guard import Want, World
 from bot.incident import IncidentState
 from bot.plan import Plan
-from bot.run import Requester, RunState, Status
+from bot.run import Requester, Run, RunState, Status
 from bot.store import Fenced, Store
 from bot.store.tables import Moment
 from tests.parts.books import book
@@ -137,7 +138,9 @@ def test_whoever_claims_a_run_fences_off_who_had_it(stage: Stage) -> None:
         lambda: store.approvals.plan(old, PLAN, ask=True),
         lambda: store.approvals.expire(old),
         lambda: store.runs.sleep(old, None, waiting=False),
-        lambda: store.runs.lock_hosts(old, ("gpu-01",)),
+        lambda: store.ledger.take(old, {"gpu-01": Want()}, WORLD),
+        lambda: store.runs.queue(old, 2, "it waits"),
+        lambda: store.runs.relook(old, {"gpu-01": 2}, {"gpu-01": "it is old"}),
         lambda: store.runs.finish(old, RunState.FAILED, "", None),
     ):
         with pytest.raises(Fenced):
@@ -278,17 +281,29 @@ def test_a_cleared_alert_voids_the_question_and_withdraws_what_has_no_plan_yet(s
     assert asked in store.runs.due()
 
 
+WORLD = World(lambda _: frozenset())
+
+
+def taken(store: Store, run: Run, *hosts: str) -> list[str]:
+    """Take hosts; return those that are not given."""
+    answers = store.ledger.take(run, {host: Want() for host in hosts}, WORLD)
+    return [host for host, one in answers.items() if one.reaction != "go"]
+
+
 def test_free_hosts_are_locked_and_freed_at_the_end(stage: Stage) -> None:
     store = stage.store
-    one, two = (store.runs.claim(stage.queue()) for _ in range(2))
+    one, two = (store.runs.claim(stage.queue(book(on_conflict="fail"))) for _ in range(2))
     assert one is not None
     assert two is not None
-    assert store.runs.lock_hosts(one, ("a", "b")) == {}
-    assert store.runs.lock_hosts(one, ("b", "c")) == {}
-    assert store.runs.lock_hosts(two, ("c", "d")) == {"c": one.id}
-    assert store.runs.lock_hosts(one, ("d",)) == {"d": two.id}
+    assert taken(store, one, "a", "b") == []
+    assert taken(store, one, "b", "c") == []
+    assert taken(store, two, "c", "d") == ["c"]
+    assert taken(store, one, "d") == ["d"]
     store.runs.finish(one, RunState.SUCCEEDED, "", None)
-    assert store.runs.lock_hosts(two, ("a", "b", "c")) == {}
+    assert taken(store, two, "a", "b", "c") == []
+    assert store.ledger.held() == {f"host {host}": two.id for host in "abcd"}
+    store.runs.finish(two, RunState.NEEDS_HUMAN, "", None)
+    assert store.ledger.held() == {}
 
 
 def test_readers_of_the_timeline_go_on_where_they_were(stage: Stage) -> None:

@@ -23,10 +23,26 @@ class Part(Facts):
     text: str
 
 
+class Clock(Facts):
+    """What the host's clock said, as `date +%s.%N` and /proc/uptime write it."""
+
+    said: str
+    uptime: str
+
+
 class Capture(Facts):
     """All parts that had begun."""
 
     parts: tuple[Part, ...]
+    clock: tuple[Clock, ...] = ()
+    """At the beginning and, unless it was cut short, at the end."""
+
+    @property
+    def up_s(self) -> float | None:
+        """Seconds since the host was booted, as `/proc/uptime` said; None where it said nothing."""
+        boot = next((part.text for part in self.parts if part.name == "boot"), "")
+        said = re.fullmatch(r"([0-9]{1,12}\.[0-9]{1,4}) [0-9.]+", (boot.strip().splitlines() or [""])[-1])
+        return float(said[1]) if said else None
 
 
 def parse(text: str) -> Capture:
@@ -51,7 +67,11 @@ def parse(text: str) -> Capture:
         code = int(ended[1]) if re.fullmatch(r"[0-9]{1,3}", ended[1]) else None
         body = rest[: max(0, ended.start() - 1)]
         parts.append(Part(name=name, state=_state(code, ended[1], body), exit_code=code, text=body))
-    return Capture(parts=tuple(parts))
+    clock = re.findall(rf"^{mark} clock (\S{{1,40}}) (\S{{0,40}})$", text, re.MULTILINE)
+    return Capture(
+        parts=tuple(parts),
+        clock=tuple(Clock(said=said, uptime=up) for said, up in clock[:1] + clock[1:][-1:]),
+    )
 
 
 def _state(code: int | None, word: str, body: str) -> State:

@@ -5,8 +5,9 @@ no message is ever computed from an older message.
 """
 
 from bot.mask import Mask
-from bot.messages.approval import DIGEST, approval_card, glass_card, plan_card, plan_text, preview_card
+from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
+from bot.messages.glass import glass_card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
     help_card,
@@ -20,6 +21,7 @@ from bot.messages.listing import (
     runbook_table,
 )
 from bot.messages.progress import RunView
+from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
 from bot.messages.words import say
 
@@ -43,6 +45,7 @@ __all__ = [
     "preview_card",
     "refusal",
     "refusal_card",
+    "report_card",
     "run_card",
     "run_table",
     "runbook_table",

@@ -109,35 +109,6 @@ def _names(decisions: Sequence[Decision], *, bold: bool = False) -> Words:
     return join([name_words(one.person, bold=bold) for one in decisions], ", ")
 
 
-def glass_card(view: RunView, *, everybody: bool) -> Card:
-    """Say loudly that somebody alone approved what takes others too; `everybody` is called in the channel."""
-    run, approval = view.run, view.approval
-    glass = approval.glass if approval is not None else None
-    if approval is None or glass is None:
-        raise ValueError(f"nobody broke glass for run {run.id}")
-    names = {"runbook": run.runbook.name, "hosts": target(view), "by": name_words(glass.person, bold=True)}
-    call: Words = (Mention("channel", "!channel"),) if everybody else ()
-    headline = say("approval.glass_title", **names)
-    rule = say("approval.glass_rule", required=approval.rule.required, roles=" or ".join(approval.rule.from_))
-    had = _names([one for one in approval.decisions if one is not glass and one.answer == "approve"])
-    nodes: tuple[Node, ...] = (
-        Title(join([call, headline], " ")),
-        Text(say("approval.glass_reason", reason=glass.glass)),
-        Text(join([rule, say("approval.glass_had", names=had) if had else ()], " ")),
-        Note(
-            join(
-                [
-                    say("run.number", id=run.id),
-                    say("approval.plan", digest=approval.digest[:DIGEST]),
-                    say("approval.glass_at", at=glass.at, via=glass.via),
-                    say("approval.glass_stop", id=run.id),
-                ]
-            )
-        ),
-    )
-    return Card(plain(headline), nodes, "bad")
-
-
 def _called(approval: Approval, people: Mapping[str, Person], groups: Groups) -> Words:
     """Mention those who may decide, a few of them; the requester only where the rule lets them."""
     may = [

@@ -139,6 +139,8 @@ def _doing(view: RunView) -> Words:
         case RunState.RUNNING | RunState.WAITING if asks(view) and view.approval is not None:
             return say("incident.waiting", until=view.approval.expires_at, **names)
         case RunState.RUNNING | RunState.WAITING:
+            if run.waits:
+                return say("incident.held", why=line(run.waits, 300), **names)
             number, total, step = position(view)
             title = _title(step)
             if run.plan is None and run.runbook.kind == "mutate":

@@ -1,6 +1,7 @@
 """Answers to people who look: help, hosts, runbooks, incidents, runs; and refusals."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bot.errors import SickbayError
 from bot.fleet import named
@@ -27,8 +28,11 @@ def help_card(usages: Sequence[tuple[str, str]]) -> Card:
     return Card(plain(say("listing.help")), nodes)
 
 
-def host_table(hosts: Sequence[Host]) -> Card:
-    """List hosts; many hosts of the same groups are one row."""
+def host_table(hosts: Sequence[Host], notes: Mapping[str, str] | None = None, standstill: str = "") -> Card:
+    """List hosts; many hosts of the same groups are one row.
+
+    `notes` say what keeps changes from a host, `standstill` what keeps automation from all of them.
+    """
     if len(hosts) <= _FOLD_FROM:
         columns: tuple[str, ...] = ("Host", "Address", "Groups", "Facts")
         rows = [(host.name, host.address, _groups(host.groups), _vars(host)) for host in hosts]
@@ -38,7 +42,13 @@ def host_table(hosts: Sequence[Host]) -> Card:
         for host in hosts:
             alike.setdefault((_groups(host.groups), _vars(host)), []).append(host.name)
         rows = [(fold(names), *what, str(len(names))) for what, names in alike.items()]
-    return _table(count(len(hosts), "host"), columns, rows)
+    card = _table(count(len(hosts), "host"), columns, rows)
+    alike_notes: dict[str, list[str]] = {}
+    for host_name, why in (notes or {}).items():
+        alike_notes.setdefault(why, []).append(host_name)
+    told = [say("listing.stopped", why=standstill)] if standstill else []
+    told += [say("listing.held", hosts=named(names), why=why) for why, names in alike_notes.items()]
+    return replace(card, nodes=(*card.nodes, *(Text(words) for words in told)))
 
 
 def _groups(groups: Iterable[str]) -> str:
@@ -129,9 +139,10 @@ def refusal(what: str, advice: str = "") -> Card:
     return Card(what, tuple(nodes), "unknown")
 
 
-def notice(words: Words) -> Card:
-    """Say one thing."""
-    return Card(plain(words), (Text(words),))
+def notice(words: Words, warnings: Sequence[str] = ()) -> Card:
+    """Say one thing, and what to beware of."""
+    told = tuple(Text(say("listing.warning", why=why)) for why in dict.fromkeys(warnings))
+    return Card(plain(words), (Text(words), *told))
 
 
 def mishap_card(reference: str) -> Card:

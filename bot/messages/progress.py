@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from bot.approval import Approval
 from bot.fleet import Folded, folded, named
+from bot.incident import Event
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import count, line, took
 from bot.messages.words import join, say, text
@@ -32,6 +33,8 @@ class RunView:
     approval: Approval | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     """What commands printed, by attempt key, of those attempts whose output is to be shown."""
+    broken: tuple[Event, ...] = ()
+    """Every time that somebody broke glass."""
 
 
 def asks(view: RunView) -> bool:

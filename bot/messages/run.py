@@ -19,10 +19,12 @@ from bot.messages.card import (
     Words,
     plain,
 )
+from bot.messages.glass import glass_line
 from bot.messages.progress import RunView, asks, checklist, diagnosis, ending, wrong
 from bot.messages.short import TAIL, count, line, tail
-from bot.messages.words import join, name_words, say, text
-from bot.program import host_result, host_verdict, ordered
+from bot.messages.words import join, say, text
+from bot.program import ordered
+from bot.result import host_result, host_verdict
 from bot.run import Attempt, RunState, Status
 from bot.verdict import Verdict
 
@@ -69,12 +71,13 @@ def _state_lines(view: RunView) -> list[Words]:
     lines: list[Words] = []
     if run.lowered and not run.state.ended:
         lines.append(text(run.lowered))
-    if view.approval is not None and (glass := view.approval.glass) is not None:
-        lines.append(say("run.glass", by=name_words(glass.person), at=glass.at, reason=glass.glass))
+    lines += [glass_line(event) for event in view.broken]
     if asks(view) and view.approval is not None and not run.state.ended:
         lines.append(say("run.asks", until=view.approval.expires_at))
     elif run.state is RunState.WAITING and run.wake_at is not None:
         lines.append(say("run.sleeps", until=run.wake_at))
+    if run.waits and not run.state.ended:
+        lines.append(say("run.waits", why=run.waits))
     if run.cancelled_by and not run.state.ended:
         lines.append(say("run.cancelling", by=run.cancelled_by))
     if run.state.ended and run.reason:

@@ -237,7 +237,11 @@ def _context_elements(words: Words, budget: _Budget) -> list[Json]:
     """Write spans as elements of their own: texts as plain text, which nothing in it can format."""
     merged: list[Span] = []
     for span in words:
-        small = isinstance(span, Time) or (isinstance(span, Link) and _URL.fullmatch(span.url))
+        small = (
+            isinstance(span, Time)
+            or (isinstance(span, Link) and _URL.fullmatch(span.url))
+            or (isinstance(span, Mention) and _USER.fullmatch(span.slack))
+        )
         if not small and merged and isinstance(merged[-1], Plain):
             merged[-1] = Plain(merged[-1].text + span.text)
         else:
@@ -254,6 +258,9 @@ def _context_elements(words: Words, budget: _Budget) -> list[Json]:
             stamp = int(span.at.timestamp())
             budget.take(60)
             elements.append({"type": "mrkdwn", "text": f"<!date^{stamp}^{form}|{span.text}>"})
+        elif isinstance(span, Mention):
+            budget.take(10)
+            elements.append({"type": "mrkdwn", "text": f"<@{span.slack}>"})
         elif isinstance(span, Link):
             shown = escape(cut(shown.replace("|", "/"), 80))
             budget.take(len(span.url) + len(shown))

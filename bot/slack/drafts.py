@@ -2,14 +2,14 @@
 
 Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
 its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
-`glass:12` says so in the thread and `alarm:12` in the channel.
+which is event 345, `glass:345` says so in the thread and `alarm:345` in the channel.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.approval import Person
+from bot.approval import BROKEN, Person
 from bot.incident import Event
 from bot.messages import (
     Card,
@@ -61,8 +61,13 @@ class Draft:
 
 
 def touched(event: Event) -> dict[str, Urgency]:
-    """Return the messages that an event may change, and how soon that should be seen."""
+    """Return the messages that an event may change, and how soon that should be seen.
+
+    What became of a message changes none: one that cannot be shown would be tried for ever.
+    """
     keys: dict[str, Urgency] = {}
+    if event.kind.startswith("message."):
+        return keys
     urgency = _urgency(event.kind)
     if event.incident_id is not None:
         keys[f"incident:{event.incident_id}"] = urgency
@@ -70,8 +75,8 @@ def touched(event: Event) -> dict[str, Urgency]:
         keys[f"run:{event.run_id}"] = urgency
         if event.kind.startswith("approval.") or event.kind == "run.ended":
             keys[f"approval:{event.run_id}"] = 0
-        if event.kind == "approval.glass_broken":
-            keys |= {f"glass:{event.run_id}": 0, f"alarm:{event.run_id}": 0}
+        if event.kind == BROKEN:
+            keys |= {f"glass:{event.id}": 0, f"alarm:{event.id}": 0}
         if event.kind == "approval.asked":
             keys[f"plan:{event.run_id}"] = 0
         if event.kind == "run.ended":
@@ -102,6 +107,8 @@ class Drafts:
         kind, _, number = key.partition(":")
         if kind == "incident":
             return self._incident(int(number))
+        if kind in ("glass", "alarm"):
+            return self._glass(int(number), everybody=kind == "alarm")
         run = self._store.runs.get(int(number))
         if run is None or not run.channel:
             return None
@@ -110,8 +117,6 @@ class Drafts:
                 return self._draft(run, run_card(run_view(self._store, run)))
             case "approval":
                 return self._approval(run)
-            case "glass" | "alarm":
-                return self._glass(run, everybody=kind == "alarm")
             case "plan":
                 return self._plan(run)
             case "output":
@@ -144,11 +149,12 @@ class Drafts:
         card = approval_card(view, self._people, self._store.now(), self._groups)
         return self._below(run, self._mask.over(card))
 
-    def _glass(self, run: Run, *, everybody: bool) -> Draft | None:
-        view = run_view(self._store, run)
-        if view.approval is None or view.approval.glass is None:
+    def _glass(self, event_id: int, *, everybody: bool) -> Draft | None:
+        event = self._store.timeline.get(event_id)
+        run = self._store.runs.get(event.run_id) if event is not None and event.run_id is not None else None
+        if event is None or run is None or not run.channel:
             return None
-        card = self._mask.over(glass_card(view, everybody=everybody))
+        card = self._mask.over(glass_card(run, event, everybody=everybody))
         return Draft(run.channel, card) if everybody else self._below(run, card)
 
     def _plan(self, run: Run) -> Draft | None:

@@ -193,10 +193,11 @@ class Listeners:
         Between posting a message and noting where it is, nobody knows; the digest is compared all the same.
         """
         key = f"{_SHOWN.get(click.action)}:{int(number)}"
-        there = self._store.timeline.posted_at(click.channel, click.ts)
-        if there is not None:
-            return there == key
-        return (self._store.timeline.place(key) or {}).get("state") != "posted"
+        known = (self._store.timeline.place(key) or {}).get("state") == "posted"
+        there = self._store.timeline.posted_at(
+            click.channel, click.ts
+        )  # asked last: it may be noted right now
+        return there == key if there is not None else not known
 
     # ── both ──
     def _foreign(self, *teams: str | None) -> bool:

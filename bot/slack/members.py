@@ -60,8 +60,8 @@ class SlackMembers:
     def _member(self, user: str) -> Member:
         try:
             info: Mapping[str, Any] = self._said("users.info", user=user)["user"]
-            deleted, team = info["deleted"], self._said("auth.test")["team_id"]
-            teams = (info["team_id"], *((info.get("enterprise_user") or {}).get("teams") or ()))
+            deleted, team = info["deleted"], info["team_id"]
+            ours = self._said("auth.test")["team_id"]
         except _Silent as silent:
             return Member("unknown", untold=frozenset(self._groups), why=str(silent))
         except _Nobody:
@@ -71,7 +71,7 @@ class SlackMembers:
             return Member("unknown", untold=frozenset(self._groups), why=why)
         if deleted:
             return Member("gone", why="is deactivated in Slack")
-        if team not in teams:
+        if team != ours:
             return Member("foreign")
         return self._grouped(user)
 

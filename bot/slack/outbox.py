@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -29,6 +30,8 @@ _LONGEST_REST = 30.0
 _PARKED = 60.0
 _TRIES = 5
 """After so many failures that are ours, not Slack's, a message is given up."""
+_AWAY = 3
+"""Failures in a row after which the timeline is told that Slack cannot be reached: a hiccup is no event."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Outbox:
         self._read_to = 0
         self._cursor = 0
         self._failures = 0
+        self._undelivered: set[str] = set()
+        """Messages of which the timeline knows that they cannot be shown."""
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.trouble = ""
@@ -154,39 +159,69 @@ class Outbox:
         try:
             await self._poster.bring(key)
         except SlackApiError as error:
-            self._refused(key, one, error)
+            if why := await self._refused(key, one, error):
+                await self._undeliverable(key, why)
         except (aiohttp.ClientError, TimeoutError, OSError, SlackClientError) as error:
-            self._rest(f"Slack cannot be reached: {error or type(error).__name__}")
-        except Exception:
+            await self._rest(f"Slack cannot be reached: {error or type(error).__name__}")
+        except Exception as error:
             one.tries += 1
             log.exception("%s cannot be shown in Slack (try %s)", key, one.tries)
             one.not_before = self._clock() + 2.0**one.tries
             if one.tries >= _TRIES:
                 del self._dirty[key]
+                await self._undeliverable(
+                    key, f"Sickbay itself failed on it ({type(error).__name__}): given up"
+                )
         else:
+            if self._failures >= _AWAY:
+                await self._tell("slack.reached")
             self._failures = 0
             self.trouble = ""
             del self._dirty[key]
+            if key in self._undelivered:
+                self._undelivered.discard(key)
+                await self._tell("message.delivered", key)
 
-    def _refused(self, key: str, one: _Dirty, error: SlackApiError) -> None:
+    async def _undeliverable(self, key: str, why: str) -> None:
+        if key not in self._undelivered:
+            self._undelivered.add(key)
+            await self._tell("message.undeliverable", key, why=why)
+
+    async def _tell(self, kind: str, key: str = "", **data: Any) -> None:
+        """Write into the timeline what people were not shown; messages go on where even that cannot be written."""
+        what, _, number = key.partition(":")
+        if key:
+            data |= {"incident" if what == "incident" else "run": int(number), "message": key}
+        try:
+            await asyncio.to_thread(self._store.timeline.note, kind, **data)
+        except Exception:
+            log.exception("the timeline could not note %s %s", kind, key)
+
+    async def _refused(self, key: str, one: _Dirty, error: SlackApiError) -> str:
+        """Judge a refusal; return why the message cannot be shown, where that is for people to mend."""
         word = error_of(error)
         wait = wait_of(error)
         if wait is not None:
             log.info("Slack wants %s left alone for %s s", one.method, wait)
             self._pace.block(one.method, wait)
         elif word in UNCERTAIN:
-            self._rest(f"Slack answered {word or 'no JSON'}")
+            await self._rest(f"Slack answered {word or 'no JSON'}")
         elif word == "missing_scope" and one.method == "files":
             log.error("%s cannot be uploaded: the app lacks the scope files:write", key)
             del self._dirty[key]
+            return "the app lacks the scope files:write"
         else:
             # A channel without the bot, a revoked token: somebody has to mend it, and then nothing is lost.
             self.trouble = f"Slack refuses {key}: {word}"
             log.error("%s; trying again every minute. `sickbay doctor` says what is missing", self.trouble)
             one.not_before = self._clock() + (1.0 if word in GONE else _PARKED)
+            return "" if word in GONE else f"Slack refuses it: {word}"
+        return ""
 
-    def _rest(self, why: str) -> None:
+    async def _rest(self, why: str) -> None:
         self._failures += 1
+        if self._failures == _AWAY:
+            await self._tell("slack.unreachable", why=why, waiting=self.waiting)
         rest = min(_LONGEST_REST, 0.25 * 2.0**self._failures)
         if not self.trouble:
             log.warning("%s; %s messages wait", why, self.waiting)

@@ -3,7 +3,7 @@
 Each kind is a file of two pure functions, see `kind`; a plain `run:` is `shell`.
 """
 
-from bot.steps import capture, gpu_check, haproxy_state, http, llm_completion, vllm_progress
+from bot.steps import capture, gpu_check, haproxy_state, http, llm_completion, serving_ready, vllm_progress
 from bot.steps.docker import INSPECT_KIND, RESTART_KIND
 from bot.steps.haproxy_change import DRAIN_KIND, MAINTENANCE_KIND, UNDRAIN_KIND
 from bot.steps.kind import Kind
@@ -19,5 +19,6 @@ KINDS: dict[str, Kind] = {
     "host.capture": capture.KIND,
     "http.check": http.KIND,
     "llm.completion": llm_completion.KIND,
+    "serving.ready": serving_ready.KIND,
     "vllm.progress": vllm_progress.KIND,
 }

@@ -60,7 +60,11 @@ def judge(_arguments: Arguments, answer: Finished, _context: Context) -> Judgeme
     had = [part for part in found.parts if part.text.strip() and part.state in ("kept", "late")]
     others = "".join(f"; {state}: {', '.join(names)}" for state, names in by_state.items() if state != "kept")
     kept = len(by_state.get("kept", ()))
-    facts = {"parts": {part.name: part.state for part in found.parts}}
+    facts = {
+        "parts": {part.name: part.state for part in found.parts},
+        "clock": [[one.said, one.uptime] for one in found.clock],
+        "up_s": found.up_s,
+    }
     if not had:
         return Judgement(ok=False, summary=f"nothing could be captured{others}", facts=facts)
     return Judgement(ok=True, summary=f"{kept} of {len(found.parts)} parts kept{others}", facts=facts)

@@ -147,6 +147,7 @@ DRAIN_KIND = Kind(
     plan=plan_drain,
     judge=_judge("drain"),
     mutating=True,
+    level=0,
 )
 MAINTENANCE_KIND = Kind(
     says="Takes a drained server at HAProxy out of traffic altogether.",
@@ -154,6 +155,7 @@ MAINTENANCE_KIND = Kind(
     plan=plan_maintenance,
     judge=_judge("maint"),
     mutating=True,
+    level=0,
 )
 UNDRAIN_KIND = Kind(
     says="Puts a server at HAProxy back into traffic.",
@@ -161,4 +163,5 @@ UNDRAIN_KIND = Kind(
     plan=plan_undrain,
     judge=_judge("ready"),
     mutating=True,
+    level=0,
 )

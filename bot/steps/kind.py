@@ -19,6 +19,10 @@ Context = Mapping[str, Any]
 """What expressions see: alert, inputs, host, steps, run."""
 
 
+PLAIN = 2
+"""The level of a plain command that changes something."""
+
+
 class CannotPlan(SickbayError):
     """The step cannot be done on this host, for a reason a person can mend, such as a missing `vars` entry."""
 
@@ -65,5 +69,7 @@ class Kind:
     mutating: bool = False
     secrets: frozenset[str] = frozenset()
     """Arguments in which `{{ secrets.NAME }}` may stand: their values reach the host as shell variables only."""
+    level: int = 1
+    """How deep a change goes: 0 traffic only, 1 a replica's restart, 2 a GPU's reset, 3 a reboot."""
     partial: bool = False
     """Is what came before the time was over worth judging?"""

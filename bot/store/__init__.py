@@ -13,6 +13,7 @@ from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
+from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
 from bot.store.timeline import Timeline
@@ -48,6 +49,7 @@ class Store:
         self.outputs = Outputs(self.database)
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
+        self.ledger = Ledger(self.database)
         self.timeline = Timeline(self.database)
 
     def write(self) -> AbstractContextManager[Connection]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from bot.approval import Answer, Approval, Decision, Person
+from bot.approval import BROKEN, Answer, Approval, Decision, Person
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import ApprovalRule, Runbook
 from bot.store.database import Database
-from bot.store.runs import fenced, void
-from bot.store.tables import approvals, decisions, runs
+from bot.store.runs import fenced, pass_on, void
+from bot.store.tables import approvals, decisions, runs, written
 from bot.store.timeline import first_time, tell
 
 
@@ -23,23 +23,34 @@ class Approvals:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
-        """Store a run's plan and, where people have to agree, the question about it.
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> Plan:
+        """Store a run's plan and, where people have to agree, the question about it; return the plan that counts.
 
-        `lowered` says why they have to although the runbook's mode is `auto`.
+        `lowered` says why they have to although the runbook's mode is `auto`. A run that had to begin anew and comes to
+        what was agreed to keeps its plan; else people are asked anew.
         """
         now = self._db.now()
         rule = run.runbook.approval
         with self._db.write() as tx:
             mode = "approve" if lowered else run.mode
             limit = now + run.runbook.timeout
-            fenced(tx, run, plan=plan.as_json(), deadline=limit, mode=mode, lowered=lowered)
+            asked = _approval(tx, run.id)
+            agreed = asked is not None and asked.state == "approved"
+            stands = agreed and run.former is not None and run.former.essence == plan.essence
+            plan = run.former if stands and run.former is not None else plan
+            fenced(tx, run, plan=plan.as_json(), former=None, deadline=limit, mode=mode, lowered=lowered)
             data: dict[str, Any] = {"digest": plan.digest, "changes": plan.changes}
             if plan.without:
                 data["without"] = [list(one) for one in plan.without]
             data |= {"lowered": lowered} if lowered else {}
             tell(tx, now, "run.planned", incident=run.incident_id, run=run.id, **data)
+            if stands:
+                return plan
+            if agreed and run.former is not None:
+                why = "looked at again after a wait, the plan is another than the one that was approved"
+                tell(tx, now, "approval.void", incident=run.incident_id, run=run.id, why=why)
             if ask:
+                pass_on(tx, now, run.id)  # people take their time, and it holds nothing yet
                 tx.execute(delete(decisions).where(decisions.c.run_id == run.id))  # the timeline keeps them
                 tx.execute(delete(approvals).where(approvals.c.run_id == run.id))
                 tx.execute(
@@ -52,7 +63,13 @@ class Approvals:
                         state="pending",
                     )
                 )
+                data |= {
+                    "until": written(now + rule.timeout),
+                    "required": rule.required,
+                    "from": list(rule.from_),
+                }
                 tell(tx, now, "approval.asked", incident=run.incident_id, run=run.id, **data)
+        return plan
 
     def get(self, run_id: int) -> Approval | None:
         """Return the question of a run."""
@@ -76,9 +93,9 @@ class Approvals:
 
         `digest` is the plan that the person saw: an answer to another plan is refused. `people` are those who answered
         before and were looked at: None for who may no longer; then that approval no longer counts. Without it nobody's
-        does. `broken` says
-        why the plan no longer holds: then the question ends, whatever the answer; a plan that has begun is carried on. `glass` is why the person decides
-        alone. `delivery` names the click: taken once, it is never taken again.
+        does. `broken` says why the plan no longer holds: then the question ends, whatever the answer; a plan that has
+        begun is carried on. `glass` is why the person decides alone. `delivery` names the click: taken once, it is
+        never taken again.
         """
         now = self._db.now()
         with self._db.write() as tx:
@@ -87,20 +104,22 @@ class Approvals:
                 return f"Run {run_id} asks nobody for approval."
             if delivery and not first_time(tx, now, delivery):
                 return "This was taken in already."
+            incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
+            alone = bool(glass)
+            said: dict[str, Any] = {"by": person.name, "via": via, "answer": answer}
+            said |= {"glass": glass} if alone else {}
             if digest is not None and not (digest and approval.digest.startswith(digest)):
-                return "The plan has changed since this message was shown. Look at the newest one."
+                why = "The plan has changed since this message was shown. Look at the newest one."
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, why=why, **said)
+                return why
             if broken and approval.state_at(now) == "pending" and self.void(tx, run_id, broken):
                 approval = replace(approval, state="void", note=broken)
-            incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
             if approval.state_at(now) == "pending":
                 others = {one.person: None for one in approval.decisions if one.person != person.name}
                 approval = _held(tx, approval, others if people is None else people, now, incident)
-            alone = bool(glass)
             refusal = approval.refusal(person, answer, now, alone=alone)
-            more: dict[str, Any] = {"via": via} | ({"glass": glass} if alone else {})
             if refusal is not None:
-                more |= {"by": person.name, "why": refusal}
-                tell(tx, now, "approval.refused", incident=incident, run=run_id, **more)
+                tell(tx, now, "approval.refused", incident=incident, run=run_id, why=refusal, **said)
                 return refusal
             state = approval.state_after(answer, alone=alone)
             mine = (decisions.c.run_id == run_id, decisions.c.person == person.name)
@@ -108,21 +127,20 @@ class Approvals:
             given = {"person": person.name, "answer": answer, "at": now, "glass": glass, "via": via}
             tx.execute(decisions.insert().values(run_id=run_id, **given))
             tx.execute(update(approvals).where(approvals.c.run_id == run_id).values(state=state))
-            tell(
-                tx,
-                now,
-                "approval.decided",
-                incident=incident,
-                run=run_id,
-                by=person.name,
-                answer=answer,
-                state=state,
-                **more,
-            )
+            decided = said | {"state": state, "digest": approval.digest}
+            tell(tx, now, "approval.decided", incident=incident, run=run_id, **decided)
             if alone:
                 had = [one.person for one in approval.decisions if one.person != person.name]
-                more |= {"by": person.name, "required": approval.rule.required, "had": had}
-                tell(tx, now, "approval.glass_broken", incident=incident, run=run_id, **more)
+                more: dict[str, Any] = {
+                    "by": person.name,
+                    "via": via,
+                    "glass": glass,
+                    "digest": approval.digest[:12],
+                    "required": approval.rule.required,
+                    "roles": approval.rule.from_,
+                    "had": had,
+                }
+                tell(tx, now, BROKEN, incident=incident, run=run_id, **more)
             if state != "pending":
                 _wake(tx, run_id, now, approved=state == "approved")
             return None

@@ -1,17 +1,18 @@
 """Attempts: a row before each command leaves and its result after; those of one moment in one transaction."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from bot.effect import Output
+from bot.effect import Command, Output
 from bot.run import Attempt, Run, Status
 from bot.store.database import Database, masked
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
-from bot.store.tables import attempts
+from bot.store.tables import attempts, commands
 from bot.store.timeline import tell_each
 from bot.verdict import Verdict
 
@@ -22,6 +23,7 @@ _END = _BEGIN.on_conflict_do_update(
     index_elements=["run_id", "step", "host", "number"],
     set_={name: _BEGIN.excluded[name] for name in _RESULT},
 )
+_TEXT = insert(commands).on_conflict_do_nothing()
 _LATER = attempts.alias()
 _TALLY = (
     select(attempts.c.step, attempts.c.status, attempts.c.verdict, func.count().label("hosts"))
@@ -45,16 +47,48 @@ class Attempts:
         self._db = database
         self._outputs = outputs
 
-    def begin(self, run: Run, places: Sequence[tuple[str, str, int]]) -> list[Attempt]:
-        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table."""
+    def begin(
+        self,
+        run: Run,
+        places: Sequence[tuple[str, str, int]],
+        leaving: Sequence[tuple[str, Command]] = (),
+    ) -> list[Attempt]:
+        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
+
+        `leaving` is each one's command, and the machine that it goes to. Its text, which is the author's alone, is kept
+        once; the timeline has its hash, and the values beside it.
+        """
         now = self._db.now()
         begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in places]
+        hashes = {one.text: hashlib.sha256(one.text.encode()).hexdigest() for _, one in leaving}
         with self._db.write() as tx:
             fenced(tx, run)
             tx.execute(_BEGIN, [_row(attempt) for attempt in begun])
+            if hashes:
+                tx.execute(_TEXT, [{"sha256": sha256, "text": text} for text, sha256 in hashes.items()])
             told = [_event(attempt) for attempt in begun]
+            for event, (on, command) in zip(told, leaving, strict=bool(leaving)):
+                event["data"] |= {"command": hashes[command.text], "env": dict(command.env)}
+                event["data"] |= {"on": on} if on != event["host"] else {}
+                event["data"] |= {"changes": True} if command.mutating else {}
             tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
         return begun
+
+    def resume(self, run: Run, begun: Sequence[Attempt]) -> None:
+        """Write that hosts are asked what became of commands that were sent in an earlier life of this process."""
+        with self._db.write() as tx:
+            fenced(tx, run)
+            told = [_event(attempt) for attempt in begun]
+            tell_each(tx, self._db.now(), "step.resumed", told, incident=run.incident_id, run=run.id)
+
+    def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Return the texts of commands, by hash."""
+        found: dict[str, str] = {}
+        with self._db.read() as tx:
+            for at in range(0, len(hashes), 1000):
+                query = commands.select().where(commands.c.sha256.in_(hashes[at : at + 1000]))
+                found |= {row.sha256: row.text for row in tx.execute(query)}
+        return found
 
     def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> list[Attempt]:
         """Write how attempts ended, with the rest of what they printed, their events and the fence.
@@ -121,8 +155,10 @@ def _row(attempt: Attempt) -> dict[str, Any]:
 
 
 def _seal(attempt: Attempt) -> dict[str, Any]:
-    """Return the hash of what a capture kept, so that the timeline knows it too."""
-    return {"sha256": attempt.facts["sha256"]} if "sha256" in attempt.facts else {}
+    """Return the hash of what a capture kept, and what the host's clock was, so that the timeline knows it too."""
+    if "sha256" not in attempt.facts:
+        return {}
+    return {name: attempt.facts[name] for name in ("sha256", "clock") if name in attempt.facts}
 
 
 def _event(attempt: Attempt, **data: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, create_engine, event, select, update
 from sqlalchemy.exc import OperationalError
 
+from bot.chain import BEGIN, link
 from bot.errors import SickbayError
 from bot.mask import Mask
 from bot.store.tables import SCHEMA, Ours, meta, metadata
@@ -214,5 +215,6 @@ def masked(tx: Connection, value: T) -> T:
 
 def _configure(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
+    connection.create_function("link", -1, lambda before, *values: link(before or BEGIN, values))
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()

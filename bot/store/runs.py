@@ -29,7 +29,7 @@ from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
-from bot.store.tables import approvals, host_locks, runs
+from bot.store.tables import approvals, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 from bot.verdict import Verdict
 
@@ -94,7 +94,8 @@ class Runs:
             created_at=now,
         )
         (run_id,) = tx.execute(statement).inserted_primary_key or (0,)
-        told: dict[str, Any] = {"runbook": runbook.name, "hosts": list(hosts), "by": requester.name}
+        told: dict[str, Any] = {"runbook": runbook.name, "hosts": list(hosts), "digest": digest, "mode": mode}
+        told |= {"by": requester.name, "via": requester.via}
         tell(tx, now, "run.queued", incident=incident, run=run_id, **told)
         return int(run_id)
 
@@ -161,11 +162,20 @@ class Runs:
             return found
 
     def reclaim(self) -> int:
-        """After a start: make every run that was being advanced due again; return how many."""
-        advanced = (RunState.RUNNING, RunState.WAITING)
+        """After a start: make every run that was being advanced due again; return how many.
+
+        A run that goes on keeps its locks; those of one that has ended hold nobody up.
+        """
+        now, advanced = self._db.now(), (RunState.RUNNING, RunState.WAITING)
+        held = (runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
         with self._db.write() as tx:
-            statement = update(runs).where(runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
-            return tx.execute(statement.values(wake_at=self._db.now())).rowcount
+            going = select(runs.c.id).where(runs.c.state.in_(_OPEN))
+            tx.execute(delete(locks).where(locks.c.run_id.not_in(going)))
+            found = tx.execute(select(runs.c.id, runs.c.incident_id).where(*held).order_by(runs.c.id)).all()
+            tx.execute(update(runs).where(*held).values(wake_at=now))
+            for row in found:
+                tell(tx, now, "run.resumed", incident=row.incident_id, run=row.id)
+            return len(found)
 
     def look_again(self) -> None:
         """After a start: let every run that waits for people see whether its plan still holds."""
@@ -180,7 +190,9 @@ class Runs:
             if row is None or RunState(row["state"]).ended:
                 return None
             run = _run(row)
-            values: dict[str, Any] = {"fence": run.fence + 1, "wake_at": None}
+            values: dict[str, Any] = {"fence": run.fence + 1, "wake_at": None, "waits": ""}
+            if run.deadline is None and run.started_at is not None:  # waiting for a lock does not count
+                values["deadline"] = now + run.runbook.timeout
             if run.started_at is None:
                 values |= {
                     "state": RunState.RUNNING,
@@ -218,7 +230,9 @@ class Runs:
         with self._db.write() as tx:
             fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
-            tx.execute(delete(host_locks).where(host_locks.c.run_id == run.id))
+            if state is RunState.SUCCEEDED:
+                tx.execute(update(uses).where(uses.c.run_id == run.id).values(verified_at=now))
+            self._release(tx, now, run)
             void(tx, now, run.id, f"the run has ended as {state}")
             tell(
                 tx,
@@ -234,13 +248,52 @@ class Runs:
             if run.incident_id and state is RunState.SUCCEEDED and acted:
                 recovered(tx, now, run.incident_id, run.id)
 
+    def _release(self, tx: Connection, now: datetime, run: Run) -> None:
+        """Give the run's locks back, and let those who wait for them take their turn."""
+        tx.execute(delete(locks).where(locks.c.run_id == run.id))
+        tx.execute(delete(lock_waits).where(lock_waits.c.run_id == run.id))
+        pass_on(tx, now, run.id)
+
+    def queue(self, run: Run, look_from: int, why: str) -> None:
+        """Put a run that has changed nothing to rest until a lock is given back; then it looks again and plans anew.
+
+        The lock may have been given back since it was asked for: then it does not rest.
+        """
+        now = self._db.now()
+        with self._db.write() as tx:
+            still = tx.scalar(select(func.count()).where(lock_waits.c.run_id == run.id))
+            cancelled = tx.scalar(select(runs.c.cancelled_by).where(runs.c.id == run.id))
+            wake = None if still and cancelled is None else now
+            former = run.plan.as_json() if run.plan is not None else None
+            anew = {
+                "waits": why,
+                "look_from": look_from,
+                "looks": {},
+                "plan": None,
+                "former": former,
+                "begun_at": None,
+            }
+            fenced(tx, run, wake_at=wake, deadline=None, **anew)
+            tx.execute(delete(locks).where(locks.c.run_id == run.id))
+            pass_on(tx, now, run.id)
+            tell(tx, now, "run.held", incident=run.incident_id, run=run.id, why=why)
+
+    def relook(self, run: Run, looks: Mapping[str, int], why: Mapping[str, str]) -> None:
+        """Write with which numbers hosts are looked at again, and why."""
+        now = self._db.now()
+        with self._db.write() as tx:
+            fenced(tx, run, looks=dict(looks))
+            for host, words in why.items():
+                tell(tx, now, "host.looked_again", incident=run.incident_id, run=run.id, host=host, why=words)
+
     def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
         """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
-        changed = set(tx.scalars(select(host_locks.c.host).where(host_locks.c.run_id == run.id)))
+        changed = set(tx.scalars(select(locks.c.host).where(locks.c.run_id == run.id)))
         asked = (
             select(runs.c.id, runs.c.hosts)
             .join(approvals, approvals.c.run_id == runs.c.id)
             .where(runs.c.state.in_(_OPEN), runs.c.id != run.id, runs.c.begun_at.is_(None))
+            .where(runs.c.plan.is_not(None))  # who waits for a lock looks again anyway
         )
         for other in tx.execute(asked.where(approvals.c.state.in_(("pending", "approved")))).all():
             if touched := sorted(changed & set(other.hosts)):
@@ -257,12 +310,12 @@ class Runs:
             count = tx.scalar(select(func.count()).where(*of_it, runs.c.proved == 1, *since))
         return Earned(count or 0, failed is not None)
 
-    def cancel(self, run_id: int, by: str) -> bool:
+    def cancel(self, run_id: int, by: str, *, via: str = "") -> bool:
         """Ask for a run's end; false when it has ended already or was cancelled before."""
         with self._db.write() as tx:
-            return self._cancel(tx, run_id, by)
+            return self._cancel(tx, run_id, by, via)
 
-    def _cancel(self, tx: Connection, run_id: int, by: str) -> bool:
+    def _cancel(self, tx: Connection, run_id: int, by: str, via: str = "") -> bool:
         now = self._db.now()
         statement = update(runs).where(
             runs.c.id == run_id, runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_(None)
@@ -270,7 +323,7 @@ class Runs:
         if tx.execute(statement.values(cancelled_by=by, wake_at=now)).rowcount != 1:
             return False
         incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))
-        tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by)
+        tell(tx, now, "run.cancel_asked", incident=incident, run=run_id, by=by, via=via)
         void(tx, now, run_id, f"the run was cancelled by {by}")
         return True
 
@@ -293,17 +346,28 @@ class Runs:
         with self._db.read() as tx:
             return list(tx.scalars(_CANCEL_ASKED))
 
-    def lock_hosts(self, run: Run, hosts: tuple[str, ...]) -> dict[str, int]:
-        """Take those of these hosts that are free for one mutating run; return who holds the others."""
-        with self._db.write() as tx:
-            fenced(tx, run)
-            query = select(host_locks.c.host, host_locks.c.run_id).where(
-                host_locks.c.host.in_(hosts), host_locks.c.run_id != run.id
-            )
-            held = {row.host: row.run_id for row in tx.execute(query)}
-            if rows := [{"host": host, "run_id": run.id} for host in hosts if host not in held]:
-                tx.execute(insert(host_locks).on_conflict_do_nothing(), rows)
-            return held
+
+def pass_on(tx: Connection, now: datetime, run_id: int) -> None:
+    """Wake who has waited longest for what this run had or might have had; the others wait for that one.
+
+    If all were woken, a hundred who wait would look a hundred times each before their turn.
+    """
+    waiting = (
+        select(lock_waits.c.run_id, lock_waits.c.key)
+        .join(runs, runs.c.id == lock_waits.c.run_id)
+        .where(lock_waits.c.holder_id == run_id, runs.c.state.in_(_OPEN))
+        .order_by(lock_waits.c.run_id)
+    )
+    rows = tx.execute(waiting).all()
+    tx.execute(delete(lock_waits).where(lock_waits.c.holder_id == run_id))
+    turns: dict[str, int] = {}
+    for row in rows:
+        first = turns.setdefault(row.key, row.run_id)
+        if first == row.run_id:
+            tx.execute(update(runs).where(runs.c.id == first).values(wake_at=now))
+        else:
+            behind = {"run_id": row.run_id, "holder_id": first, "key": row.key}
+            tx.execute(insert(lock_waits).values(behind).on_conflict_do_nothing())
 
 
 def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:
@@ -347,6 +411,7 @@ def _run(row: RowMapping) -> Run:
             "requester": Requester(**row["requester"]),
             "state": RunState(row["state"]),
             "plan": Plan.from_json(row["plan"]) if row["plan"] else None,
+            "former": Plan.from_json(row["former"]) if row["former"] else None,
             "verdict": Verdict(row["verdict"]) if row["verdict"] else None,
         }
     )

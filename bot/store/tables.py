@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     Column,
     Dialect,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     text,
 )
 
@@ -30,6 +32,11 @@ class Ours(str):
     __slots__ = ()
 
 
+def written(at: datetime) -> str:
+    """Return a moment as it is stored."""
+    return Ours(at.astimezone(UTC).isoformat(timespec="microseconds"))
+
+
 class Moment(TypeDecorator[datetime]):
     """A point in time as UTC text, which sorts as it passes and reads as it is."""
 
@@ -38,7 +45,7 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Write it."""
-        return None if value is None else Ours(value.astimezone(UTC).isoformat(timespec="microseconds"))
+        return None if value is None else written(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Read it."""
@@ -120,8 +127,12 @@ runs = Table(
     Column("ended_at", Moment),
     Column("wake_at", Moment),
     Column("fence", Integer, nullable=False, server_default="0"),
+    Column("look_from", Integer, nullable=False, server_default="1"),
+    Column("waits", Text, nullable=False, server_default=""),
+    Column("looks", JSON, nullable=False, server_default="{}"),
     Column("cancelled_by", String),
     Column("plan", JSON(none_as_null=True)),
+    Column("former", JSON(none_as_null=True)),
     Column("reason", Text, nullable=False, server_default=""),
     Column("verdict", String),
     Column("proved", Integer),
@@ -159,11 +170,60 @@ outputs = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-host_locks = Table(
-    "host_locks",
+locks = Table(
+    "locks",
     metadata,
+    Column("key", String, primary_key=True),
+    Column("host", String),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+lock_waits = Table(
+    "lock_waits",
+    metadata,
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("holder_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("key", String, nullable=False),
+)
+
+uses = Table(
+    "uses",
+    metadata,
+    Column("run_id", Integer, primary_key=True),
     Column("host", String, primary_key=True),
-    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("runbook", String, nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("gpus", JSON, nullable=False),
+    Column("verified_at", Moment),
+)
+
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("run_id", Integer, primary_key=True),
+    Column("host", String, primary_key=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("settled", Integer, nullable=False, server_default="0"),
+)
+
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("hosts", JSON, nullable=False),
+    Column("reset_at", Moment),
+    Column("reset_by", String),
+    Column("reason", Text),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("hosts", String, primary_key=True),
+    Column("by", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 approvals = Table(
@@ -200,7 +260,28 @@ events = Table(
     Column("host", String),
     Column("step", String),
     Column("data", JSON, nullable=False),
+    Column("hash", String(64), nullable=False),
     sqlite_autoincrement=True,
+)
+
+APPEND_ONLY = {
+    f"events_{name}": f"CREATE TRIGGER events_{name} BEFORE {when} BEGIN "
+    "SELECT RAISE(ABORT, 'the timeline is append-only'); END"
+    for name, when in {
+        "are_not_edited": "UPDATE ON events",
+        "are_not_removed": "DELETE ON events",
+        "come_last": "INSERT ON events WHEN new.id <= (SELECT max(id) FROM events)",
+    }.items()
+}
+"""Triggers that refuse everything but a new event at the end: a slip of ours, or of somebody with the database open."""
+for _trigger in APPEND_ONLY.values():
+    event.listen(events, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("text", Text, nullable=False),
 )
 
 cursors = Table(

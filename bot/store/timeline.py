@@ -1,17 +1,45 @@
-"""The timeline and its readers: events, how far each reader has come, what it posted where."""
+"""The timeline and its readers: events, how far each reader has come, what it posted where.
 
-from collections.abc import Mapping, Sequence
+Events are chained (`chain`): who writes one reads the hash of the newest in the same statement, and SQLite lets one
+writer in at a time, so there is no other order than that of the numbers. The database itself asks for the hash, of the
+very values that it stores: so it fits whatever is done to a text on its way there.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
+from bot import chain
+from bot.chain import BEGIN, COLUMNS, Stored, Walked
+from bot.errors import SickbayError
 from bot.incident import Event
 from bot.store.database import Database, masked
-from bot.store.tables import cursors, events, posts, seen
+from bot.store.tables import APPEND_ONLY, Ours, cursors, events, posts, runs, seen, written
 
-_TELL = events.insert()
+_HALF = re.compile("[\ud800-\udfff]")
+_COUNTER = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+# Statements of ours alone, written out or made from our own names.
+_COUNTER = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+_TELL = """
+INSERT INTO events (id, at, kind, incident_id, run_id, host, step, data, hash)
+SELECT id, at, kind, incident_id, run_id, host, step, data,
+  link((SELECT hash FROM events ORDER BY id DESC LIMIT 1), id, at, kind, incident_id, run_id, host, step, data)
+FROM (SELECT
+  1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0),
+    coalesce((SELECT max(id) FROM events), 0)) AS id,
+  ? AS at, ? AS kind, ? AS incident_id, ? AS run_id, ? AS host, ? AS step, ? AS data)
+"""
+_RAW = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in (*COLUMNS, "hash"))
+_WALK = f"SELECT {_RAW} FROM events ORDER BY id"  # noqa: S608
 
 
 def tell(
@@ -39,8 +67,14 @@ def tell_each(
     run: int | None,
 ) -> None:
     """Append the same event for several hosts; each row says host, step and data."""
-    about = {"at": at, "kind": kind, "incident_id": incident, "run_id": run}
-    tx.execute(_TELL, [{**about, **row} for row in masked(tx, rows)])
+    about = (written(at), str(kind), incident, run)
+    tx.exec_driver_sql(_TELL, [(*about, row["host"], row["step"], _json(row["data"])) for row in masked(tx, rows)])
+
+
+def _json(data: Any) -> str:
+    """Write data as text; half a letter, which an alert may hold, is no reason to lose the event."""
+    text = json.dumps(data, ensure_ascii=False)
+    return Ours(json.dumps(data) if _HALF.search(text) else text)
 
 
 def first_time(tx: Connection, at: datetime, key: str) -> bool:
@@ -58,6 +92,27 @@ class Timeline:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    def note(
+        self,
+        kind: str,
+        *,
+        incident: int | None = None,
+        run: int | None = None,
+        host: str | None = None,
+        **data: Any,
+    ) -> None:
+        """Append an event that goes with no change of state, such as a start of the service."""
+        with self._db.write() as tx:
+            if run is not None:
+                incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run))
+            tell(tx, self._db.now(), kind, incident=incident, run=run, host=host, **data)
+
+    def head(self) -> tuple[int, str]:
+        """Return the number and the hash of the newest event; 0 and `BEGIN` before the first."""
+        with self._db.read() as tx:
+            row = tx.execute(select(events.c.id, events.c.hash).order_by(events.c.id.desc()).limit(1)).first()
+            return (row.id, row.hash) if row else (0, BEGIN)
+
     def after(self, event_id: int, limit: int = 500) -> list[Event]:
         """Return the events that follow this one, oldest first."""
         with self._db.read() as tx:
@@ -66,11 +121,27 @@ class Timeline:
             )
             return [Event(**row) for row in rows.mappings()]
 
-    def of(self, *, incident: int | None = None, run: int | None = None) -> list[Event]:
-        """Return all events of an incident or a run, oldest first."""
+    def get(self, event_id: int) -> Event | None:
+        """Return one event."""
+        with self._db.read() as tx:
+            row = tx.execute(events.select().where(events.c.id == event_id)).mappings().first()
+            return None if row is None else Event(**row)
+
+    def of(
+        self, *, incident: int | None = None, run: int | None = None, kind: str | None = None
+    ) -> list[Event]:
+        """Return all events of an incident or a run, or those of one kind, oldest first."""
         query = events.select().order_by(events.c.id)
         query = query.where(events.c.incident_id == incident) if incident is not None else query
         query = query.where(events.c.run_id == run) if run is not None else query
+        query = query.where(events.c.kind == kind) if kind is not None else query
+        with self._db.read() as tx:
+            return [Event(**row) for row in tx.execute(query).mappings()]
+
+    def of_nobody(self, first: int, last: int) -> list[Event]:
+        """Return the events from one to another that are about no incident and no run, such as stops of the service."""
+        nobody = (events.c.incident_id.is_(None), events.c.run_id.is_(None))
+        query = events.select().where(events.c.id.between(first, last), *nobody).order_by(events.c.id)
         with self._db.read() as tx:
             return [Event(**row) for row in tx.execute(query).mappings()]
 
@@ -92,6 +163,12 @@ class Timeline:
         with self._db.read() as tx:
             return tx.scalar(select(posts.c.place).where(posts.c.key == key))
 
+    def places(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Return where these were posted, those that were."""
+        with self._db.read() as tx:
+            query = select(posts.c.key, posts.c.place).where(posts.c.key.in_(keys))
+            return {row.key: row.place for row in tx.execute(query)}
+
     def posted_at(self, channel: str, ts: str) -> str | None:
         """Return what was posted there; None when nothing that was noted yet."""
         place = posts.c.place
@@ -111,3 +188,39 @@ class Timeline:
             with self._db.write() as own:
                 return first_time(own, self._db.now(), key)
         return first_time(tx, self._db.now(), key)
+
+
+def verify(path: Path | str, noted: str = "") -> Walked:
+    """Walk the chain of a database file, which is only read: it may be a copy, or in use.
+
+    Raises:
+        SickbayError: when it is no database of ours at all.
+
+    """
+    try:
+        with closing(_opened(path)) as file:
+            file.execute("BEGIN")  # one moment of it, whoever writes meanwhile
+            (counter,) = file.execute(_COUNTER).fetchone()
+            found = chain.walk(_stored(file), counter, noted)
+            triggers = dict(file.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+    except sqlite3.Error as error:
+        raise SickbayError(
+            f"the timeline cannot be read: {error}",
+            where=str(path),
+            advice="is it the database of this Sickbay? One in use is copied together with its `-wal` file",
+        ) from error
+    if not found.fault and any(triggers.get(name) != sql for name, sql in APPEND_ONLY.items()):
+        lost = ", ".join(name for name, sql in APPEND_ONLY.items() if triggers.get(name) != sql)
+        fault = f"all events fit, but what keeps them from being changed is gone from the database: {lost}"
+        return Walked(found.events, found.head, fault, found.noted)
+    return found
+
+
+def _opened(path: Path | str) -> sqlite3.Connection:
+    if not Path(path).is_file():
+        raise SickbayError("there is no such file", where=str(path), advice="name the database of a Sickbay")
+    return sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, isolation_level=None)
+
+
+def _stored(file: sqlite3.Connection) -> Iterator[Stored]:
+    return (chain.stored(row) for row in file.execute(_WALK))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.delivery import Delivery
+from bot.effect import Command
 from bot.engine import Engine
 from bot.plan import Plan
 from bot.planner import Planner
@@ -77,11 +78,16 @@ class TellingAttempts(Attempts):
         super().__init__(store.database, store.outputs)
         self._at = at
 
-    def begin(self, run: Run, places: Sequence[tuple[str, str, int]]) -> list[Attempt]:
+    def begin(
+        self,
+        run: Run,
+        places: Sequence[tuple[str, str, int]],
+        leaving: Sequence[tuple[str, Command]] = (),
+    ) -> list[Attempt]:
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().begin(run, places)
+        begun = super().begin(run, places, leaving)
         for _ in places:
             self._at("begun")
         return begun
@@ -131,11 +137,12 @@ class TellingApprovals(Approvals):
         super().__init__(store.database)
         self._at = at
 
-    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> None:
+    def plan(self, run: Run, plan: Plan, *, ask: bool, lowered: str = "") -> Plan:
         """Say it before and after."""
         self._at("before plan")
-        super().plan(run, plan, ask=ask, lowered=lowered)
+        counts = super().plan(run, plan, ask=ask, lowered=lowered)
         self._at("planned")
+        return counts
 
 
 class Bodies:

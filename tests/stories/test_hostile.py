@@ -38,6 +38,7 @@ name: change
 description: Hand everything that the alert says to a command that changes the host
 kind: mutate
 triggers: [{alert: {match: {kind: change}}}]
+evidence: none
 mode: approve
 steps:
   - id: act

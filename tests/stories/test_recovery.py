@@ -1,6 +1,8 @@
 """A stalled replica: from Alertmanager's first word to the resolved incident, and the same with the bot killed in the middle."""
 
 import json
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from bot.report import Report
 from bot.run import RunState, Status
 from bot.sim.slack import Message
 from tests.parts.alertmanager import Alertmanager
@@ -124,6 +127,46 @@ def test_a_stalled_replica_is_diagnosed_recovered_after_approval_and_the_inciden
             shown(stage, "RESOLVED")
     assert len(stage.slack.slack.messages("oncall")) == 1, "one incident is one root message"
     assert stage.serve.stop() == 0
+    the_report_tells_it_to_who_was_not_there(stage)
+
+
+def sickbay(stage: Stage, *words: str) -> str:
+    """Say something in a terminal there."""
+    command = [sys.executable, "-m", "bot", *words, "--config", str(stage.serve.config)]
+    said = subprocess.run(command, env=stage.serve.environ, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    return said.stdout
+
+
+def the_report_tells_it_to_who_was_not_there(stage: Stage) -> None:
+    found = Report.model_validate_json(sickbay(stage, "incidents", "export", "1", "--format", "json"))
+    (run,) = found.runs
+    assert (found.state, found.recovered_by, run.state, run.verdict) == (
+        "resolved",
+        1,
+        "succeeded",
+        "healthy",
+    )
+    assert [(one.by, one.via, one.answer) for one in run.decisions if one.counted] == [
+        ("alice", "slack", "approve")
+    ]
+    assert run.plan is not None
+    assert run.plan.fits
+    (evidence,) = run.evidence
+    assert (evidence.host, evidence.holds) == ("gpu-03", True)
+    (clock,) = found.clocks
+    assert clock.offset is not None
+    assert clock.within is not None
+    assert abs(clock.offset) <= clock.within < 10, "it is this machine's own clock"
+    tries = {one.step: one for one in run.tries}
+    assert (tries["restart"].changes, tries["restart"].exit_code) == (True, 0)
+    assert "docker restart" in tries["restart"].command
+    assert tries["drain"].on == "lb-01"
+    assert {one.about for one in found.messages if one.state == "posted"} >= {"incident:1", "run:1", "plan:1"}
+    text = sickbay(stage, "incidents", "show", "1")
+    for part in ("Recovery was verified by run 1", "**alice** (slack): approve", found.chain.head):
+        assert part in text
+    assert f"Head: {found.chain.head}" in sickbay(stage, "audit", "verify", "--head", found.chain.head)
 
 
 @pytest.mark.parametrize("step", ["drain", "restart", "serves"])
