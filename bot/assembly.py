@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Self
 
 from bot.commands import Commands
-from bot.config import Config, Secrets, check_routes, exposed
+from bot.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
 from bot.engine import Engine
+from bot.exposure import exposed
 from bot.facts.registry import PARSERS
 from bot.guard import Settings
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
 from bot.mask import Mask
-from bot.outlet import know
 from bot.planner import Planner
 from bot.rails import Rails
 from bot.roster import RosterFile
@@ -30,16 +30,8 @@ from bot.ssh.settings import SshSettings
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
-from bot.vault import Furnished, Vault
-
-
-def read_secrets(config: Config, environ: Mapping[str, str]) -> tuple[Secrets, Vault, Mask]:
-    """Read all secrets, and let everything that this process writes be masked."""
-    secrets = Secrets.read(config, environ)
-    mask = Mask(secrets.values())
-    vault = Vault(config.secrets, environ, mask)
-    know(mask)
-    return secrets, vault, mask
+from bot.timetable import Rules, Timetable
+from bot.vault import Furnished, Vault, read_secrets
 
 
 def read_library(config: Config, document: Document, mask: Mask | None = None) -> dict[str, Loaded]:
@@ -116,6 +108,7 @@ class Assembly:
             successes=config.autonomy.successes,
             check=config.check,
             channel=config.slack.channel,
+            schedules=schedules(config, library),
         )
         return cls(
             config=config,
@@ -142,7 +135,7 @@ class Assembly:
         return Furnished(way(self.config), self.vault)
 
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
-        """Return what advances runs and, for a server, turns alerts into them."""
+        """Return what advances runs and, for a server, turns alerts and times into them."""
         dispatch = Dispatch(
             self.store,
             self.inventory,
@@ -153,4 +146,9 @@ class Assembly:
         )
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
-        return Delivery(self.store, engine, dispatch.turn if dispatching else None)
+        if not dispatching:
+            return Delivery(self.store, engine)
+        rules = Rules(self.config.schedules.jitter, self.config.schedules.missed)
+        due = schedules(self.config, self.library)
+        timetable = Timetable(self.store, self.inventory, self.library, due, rules, self.config.windows)
+        return Delivery(self.store, engine, dispatch.turn, timetable=timetable)

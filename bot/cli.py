@@ -96,7 +96,7 @@ def demo() -> None:
 
     def tell(url: str) -> None:
         """Show the address with its token: it is for whoever sits here."""
-        print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", file=sys.__stdout__, flush=True)  # noqa: T201
+        print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", file=sys.__stdout__, flush=True)
 
     demo(tell)
 
@@ -118,6 +118,24 @@ def lint(paths: Paths = None, config: ConfigOption = None) -> None:
 
 
 @cli.command()
+def explain(
+    runbook: str,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOSTS] [NAME=VALUE]...", help="where, and its inputs")
+    ] = None,
+    alert: Annotated[
+        Path | None,
+        typer.Option("--alert", help="JSON of an alert: its labels, or Alertmanager's webhook body"),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Say what leads to a runbook, who has to agree, and what each of its steps sees; touches nothing."""
+    from bot.explain import explain
+
+    raise typer.Exit(explain(runbook, words or [], alert, config))
+
+
+@cli.command()
 def schema(
     of: Annotated[Literal["runbook", "report"], typer.Argument(help="what is to be described")] = "runbook",
 ) -> None:
@@ -128,11 +146,31 @@ def schema(
 
 
 @cli.command()
-def test(paths: Paths = None, config: ConfigOption = None) -> None:
-    """Replay the tests beside the runbooks, without any host."""
-    from bot.workshop import test
+def test(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATHS | record RUN", help="files or folders; else all")
+    ] = None,
+    config: ConfigOption = None,
+    *,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="play each good case with each step broken in each way, instead")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="with record: NAME.test.yaml; else beside the runbook"),
+    ] = None,
+) -> None:
+    """Replay the tests beside the runbooks, without any host; `test record RUN` writes one from a run that was."""
+    from bot import workshop
 
-    raise typer.Exit(test(paths or [], config))
+    if paths and paths[0] == Path("record"):
+        raise typer.Exit(workshop.record([str(path) for path in paths[1:]], output, config))
+    if output is not None:
+        raise SickbayError(
+            "--output belongs to record", advice="write: sickbay test record RUN --output NAME.test.yaml"
+        )
+    play = workshop.faults if faults else workshop.test
+    raise typer.Exit(play(paths or [], config))
 
 
 @audit.command("verify")
@@ -228,6 +266,12 @@ def hosts(
 def runbooks(config: ConfigOption = None, as_: AsOption = None) -> None:
     """List the runbooks."""
     _desk("runbooks", [], config, as_)
+
+
+@cli.command()
+def schedules(config: ConfigOption = None, as_: AsOption = None) -> None:
+    """List what is run by the clock: when next, and what came of it."""
+    _desk("schedules", [], config, as_)
 
 
 @cli.command()

@@ -15,6 +15,7 @@ from bot.authority import Asker, Authority, Members, Read, Roster
 from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.deciding import Deciding
 from bot.errors import SickbayError
+from bot.exposure import unexposed
 from bot.fleet import named
 from bot.grammar import (
     BREAK_GLASS,
@@ -26,6 +27,7 @@ from bot.grammar import (
     Help,
     ListHosts,
     ListRunbooks,
+    ListSchedules,
     Look,
     Preview,
     Report,
@@ -40,7 +42,7 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
-    Mask,
+    ScheduleRow,
     help_card,
     host_table,
     incident_card,
@@ -53,6 +55,7 @@ from bot.messages import (
     run_table,
     runbook_table,
     say,
+    schedule_table,
 )
 from bot.permissions import Groups, Permissions, Right
 from bot.plan import GuardLine, Plan
@@ -61,6 +64,7 @@ from bot.rails import Rails
 from bot.reporting import report
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode
+from bot.schedule import Schedule
 from bot.steps import KINDS
 from bot.store import Store
 from bot.views import incident_views, run_view
@@ -113,6 +117,7 @@ class Commands:
         successes: int = SUCCESSES,
         check: Sequence[str] = CHECKS,
         channel: str = "",
+        schedules: Sequence[Schedule] = (),
     ) -> None:
         """`check` names the runbooks behind `check HOSTS`; `channel` is where changes are shown if nowhere else.
 
@@ -127,6 +132,7 @@ class Commands:
         self._library = library
         self._check = check
         self._channel = channel
+        self._schedules = schedules
         self._successes = successes
         self._planner = planner or Planner(KINDS, inventory, partial(digest_in, library))
         self._rails = rails or Rails(store, self._planner)
@@ -175,10 +181,12 @@ class Commands:
                 return Reply(host_table(shown, notes, self._rails.standstill()))
             case ListRunbooks():
                 return self._runbooks()
+            case ListSchedules():
+                return self._scheduled()
             case Look():
                 return self._look(command)
             case Report(number):
-                return Reply(report_card(report(self._store, number, Mask())))
+                return Reply(report_card(report(self._store, number, self._store.mask, outputs=False)))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
@@ -208,6 +216,16 @@ class Commands:
             if one.runbook.kind == "mutate"
         }
         return Reply(runbook_table([one.runbook for one in shown], modes))
+
+    def _scheduled(self) -> Reply:
+        store, now = self._store, self._store.now()
+        rows = []
+        for one in self._schedules:
+            last = store.schedules.last(one.runbook)
+            run = store.runs.get(last.run_id) if last and last.run_id is not None else None
+            tick, note = (last.tick, last.note) if last else (None, "")
+            rows.append(ScheduleRow(one, one.cron.after(now), tick, run, note))
+        return Reply(schedule_table(rows))
 
     def _earned(self, loaded: Loaded) -> Earned:
         return self._store.runs.earned(loaded.runbook.name, loaded.digest)
@@ -289,7 +307,7 @@ class Commands:
             created_at=self._store.now(),
             host_set=host_set,
         )
-        self._store.runs.unexposed(book, run.inputs)
+        unexposed(book, run.inputs, self._store.mask)
         plan = self._planner.preview(run)
         return Reply(preview_card(run, plan, self._guard(run, plan)))
 

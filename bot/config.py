@@ -4,33 +4,33 @@ Secrets come from the environment only, so that the file can be shown, shared an
 it is refused without being repeated. Paths are read from where the file lies.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bot import template
 from bot.errors import Misplaced, SickbayError
+from bot.exposure import written
 from bot.library import Loaded
-from bot.mask import Mask
 from bot.route import Route
 from bot.runbook import MODES, Runbook
+from bot.schedule import Cron, Schedule
 from bot.schema import Document, Invalid, Mistake, attempt, validate
-from bot.settings import ActSection, Config, HostSection, Secrets, SshSection, machines
+from bot.settings import ActSection, Config, HostSection, SshSection, machines
+from bot.tokens import Secrets
+from bot.trigger import NO_SCHEDULE
 from bot.wording import near
 
-__all__ = ["Config", "Secrets", "SshSection", "check_routes", "exposed", "find_config", "load"]
-
-_TOKEN = re.compile(r"\b(xox[a-z]|xapp)-[\w-]{4,}", re.IGNORECASE)
-_SOURCES = {"env": re.compile(r"[A-Z_][A-Z0-9_]*"), "file": re.compile(r"(~|\.{0,2})/.+", re.DOTALL)}
-"""What may stand under a name of `secrets:`, so that it cannot be the secret itself."""
-_SECRETS = {
-    ("slack", "token"): "SLACK_BOT_TOKEN",
-    ("slack", "bot_token"): "SLACK_BOT_TOKEN",
-    ("slack", "app_token"): "SLACK_APP_TOKEN",
-    ("slack", "signing_secret"): "SLACK_SIGNING_SECRET",
-    ("alerts", "alertmanager", "secret"): "SICKBAY_ALERTMANAGER_SECRET",
-}
+__all__ = [
+    "Config",
+    "Secrets",
+    "SshSection",
+    "check_routes",
+    "find_config",
+    "load",
+    "schedules",
+]
 
 
 def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
@@ -50,7 +50,7 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
     document, mistakes = attempt(text, file=str(path))
     if document is None:
         raise Invalid(mistakes)
-    tokens = [*_tokens(document), *_literals(document)]
+    tokens = list(written(document))
     if tokens:
         raise Invalid(tokens)  # alone, because any other mistake might show the token
     mistakes += _cross(document)
@@ -115,58 +115,6 @@ def _anchored(config: Config, folder: Path, home: Path) -> Config:
             "secrets": secrets,
         }
     )
-
-
-def _tokens(document: Document) -> Iterator[Mistake]:
-    """Find secrets in the file, without repeating them."""
-    for path, text in _leaves(document.data):
-        variable = _SECRETS.get(tuple(part for part in path if isinstance(part, str)))
-        if variable is None and isinstance(text, str) and (token := _TOKEN.search(text)):
-            variable = "SLACK_APP_TOKEN" if token[1].lower() == "xapp" else "SLACK_BOT_TOKEN"
-        if variable is not None:
-            yield document.mistake(
-                path,
-                "a secret does not belong in this file",
-                f"remove it, and set {variable} in the environment",
-            )
-
-
-def _literals(document: Document) -> Iterator[Mistake]:
-    """Find values under `secrets:` where only the name of a variable or file may stand, without repeating them."""
-    data = document.data if isinstance(document.data, dict) else {}
-    for path, value in _leaves(data.get("secrets"), ("secrets",)):
-        key = path[2] if len(path) == 3 else ""
-        source = _SOURCES.get(key) if isinstance(key, str) else None
-        if value is not None and not (source and isinstance(value, str) and source.fullmatch(value)):
-            yield document.mistake(
-                path,
-                "a secret's value does not belong in this file",
-                "write `NAME: {env: VARIABLE}`, its letters large, or `NAME: {file: /PATH}`",
-            )
-
-
-def exposed(document: Document, library: Mapping[str, Loaded], mask: Mask) -> list[Mistake]:
-    """Find the values of secrets in the configuration and in runbooks: what is stored there could not be masked."""
-    what, hint = "the value of a secret stands here", "remove it; a runbook writes {{ secrets.NAME }}"
-    found = [
-        document.mistake(path, what, hint)
-        for path, text in _leaves(document.data)
-        if any(isinstance(one, str) and mask.knows(one) for one in (*path, text))
-    ]
-    for loaded in library.values():
-        lines = enumerate(loaded.text.splitlines(), 1)
-        found += [Mistake(loaded.file, number, 0, what, hint) for number, line in lines if mask.knows(line)]
-    return found
-
-
-def _leaves(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    if isinstance(data, dict | list):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            if isinstance(key, str) and _TOKEN.search(key):
-                yield path, key
-            yield from _leaves(value, (*path, key))
-    else:
-        yield path, data
 
 
 def _cross(document: Document) -> list[Mistake]:
@@ -282,7 +230,52 @@ def check_routes(config: Config, document: Document, library: Mapping[str, Loade
                 mistakes.append(
                     document.mistake(("check", index), what, "name runbooks with `kind: observe`")
                 )
-    return mistakes
+    return [*mistakes, *_scheduled(config, document, library)]
+
+
+def schedules(config: Config, library: Mapping[str, Loaded]) -> list[Schedule]:
+    """Return what is run by the clock: by the runbooks' own triggers, or as sickbay.yaml says instead."""
+    section = config.schedules
+    zone = ZoneInfo(section.timezone)
+    found = []
+    for name, loaded in library.items():
+        given = section.runbooks.get(name)
+        hosts = given.hosts if given else ""
+        own = given is None or given.schedule is None
+        expressions = (
+            loaded.runbook.schedules if given is None or given.schedule is None else (given.schedule,)
+        )
+        found += [
+            Schedule(name, Cron(expression, zone), hosts, own) for expression in dict.fromkeys(expressions)
+        ]
+    return found
+
+
+def _scheduled(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Mistake]:
+    """Could the clock start what `schedules:` names?"""
+    for name, given in config.schedules.runbooks.items():
+        path = ("schedules", "runbooks", name)
+        if name not in library:
+            yield document.mistake(path, *_missing(name, library))
+            continue
+        book = library[name].runbook
+        if book.kind != "observe":
+            yield document.mistake(path, *NO_SCHEDULE)
+        if given.schedule is None and not book.schedules:
+            what = f"`{name}` has no schedule of its own"
+            yield document.mistake(path, what, 'write when: schedule: "*/10 * * * *"')
+        try:
+            book.fill({})
+        except SickbayError as error:
+            yield document.mistake(path, f"{error.what}, and nobody is there to give it", "give it a default")
+        if "{{" in (given.hosts or book.hosts):
+            what = "a schedule has no alert to take the host from"
+            yield document.mistake(path, what, "write `hosts:` with a host set")
+        elif given.hosts:
+            try:
+                config.inventory.select(given.hosts)
+            except SickbayError as error:
+                yield document.mistake((*path, "hosts"), error.what, error.advice)
 
 
 def _route(

@@ -10,8 +10,9 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from bot.engine import Engine
 from bot.errors import SickbayError
@@ -53,6 +54,16 @@ class Claim:
             self._file = None
 
 
+class Clockwork(Protocol):
+    """Whoever starts runs by the clock."""
+
+    def turn(self) -> None:
+        """Start what is due now."""
+
+    def next_wake(self) -> datetime | None:
+        """Return when something is due."""
+
+
 class Delivery:
     """The embedded loop."""
 
@@ -62,17 +73,19 @@ class Delivery:
         engine: Engine,
         dispatch: Callable[[], int] | None = None,
         *,
+        timetable: Clockwork | None = None,
         workers: int = 32,
         pause: float = 5.0,
     ) -> None:
         """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look.
 
-        `pause` is for how many seconds a run is left alone when the database refuses to record it.
+        `timetable` does the same for the clock. `pause` is for how many seconds a run is left alone when the database refuses to record it.
         """
         self._pause = pause
         self._store = store
         self._engine = engine
         self._dispatch = dispatch
+        self._timetable = timetable
         self._claim = Claim(store.database.path)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
         self._active: set[int] = set()
@@ -131,14 +144,24 @@ class Delivery:
 
     def _rest(self, foreign: Foreign) -> None:
         """Wait until something was committed, here or elsewhere, or a sleeping run is due."""
-        next_wake = self._store.runs.next_wake()
+        wakes = [self._store.runs.next_wake(), self._timetable.next_wake() if self._timetable else None]
+        next_wake = min((wake for wake in wakes if wake is not None), default=None)
+        last = self._store.now()
         while not self._stop.is_set() and not self._bell.wait(POLL):
             if foreign.changed():
                 self._store.database.announce()
-            if next_wake is not None and self._store.now() >= next_wake:
+            last, before = self._store.now(), last
+            if (
+                next_wake is not None and last >= next_wake
+            ) or last < before:  # or somebody set the clock back
                 return
 
     def _turn(self) -> None:
+        if self._timetable is not None:
+            try:
+                self._timetable.turn()
+            except Exception:  # what people and alerts started does not wait for the clock
+                log.exception("cannot look at the schedules; trying again")
         if self._dispatch is not None:
             self._dispatch()
         for run_id in self._store.runs.cancel_asked():

@@ -6,40 +6,24 @@ no route takes is shown, and nothing is done about it.
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from bot import template
-from bot.alert import HOST_LABELS, Alert
-from bot.errors import SickbayError
-from bot.inventory import Host, Inventory
+from bot.alert import Alert
+from bot.inventory import Inventory
 from bot.library import Loaded
 from bot.maintenance import Windows
-from bot.route import Route, lower
+from bot.route import Route
+from bot.routing import Routing
 from bot.run import Requester
-from bot.runbook import Mode, Runbook
 from bot.store import Store
 
 log = logging.getLogger(__name__)
 
 TOGETHER = 50
 """Alerts in one transaction: enough to keep up with a storm, few enough not to hold up the door."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """The run that an alert asks for."""
-
-    loaded: Loaded
-    hosts: tuple[str, ...]
-    host_set: str
-    inputs: Mapping[str, Any]
-    mode: Mode
 
 
 class Dispatch:
@@ -55,11 +39,8 @@ class Dispatch:
         windows: Windows | None = None,
     ) -> None:
         """`channel` is where incidents without a route's own channel are shown; inside `windows` no run is started."""
-        self._windows = windows or Windows()
         self._store = store
-        self._inventory = inventory
-        self._library = library
-        self._routes = routes
+        self._routing = Routing(inventory, library, routes, windows or Windows())
         self._channel = channel
 
     def turn(self) -> int:
@@ -108,8 +89,7 @@ class Dispatch:
 
     def _firing(self, tx: Connection, alert_id: int, alert: Alert) -> None:
         incidents = self._store.incidents
-        host = self._machine(alert)
-        route = next((route for route in self._routes if route.takes(dict(alert.labels))), None)
+        route, host = self._routing.route(alert)
         group = route.group_by if route else ["alertname"]
         place = host.name if host else next(iter(alert.machines), "")
         key = json.dumps([*(f"{name}={alert.labels.get(name, '')}" for name in group), place])
@@ -119,7 +99,7 @@ class Dispatch:
         if incidents.cleared(tx, alert.episode):
             incidents.join(tx, alert_id, None, alert)
             return
-        proposal, note = self._proposal(alert, route, host)
+        proposal, note = self._routing.proposal(alert, route, host, self._store.now())
         channel = (route.channel if route else "") or self._channel
         incident = incidents.open(
             tx,
@@ -164,71 +144,3 @@ class Dispatch:
         store.runs.withdraw(tx, runs, "the alert, which has cleared")
         if not others:
             store.incidents.resolve(tx, incident, why)
-
-    def _machine(self, alert: Alert) -> Host | None:
-        """Find the alert's machine in the inventory, by name or address."""
-        for called in alert.machines:
-            for host in self._inventory.hosts.values():
-                if called in (host.name, host.address):
-                    return host
-        return None
-
-    def _proposal(self, alert: Alert, route: Route | None, host: Host | None) -> tuple[Proposal | None, str]:
-        """Return the run that the route wants, or why there is none."""
-        if route is None:
-            return None, "No route matches this alert: it is shown, nothing is done."
-        loaded = self._choose(route, alert)
-        try:
-            loaded = loaded and loaded.fresh()
-        except SickbayError as error:
-            return None, f"The runbook was not started, its file was changed and has mistakes: {error}"
-        if loaded is None:
-            return (
-                None,
-                "The route names no runbook and none answers this alert: it is shown, nothing is done.",
-            )
-        try:
-            book = loaded.runbook
-            hosts, host_set = self._hosts(route, book, alert, host)
-            if at := self._windows.over(hosts, self._store.now()):
-                by_hand = f" To run it all the same: run {book.name} {host_set}" if book.by_command else ""
-                return None, f"{book.name} was not started: {'; '.join(at)}.{by_hand}"
-            inputs = book.fill(route.inputs)
-            return Proposal(loaded, hosts, host_set, inputs, lower(book.mode, route.mode)), ""
-        except SickbayError as error:
-            log.warning("no run for alert %s: %s", alert.key, error.what)
-            return None, f"{loaded.runbook.name} was not started: {error.what}. {error.advice}".strip()
-
-    def _choose(self, route: Route, alert: Alert) -> Loaded | None:
-        if route.runbook is not None:
-            return self._library.get(route.runbook)
-        books = self._library.values()
-        return next((one for one in books if one.runbook.answers(dict(alert.labels))), None)
-
-    def _hosts(
-        self, route: Route, book: Runbook, alert: Alert, host: Host | None
-    ) -> tuple[tuple[str, ...], str]:
-        """Return the hosts, and the set they were written as."""
-        wanted = route.hosts or book.hosts or "{{ alert.host }}"
-        if "{{" in wanted and host is None:
-            named = " or ".join(f"`{machine[:80]}`" for machine in alert.machines[:3])
-            says = (
-                f"its labels say {named}" if named else f"it has none of the labels {', '.join(HOST_LABELS)}"
-            )
-            raise SickbayError(
-                f"the alert names no host of the inventory: {says}",
-                advice="Add the machine under `hosts:` in sickbay.yaml, or mend the label.",
-            )
-        seen = {"alert": alert.as_seen(host.name if host else None)}
-        wanted = "".join(
-            _one_name(template.evaluate(piece.text, seen)) if piece.is_value else piece.text
-            for piece in template.pieces(wanted)
-        )
-        return tuple(one.name for one in self._inventory.select(wanted)), wanted
-
-
-def _one_name(value: Any) -> str:
-    """Return a value that may stand in a host set: one name, never a set of its own, such as `@all` or `gpu-*`."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", value):
-        raise SickbayError(f"{str(value)[:100]!r} from the alert is no host name")
-    return value

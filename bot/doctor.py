@@ -16,7 +16,7 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
-from bot.assembly import read_library, read_secrets, way
+from bot.assembly import read_library, way
 from bot.config import Config, Secrets, find_config, load
 from bot.effect import Unreachable
 from bot.errors import SickbayError
@@ -30,7 +30,7 @@ from bot.slack.doctor import checks
 from bot.ssh import Purpose, Ssh
 from bot.store import Store
 from bot.terminal import OK, UNWELL, console
-from bot.vault import Vault
+from bot.vault import Vault, read_secrets
 from bot.wording import near
 
 State = Literal["well", "warning", "wrong"]

@@ -63,6 +63,11 @@ class ListRunbooks:
 
 
 @dataclass(frozen=True, slots=True)
+class ListSchedules:
+    """Show what is run by the clock."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Show incidents or runs: the newest, or one."""
 
@@ -129,6 +134,7 @@ Command = (
     | Preview
     | ListHosts
     | ListRunbooks
+    | ListSchedules
     | Look
     | Report
     | Decide
@@ -239,6 +245,12 @@ def _runbooks(words: Sequence[str]) -> Command:
     return ListRunbooks()
 
 
+def _schedules(words: Sequence[str]) -> Command:
+    if words:
+        raise _usage("schedules", "it takes nothing more")
+    return ListSchedules()
+
+
 def _incidents(words: Sequence[str]) -> Command:
     if words and words[0].lower() == "show":
         return Report(one_number("incidents show", words[1:]))
@@ -342,6 +354,9 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
+    "schedules": Verb(
+        "schedules", "list what is run by the clock: when next, and what came of it", _schedules
+    ),
     "incidents": Verb(
         "incidents [[show] NUMBER]", "list incidents, or show one; `show` tells it whole", _incidents
     ),

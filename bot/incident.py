@@ -35,6 +35,10 @@ class Incident:
     note: str = ""
     """Why nothing is done, when no route names a runbook."""
     alerts: tuple[Alert, ...] = ()
+    found: int = 0
+    """How often a schedule has found it; 0: it was told by a monitor."""
+    found_at: datetime | None = None
+    """When it was found last."""
 
 
 @dataclass(frozen=True, slots=True)

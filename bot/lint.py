@@ -15,28 +15,11 @@ from pydantic import BaseModel
 from bot import secret, template
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
+from bot.names import AFTERWARDS, ATTRIBUTES, ELSEWHERE, ROOTS, SECRETS, STEP_ATTRIBUTES
 from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
+from bot.trigger import unattended
 from bot.wording import near
-
-STEP_ATTRIBUTES = (
-    "ok", "failed", "skipped", "started", "unreachable", "status", "verdict", "facts", "stdout", "stderr", "exit_code", "summary",
-)  # fmt: skip
-"""What `steps.<id>` has in expressions."""
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "alert": ("name", "host", "labels", "annotations", "starts_at", "status", "fingerprint"),
-    "host": ("name", "address", "vars", "groups"),
-    "run": ("id", "requester"),
-}
-ELSEWHERE = {
-    "alert": "it has name, host, status, starts_at, labels.<name>, annotations.<name>",
-    "host": "it has name, address, groups, and what you wrote down yourself as vars.<name>",
-}
-ROOTS = ("alert", "inputs", "host", "steps", "run")
-SECRETS = "secrets"
-"""Known in commands, and in those arguments of a step kind that take one."""
-AFTERWARDS = ("result", "facts")
-"""Names that exist once the step has answered: in `until` and `expect`."""
 
 
 class KindSpec(Protocol):
@@ -154,6 +137,7 @@ class _Lint:
             yield self._at(
                 ("approval",), "an observe runbook changes nothing, so nobody is asked", "remove `approval`"
             )
+        yield from (self._at(*fault) for fault in unattended(book))
         seen: set[str] = set()
         for spot in self._spots:
             if spot.id in seen:

@@ -45,8 +45,8 @@ _WHOLE = 64 * 1024 * 1024
 """Characters of all of it together; a thousand hosts can print a gigabyte."""
 
 
-def report(store: Store, incident_id: int, mask: Mask) -> Report:
-    """Return the report of an incident, without secrets.
+def report(store: Store, incident_id: int, mask: Mask, *, outputs: bool = True) -> Report:
+    """Return the report of an incident, without secrets; without `outputs` nothing of what commands printed.
 
     Raises:
         SickbayError: when there is no such incident.
@@ -57,7 +57,7 @@ def report(store: Store, incident_id: int, mask: Mask) -> Report:
         raise SickbayError(f"there is no incident {incident_id}", advice="`incidents` lists the newest")
     events = store.timeline.of(incident=incident_id)
     runs = [run for run_id in store.incidents.runs(incident_id) if (run := store.runs.get(run_id))]
-    room = _Room()
+    room = _Room(store, wanted=outputs)
     read = [
         _Reader(store, incident, run, [one for one in events if one.run_id == run.id], room) for run in runs
     ]
@@ -160,13 +160,24 @@ class _Sent:
     changes: bool
 
 
+_NOTHING = Printed(bytes=0, text="", cut=True)
+
+
 @dataclass(slots=True)
 class _Room:
     """How much of what was printed still finds room."""
 
+    store: Store
+    wanted: bool
     left: int = _WHOLE
 
-    def printed(self, output: Output) -> Printed:
+    def both(self, attempt: Attempt) -> tuple[Printed, Printed]:
+        if not self.wanted:
+            return _NOTHING, _NOTHING
+        stdout, stderr = self.store.attempts.output(attempt)
+        return self._printed(stdout), self._printed(stderr)
+
+    def _printed(self, output: Output) -> Printed:
         text = output.text
         most = max(0, min(_MOST, self.left))
         cut = len(text) > most
@@ -278,7 +289,7 @@ class _Reader:
         sent = self._sent.get((attempt.step, attempt.host, attempt.number))
         ended = self._ended.get((attempt.step, attempt.host, attempt.number))
         said = ended.data if ended is not None else {}
-        stdout, stderr = self._store.attempts.output(attempt)
+        stdout, stderr = self._room.both(attempt)
         return Try(
             section=section,
             step=attempt.step,
@@ -298,8 +309,8 @@ class _Reader:
             command=sent.text if sent else "",
             sha256=sent.sha256 if sent else "",
             env=sent.env if sent else {},
-            stdout=self._room.printed(stdout),
-            stderr=self._room.printed(stderr),
+            stdout=stdout,
+            stderr=stderr,
         )
 
     # ── evidence ──

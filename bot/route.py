@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from bot.inputs import Noun
-from bot.runbook import MODES, Match, Mode, Name, matches
+from bot.runbook import MODES, Mode, Name
+from bot.trigger import Match, matches
 
 Channel = Annotated[
     str,

@@ -96,7 +96,7 @@ class Requester:
     person: str | None = None
     """The key under `people:`; None for alerts and strangers."""
     via: str = "cli"
-    """slack, cli, or alert."""
+    """slack, cli, alert, or schedule."""
 
 
 @dataclass(frozen=True, slots=True)

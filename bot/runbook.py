@@ -15,33 +15,14 @@ from bot.duration import Duration
 from bot.errors import Misplaced, SickbayError
 from bot.inputs import Input, Noun
 from bot.limits import GuardRule, Limits
+from bot.trigger import NO_SCHEDULE, Trigger, matches
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 StepId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 Expression = Annotated[str, Field(min_length=1, description="a bare Jinja2 expression, no braces")]
-Match = dict[str, str | list[str]]
 Mode = Literal["suggest", "approve", "auto"]
 MODES: tuple[Mode, ...] = ("suggest", "approve", "auto")
 """From the most careful to the boldest."""
-
-
-class AlertMatch(Noun):
-    """Labels that an alert must carry."""
-
-    match: Match
-
-
-class Trigger(Noun):
-    """One thing that may start the runbook."""
-
-    alert: AlertMatch | None = None
-    command: Literal[True] | None = Field(None, description="people may run it by name")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.alert is None) == (self.command is None):
-            raise ValueError("a trigger is either `alert: {match: …}` or `command: true`")
-        return self
 
 
 class ApprovalRule(Noun):
@@ -327,6 +308,9 @@ class Runbook(Noun):
     def _whole(self) -> Self:
         if self.kind == "observe" and "evidence" in self.model_fields_set:
             raise Misplaced(("evidence",), NO_EVIDENCE, "remove `evidence`")
+        for index, trigger in enumerate(self.triggers):
+            if trigger.schedule is not None and self.kind == "mutate":
+                raise Misplaced(("triggers", index, "schedule"), *NO_SCHEDULE)
         for key in RAILS:
             if self.kind == "observe" and key in self.model_fields_set:
                 raise Misplaced((key,), unguarded(key), f"remove `{key}`")
@@ -372,16 +356,14 @@ class Runbook(Noun):
         return filled
 
     @property
+    def schedules(self) -> tuple[str, ...]:
+        """When it is run by the clock."""
+        return tuple(trigger.schedule for trigger in self.triggers if trigger.schedule is not None)
+
+    @property
     def by_command(self) -> bool:
         """May people run it by name?"""
         return any(trigger.command for trigger in self.triggers)
-
-
-def matches(match: Match, labels: dict[str, str]) -> bool:
-    """Do the labels carry, for each name, the value or one of the values?"""
-    return all(
-        labels.get(name, "") in ([want] if isinstance(want, str) else want) for name, want in match.items()
-    )
 
 
 def share_or_count(size: int | str) -> tuple[float | None, int | None]:

@@ -17,8 +17,11 @@ from bot.effect import Command, Keep, Pending, Remote
 from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.mask import Mask
-from bot.settings import SecretSection
+from bot.outlet import know
+from bot.secret_section import SecretSection
+from bot.settings import Config
 from bot.shapes import SHORTEST, lines_of
+from bot.tokens import Secrets
 
 LARGEST = 16 * 1024
 """Bytes of one secret."""
@@ -31,6 +34,15 @@ class _Held:
     value: str
     stamp: _Stamp | None = None
     """When and as what its file was written."""
+
+
+def read_secrets(config: Config, environ: Mapping[str, str]) -> tuple[Secrets, "Vault", Mask]:
+    """Read all secrets, and let everything that this process writes be masked."""
+    secrets = Secrets.read(config, environ)
+    mask = Mask(secrets.values())
+    vault = Vault(config.secrets, environ, mask)
+    know(mask)
+    return secrets, vault, mask
 
 
 class Vault:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from bot.config import Config, find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
-from bot.rehearsal import rehearse
+from bot.rehearsal import SUFFIX, break_steps, rehearse
 from bot.report import Report
 from bot.runbook import Runbook
 from bot.schema import json_schema
@@ -50,6 +51,54 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
             out.print(f"       {problem}", markup=False, soft_wrap=True)
     out.print(f"{count[True]} passed, {count[False]} failed")
     return OK if count[True] and not count[False] else UNWELL
+
+
+def faults(paths: Sequence[Path], config: Path | None) -> int:
+    """Break each step of the good cases in turn; print how many ways, and the first that broke a rule."""
+    out = console(sys.stdout)
+    well = []
+    for result in break_steps(paths or _folders(_configured(config, os.environ))):
+        well.append(result.passed)
+        word = "ok    " if result.passed else "FAILED"
+        out.print(f"{word} {result.name}: {_number(result.cases, 'fault')}", markup=False, soft_wrap=True)
+        if result.problems:
+            out.print(f"       {result.problems[0]}", markup=False, soft_wrap=True)
+        if len(result.problems) > 1:
+            more = _number(len(result.problems) - 1, "more rule")
+            out.print(f"       and {more} broken", markup=False, soft_wrap=True)
+    if not well:
+        out.print("no test of a runbook was found, so nothing was broken")
+    return OK if well and all(well) else UNWELL
+
+
+def record(words: Sequence[str], output: Path | None, config: Path | None) -> int:
+    """Write a case from a run that was.
+
+    Raises:
+        SickbayError: when the run cannot be a test, saying why.
+
+    """
+    if len(words) != 1 or not (words[0].isascii() and words[0].isdigit() and len(words[0]) < 10):
+        raise SickbayError("record: it takes the number of one run", advice="write: sickbay test record RUN")
+    from bot.assembly import Assembly  # whoever lints or tests needs neither store nor SSH
+    from bot.rehearsal.recording import Recorded, append, case_of
+
+    path = find_config(config, os.environ, Path.cwd())
+    assembly = Assembly.of(*load(path, os.environ), os.environ)
+    with closing(assembly.store) as store:
+        run = store.runs.get(int(words[0]))
+        if run is None:
+            raise SickbayError(f"there is no run {words[0]}", advice="`sickbay runs` lists the newest")
+        decided = [one.data for one in store.timeline.of(run=run.id) if one.kind == "approval.decided"]
+        answers = [(str(data["by"]), str(data["answer"])) for data in decided]
+        attempts = store.attempts.of(run.id)
+        kept = Recorded(run, attempts, store.attempts.output, store.approvals.get(run.id), answers)
+        loaded = assembly.library.get(run.runbook.name)
+        name, data = case_of(kept, loaded, assembly.inventory, assembly.mask.text)
+    file = output or Path(loaded.file if loaded else "").with_name(f"{run.runbook.name}{SUFFIX}")
+    append(file, name, data)
+    console(sys.stdout).print(f"{file}: {name}", markup=False, soft_wrap=True)
+    return OK
 
 
 def schema(of: Literal["runbook", "report"] = "runbook") -> int:

@@ -22,6 +22,7 @@ from bot.grammar import (
     Help,
     ListHosts,
     ListRunbooks,
+    ListSchedules,
     Look,
     Misunderstood,
     Preview,
@@ -40,10 +41,12 @@ from bot.messages.card import Link, Output, Plain, Text, Time
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
-from bot.run import Requester, Run
+from bot.run import Requester, Run, RunState
 from bot.runbook import Runbook
+from bot.schedule import Cron, Schedule
 from bot.steps import KINDS
 from bot.terminal import render
+from bot.verdict import Verdict
 from tests.parts.books import book
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
 
@@ -93,6 +96,7 @@ def said(reply: Reply, width: int = 100) -> str:
         ("hosts", ListHosts()),
         ("hosts @serving", ListHosts("@serving")),
         ("runbooks", ListRunbooks()),
+        ("schedules", ListSchedules()),
         ("incidents", Look("incidents")),
         ("incidents #7", Look("incidents", 7)),
         ("runs 12", Look("runs", 12)),
@@ -129,6 +133,7 @@ def test_what_people_say(text: str, command: Command) -> None:
         ("approve two", "`two` is not a number", "write: approve RUN"),
         ("approve 0", "`0` is not a number", "write: approve RUN"),
         ("runbooks please", "it takes nothing more", "write: runbooks"),
+        ("schedules now", "it takes nothing more", "write: schedules"),
         ("freeze", "freeze: why?", "write: freeze REASON [on HOSTS]"),
         ("freeze on @rack-b", "freeze: why?", "write: freeze REASON [on HOSTS]"),
         ("thaw a b", "thaw: it takes the host set that was frozen", "write: thaw [HOSTS]"),
@@ -487,3 +492,33 @@ def test_the_terminal_shows_text_as_it_is_and_no_codes_of_a_host() -> None:
     assert "    [/] line" in shown
     assert "\x1b" not in shown
     assert f"{BEGIN.astimezone():%H:%M}" in shown
+
+
+# ── the clock ──
+def test_schedules_show_when_next_and_what_came_of_the_last(scene: Scene) -> None:
+    nightly = Schedule("gpu-check", Cron("30 3 * * *"), "@serving")
+    commands = Commands(scene.store, inventory(), LIBRARY, PEOPLE, schedules=[nightly])
+    shown = said(commands.do("schedules", STRANGER), 250)
+    for words in ("1 schedule", "30 3 * * *", "@serving", "03-01 03:30", "not run yet"):
+        assert words in shown, shown
+    with scene.store.write() as tx:
+        run = scene.store.runs.create(
+            tx, runbook=CHECK, digest="d", hosts=("gpu-01",), inputs={}, mode="approve", channel="",
+            requester=Requester("schedule 30 3 * * *", via="schedule"),
+        )  # fmt: skip
+        scene.store.schedules.keep(tx, "gpu-check", BEGIN, run=run)
+    assert f"run {run} queued" in said(commands.do("schedules", STRANGER), 250)
+    claimed = scene.store.runs.claim(run)
+    assert claimed is not None
+    scene.store.runs.finish(claimed, RunState.FAILED, "Failed on gpu-01.", Verdict.UNHEALTHY)
+    assert f"run {run} failed, unhealthy: Failed on gpu-01." in said(commands.do("schedules", STRANGER), 250)
+    with scene.store.write() as tx:
+        later = BEGIN + timedelta(days=1)
+        scene.store.schedules.keep(tx, "gpu-check", later, note=f"run {run}, started before, still goes")
+    assert "started before, still goes" in said(commands.do("schedules", STRANGER), 250)
+
+
+def test_without_schedules_it_is_said_where_they_are_written(commands: Commands) -> None:
+    shown = said(commands.do("schedules", STRANGER), 250)
+    assert "0 schedules" in shown
+    assert "under `schedules:`" in shown

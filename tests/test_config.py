@@ -2,19 +2,22 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from bot.config import Config, Secrets, check_routes, exposed, find_config, load
+from bot.config import Config, Secrets, check_routes, find_config, load, schedules
 from bot.errors import SickbayError
+from bot.exposure import exposed
 from bot.inputs import Noun
 from bot.library import load_library
 from bot.mask import Mask
 from bot.schema import Invalid
 from bot.shipped import shipped
+from bot.trigger import Trigger
 
 FULL = """\
 slack: {channel: "#gpu-alerts", transport: socket}
@@ -272,6 +275,61 @@ def test_routes_are_held_against_the_runbooks(
     found = [str(each) for each in check_routes(config, document, library)]
     assert len(found) == (mistake is not None)
     assert all(f"sickbay.yaml:3: {mistake}" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("section", "mistake"),
+    [
+        ("{runbooks: {look: {schedule: '0 3 * * *'}}}", None),
+        ("{runbooks: {look: {schedule: '0 3 * * *', hosts: gpu-1}}, jitter: 0s, missed: once}", None),
+        ("{timezone: Europe/Berlin}", None),
+        ("{runbooks: {lok: {schedule: '0 3 * * *'}}}", "there is no runbook `lok` (did you mean `look`?)"),
+        ("{runbooks: {restart: {schedule: '0 3 * * *'}}}", "a schedule changes nothing by itself"),
+        ("{runbooks: {look: {hosts: gpu-1}}}", "`look` has no schedule of its own"),
+        ("{runbooks: {look: {schedule: '0 3 * * *', hosts: gpu-2}}}", "no such host: gpu-2"),
+        ("{runbooks: {look: {schedule: '0 3 * * *', hosts: '{{ alert.host }}'}}}", "a schedule has no alert"),
+        ("{runbooks: {look: {schedule: '0 25 * * *'}}}", "is no schedule"),
+        ("{runbooks: {look: {schedule: hourly}}}", "a schedule has five fields"),
+        ("{jitter: 2h}", "jitter"),
+        ("{jitter: 30}", "a duration needs its unit"),
+        ("{missed: all}", "expected `skip` or `once`"),
+        ("{timezone: Mars/Olympus}", "there is no time zone 'Mars/Olympus' on this machine"),
+    ],
+)
+def test_schedules_are_held_against_the_runbooks(
+    tmp_path: Path, library: Any, section: str, mistake: str | None
+) -> None:
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(f"hosts: {{gpu-1: {{}}}}\nschedules:\n  {section}\n", encoding="utf-8")
+    try:
+        found = [str(each) for each in check_routes(*load(path, {}), library)]
+    except Invalid as error:
+        found = [str(each) for each in error.mistakes]
+    assert len(found) == (mistake is not None), found
+    assert all("sickbay.yaml:3: " in each and str(mistake) in each for each in found)
+
+
+def test_sickbay_yaml_may_give_a_schedule_another_time_and_other_hosts(tmp_path: Path, library: Any) -> None:
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(
+        "schedules: {timezone: Europe/Berlin, runbooks: {look: {schedule: 0 3 * * *}}}", encoding="utf-8"
+    )
+    config, _ = load(path, {})
+    (found,) = schedules(config, library)
+    assert (found.runbook, found.cron.expression, str(found.cron.zone), found.own) == (
+        "look", "0 3 * * *", "Europe/Berlin", False,
+    )  # fmt: skip
+    own = library["look"].runbook.model_copy(
+        update={"triggers": [Trigger(schedule="*/5 * * * *"), Trigger(schedule="1 4 * * *")]}
+    )
+    library["look"] = replace(library["look"], runbook=own)
+    (found,) = schedules(config, library)
+    assert found.cron.expression == "0 3 * * *"
+    path.write_text("hosts: {gpu-1: {}}\nschedules: {runbooks: {look: {hosts: gpu-1}}}", encoding="utf-8")
+    both = schedules(load(path, {})[0], library)
+    assert [(one.cron.expression, one.hosts, one.own) for one in both] == [
+        ("*/5 * * * *", "gpu-1", True), ("1 4 * * *", "gpu-1", True),
+    ]  # fmt: skip
 
 
 def test_a_check_only_looks(tmp_path: Path, library: Any) -> None:

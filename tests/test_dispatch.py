@@ -278,10 +278,10 @@ def test_an_alert_that_cannot_be_routed_is_shown_and_holds_up_no_other(
     routed: Routed, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk = routed(MEND)
-    desk.dispatch._inventory = None  # type: ignore[assignment]
+    routing, desk.dispatch._routing = desk.dispatch._routing, None  # type: ignore[assignment]
     desk.store.alerts.add([down()])
     desk.dispatch.turn()
-    desk.dispatch._inventory = INVENTORY
+    desk.dispatch._routing = routing
     desk.tell(down(fingerprint="f2"))
     broken, fine = desk.incidents
     assert "Sickbay itself failed" in broken.note

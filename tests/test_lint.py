@@ -287,6 +287,50 @@ def test_rules_without_types_are_told_beside_type_errors() -> None:
     ]
 
 
+WATCH = """\
+version: 1
+name: watch
+description: Look now and then
+kind: observe
+triggers:
+  - command: true
+  - schedule: "*/10 * * * *"
+inputs:
+  port: {type: integer, default: 8000}
+hosts: "@serving"
+steps: [{uses: http.check, with: {port: "{{ inputs.port }}"}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("watch", "watch", []),
+        ("*/10 * * * *", "*/10 * * *", ["7: `schedule`: a schedule has five fields"]),
+        ("*/10 * * * *", "*/10 * 32 * *", ["7: `schedule`: '*/10 * 32 * *' is no schedule"]),
+        ("*/10 * * * *", "@daily", ["7: `schedule`: a schedule has five fields"]),
+        ('"*/10 * * * *"', "10", ["7: `schedule`: expected text, not 10"]),
+        (
+            '  - schedule: "*/10 * * * *"',
+            '  - {schedule: "1 2 * * *", command: true}',
+            ["7: a trigger is one of"],
+        ),
+        (
+            "kind: observe",
+            "kind: mutate\nverify: [{uses: http.check}]",
+            ["8: a schedule changes nothing by itself, and this runbook changes hosts"],
+        ),
+        ("@serving", "{{ alert.host }}", ["10: a schedule has no alert to take the host from"]),
+        ("default: 8000", "required: true", ["9: nobody is there to give the input `port`"]),
+    ],
+)
+def test_what_the_clock_cannot_start_is_told_at_its_line(old: str, new: str, wanted: list[str]) -> None:
+    assert old in WATCH
+    found = mistakes(WATCH.replace(old, new, 1), file="watch.yaml", inventory=INVENTORY)
+    assert len(found) == len(wanted), found
+    assert all(f"watch.yaml:{one}" in line for one, line in zip(wanted, found, strict=True)), found
+
+
 LINES = GOOD.splitlines()
 JUNK: list[Any] = [
     "",

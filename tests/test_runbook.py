@@ -56,7 +56,7 @@ def test_alert_triggers_answer_to_their_labels_only() -> None:
         ({"steps": [{"uses": "x", "parse": "y"}]}, "go with `run`"),
         ({"steps": [{"uses": "x", "mutates": False}]}, "go with `run`"),
         ({"steps": []}, "at least 1"),
-        ({"triggers": [{}]}, "either `alert"),
+        ({"triggers": [{}]}, "one of `alert"),
         ({"name": "Look"}, "pattern"),
         ({"serial": [0]}, "expected a count"),
         ({"serial": ["0%"]}, "expected a count"),

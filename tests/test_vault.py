@@ -9,7 +9,7 @@ from bot.effect import Command
 from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.mask import HIDDEN, Mask
-from bot.settings import SecretSection
+from bot.secret_section import SecretSection
 from bot.vault import LARGEST, Furnished, Vault
 from tests.parts.script import Script
 

@@ -23,6 +23,7 @@ from bot.messages.listing import (
 from bot.messages.progress import RunView
 from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
+from bot.messages.schedules import ScheduleRow, schedule_table
 from bot.messages.words import say
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Card",
     "Mask",
     "RunView",
+    "ScheduleRow",
     "approval_card",
     "glass_card",
     "help_card",
@@ -50,4 +52,5 @@ __all__ = [
     "run_table",
     "runbook_table",
     "say",
+    "schedule_table",
 ]

@@ -71,6 +71,8 @@ def _context(incident: Incident, runs: Sequence[RunView]) -> Words:
         say("incident.alerts", alerts=count(len(incident.alerts), "alert"), firing=firing),
         say("incident.route", runbook=runs[-1].run.runbook.name) if runs else say("incident.no_route"),
     ]
+    if incident.found > 1 and incident.found_at is not None:
+        parts.append(say("incident.found", times=count(incident.found, "time"), at=incident.found_at))
     urls = [alert.url for alert in incident.alerts if alert.url]
     if urls:
         parts.append((Link(urls[0], "source"),))

@@ -5,33 +5,22 @@ a test that passes says what would happen. A command that the test does not expe
 fails the test: both mean that the runbook is not what its test says.
 """
 
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bot.alert import Alert
-from bot.approval import Person
-from bot.engine import Engine
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
-from bot.inventory import Host, Inventory
 from bot.library import Loaded, load_runbook
-from bot.plan import Entry
-from bot.planner import Planner
-from bot.program import ordered
-from bot.record import Record
-from bot.rehearsal.case import Case
-from bot.rehearsal.script import BEGIN, ScriptedRemote, Stopwatch
-from bot.run import Attempt, Requester, Run
+from bot.rehearsal.case import Case, Reply
+from bot.rehearsal.faults import Faulty, broken, faults_of, left_out
+from bot.rehearsal.script import Bend
+from bot.rehearsal.stage import Played, Stage, scratch
+from bot.run import RunState
 from bot.schema import Document, Invalid, read, validate
 from bot.steps import KINDS
-from bot.store import Store
 
 SUFFIX = ".test.yaml"
-MOST_TURNS = 10_000
-"""How often a run may rest; far beyond what retries can ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +43,94 @@ def rehearse(paths: Iterable[Path]) -> Iterator[Result]:
         SickbayError: when there is no such file or folder.
 
     """
+    for file in _files(paths):
+        yield from _replay_file(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What came of the generated faults of one runbook."""
+
+    name: str
+    cases: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Were there faults, and did every rule hold?"""
+        return self.cases > 0 and not self.problems
+
+
+def break_steps(paths: Iterable[Path]) -> Iterator[Faults]:
+    """Play each good case of each runbook again and again, each time with one step that goes wrong in one way.
+
+    Raises:
+        SickbayError: when there is no such file or folder.
+
+    """
+    for file in _files(paths):
+        yield _break_file(file)
+
+
+def _break_file(file: Path) -> Faults:
+    name, count = file.name.removesuffix(SUFFIX), 0
+    problems: list[str] = []
+    try:
+        loaded, document = _read(file)
+        cases = list(_cases(document))
+        good = [(place, case) for place, case in cases if case.expect.state == "succeeded"]
+        if not good:
+            why = f"{file}:1: no case ends as succeeded, so there is no good way to break; write one"
+            return Faults(name, 0, (why,))
+        for place, case in good:
+            spare = [
+                reply
+                for _, other in cases
+                if other is not case
+                for reply in other.given.replies
+                if reply.step
+            ]
+            well = _on_stage(case, loaded)
+            if well.run.state is not RunState.SUCCEEDED:
+                problems.append(f"{place}: the case ends as {well.run.state}, not as it says: mend it first")
+                continue
+            for bend, found in _broken(case, loaded, spare, well):
+                count += 1
+                problems += [
+                    f"{place}: with {bend.fault} at step {bend.step}: {problem}" for problem in found
+                ]
+    except Invalid as error:
+        problems += map(str, error.mistakes)
+    except SickbayError as error:
+        problems += str(error).splitlines()
+    return Faults(name, count, tuple(problems))
+
+
+def _broken(
+    case: Case, loaded: Loaded, spare: Sequence[Reply], well: Played
+) -> Iterator[tuple[Faulty, list[str]]]:
+    """Play a good case, which went well, with each fault, and say which rules did not hold."""
+    meant = left_out(well)
+    for bend in faults_of(well):
+        try:
+            found = list(broken(_on_stage(case, loaded, bend, spare), bend, meant=meant))
+        except SickbayError as error:
+            found = [error.what]
+        yield bend, found
+
+
+def _cases(document: Document) -> Iterator[tuple[str, Case]]:
+    """Yield each case with its place."""
+    for name in document.data if isinstance(document.data, dict) else ():
+        yield f"{document.file}:{document.line((name,))}", validate(Case, document, (name,))
+
+
+def _on_stage(case: Case, loaded: Loaded, bend: Bend | None = None, spare: Sequence[Reply] = ()) -> Played:
+    with scratch() as folder:
+        return Stage(case, loaded, Path(folder), bend=bend, spare=spare).played()
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             files = sorted(path.glob(f"*{SUFFIX}"))
@@ -62,15 +139,19 @@ def rehearse(paths: Iterable[Path]) -> Iterator[Result]:
         else:
             what = "no test of a runbook" if path.exists() else "no such file or folder"
             raise SickbayError(what, where=str(path), advice=f"tests are called NAME{SUFFIX}")
-        for file in files:
-            yield from _replay_file(file)
+        yield from files
+
+
+def _read(file: Path) -> tuple[Loaded, Document]:
+    """Read a test file and the runbook beside it."""
+    book = file.with_name(file.name.removesuffix(SUFFIX) + ".yaml")
+    loaded = load_runbook(book, kinds=KINDS, parsers=PARSERS)
+    return loaded, read(file.read_bytes(), file=str(file))
 
 
 def _replay_file(file: Path) -> Iterator[Result]:
-    book = file.with_name(file.name.removesuffix(SUFFIX) + ".yaml")
     try:
-        loaded = load_runbook(book, kinds=KINDS, parsers=PARSERS)
-        document = read(file.read_bytes(), file=str(file))
+        loaded, document = _read(file)
     except SickbayError as error:
         yield Result(file.name, tuple(str(error).splitlines()))
         return
@@ -78,145 +159,18 @@ def _replay_file(file: Path) -> Iterator[Result]:
         yield Result(file.name, (f"{file}:1: expected a mapping from the names of cases to cases",))
         return
     for name in document.data:
-        yield Result(f"{loaded.runbook.name}: {name}", tuple(_replay(document, name, loaded)))
+        yield Result(f"{loaded.runbook.name}: {name}", tuple(replay(document, name, loaded)))
 
 
-def _replay(document: Document, name: str, loaded: Loaded) -> Iterator[str]:
-    """Yield what is not as expected, each with the line of its case."""
+def replay(document: Document, name: str, loaded: Loaded) -> Iterator[str]:
+    """Play one case, and yield what is not as expected, each with the line of the case."""
     place = f"{document.file}:{document.line((name,))}"
     try:
         case = validate(Case, document, (name,))
-        with tempfile.TemporaryDirectory(prefix="sickbay-test-") as folder:
-            for problem in _Stage(case, loaded, Path(folder)).problems():
+        with scratch() as folder:
+            for problem in Stage(case, loaded, Path(folder)).problems():
                 yield f"{place}: {problem}"
     except Invalid as error:
         yield from map(str, error.mistakes)
     except SickbayError as error:
         yield f"{place}: {error.what}" + (f" ({error.advice})" if error.advice else "")
-
-
-class _Stage:
-    """One case on its stage: an inventory, an empty store, hosts with a script, and a clock."""
-
-    def __init__(self, case: Case, loaded: Loaded, folder: Path) -> None:
-        self._case = case
-        self._loaded = loaded
-        self._folder = folder
-        self._clock = Stopwatch()
-        self._remote = ScriptedRemote(case.given.replies, self._clock)
-        self._inventory = Inventory(
-            Host(name, host.address, vars=host.vars, groups=tuple(host.groups))
-            for name, host in case.given.hosts.items()
-        )
-        self._refused: list[str] = []
-
-    def problems(self) -> list[str]:
-        """Play the case and compare."""
-        store = Store(self._folder / "test.db", self._clock)
-        engine = Engine(store, Planner(KINDS, self._inventory), self._remote, successes=0)
-        try:
-            run = self._play(store, engine)
-            return [
-                *self._refused,
-                *self._remote.problems(),
-                *self._compared(run, store.attempts.of(run.id)),
-            ]
-        finally:
-            engine.close()
-            store.close()
-
-    def _play(self, store: Store, engine: Engine) -> Run:
-        run_id = self._start(store)
-        people = [(name, "approve") for name in self._case.approve]
-        people += [(self._case.deny, "deny")] if self._case.deny else []
-        asked: dict[str, Person] = {}
-        for _ in range(MOST_TURNS):
-            engine.advance(run_id)
-            run = store.runs.get(run_id)
-            assert run is not None
-            if run.state.ended:
-                self._refused += [f"{name} was not asked for approval" for name, _ in people]
-                return run
-            approval = store.approvals.get(run_id)
-            if approval is not None and approval.state == "pending" and people:
-                name, answer = people.pop(0)
-                person = Person(name, roles=tuple(approval.rule.from_))
-                asked[name] = person
-                refusal = store.approvals.decide(run_id, person, answer, people=asked)  # type: ignore[arg-type]
-                self._refused += [f"{name} could not {answer}: {refusal}"] if refusal else []
-            elif run.wake_at is not None:
-                self._clock.reach(run.wake_at)
-            else:
-                raise SickbayError("the run waits for something that this test cannot give")
-        raise SickbayError(f"the run did not end within {MOST_TURNS} turns")
-
-    def _start(self, store: Store) -> int:
-        given, book = self._case.given, self._loaded.runbook
-        requester = Requester(given.requester or "somebody", given.requester or None)
-        alert: dict[str, Any] | None = None
-        on = given.on or next(iter(given.hosts))
-        if given.alert is not None:
-            one = Alert("test", "test", "firing", BEGIN, given.alert.labels, given.alert.annotations)
-            host = next((name for name in one.machines if name in self._inventory.hosts), None)
-            alert = one.as_seen(host)
-            on = given.on or host or on
-            requester = requester if given.requester else Requester(f"alert {one.name}", via="alert")
-        hosts = tuple(host.name for host in self._inventory.select(on))
-        with store.write() as tx:
-            return store.runs.create(
-                tx,
-                runbook=book,
-                digest=self._loaded.digest,
-                hosts=hosts,
-                inputs=book.fill(given.inputs),
-                mode=book.mode,
-                requester=requester,
-                channel="test",
-                alert=alert,
-            )
-
-    def _compared(self, run: Run, attempts: list[Attempt]) -> Iterator[str]:
-        expect = self._case.expect
-        if run.state != expect.state:
-            yield f"expected the run to be {expect.state}, it is {run.state}: {run.reason or 'no reason given'}"
-        if "verdict" in expect.model_fields_set and run.verdict != expect.verdict:
-            yield f"expected the verdict {expect.verdict or 'null'}, it is {run.verdict or 'null'}"
-        if expect.reason not in run.reason:
-            yield f"expected {expect.reason!r} in the reason, which is {run.reason!r}"
-        lines = [_line(entry) for entry in run.plan.entries] if run.plan else []
-        for text in expect.plan:
-            if not any(text in line for line in lines):
-                yield f"expected {text!r} in the plan, which is:" + "".join(
-                    f"\n  {line}" for line in lines or ["none"]
-                )
-        yield from self._steps(Record(attempts))
-
-    def _steps(self, record: Record) -> Iterator[str]:
-        known = [step.id for _, step in ordered(self._loaded.runbook)]
-        for host, steps in self._case.expect.steps.items():
-            if host not in self._inventory.hosts:
-                yield f"`expect` names the host {host}, which is not given"
-                continue
-            for step, word in steps.items():
-                last = record.last(step, host)
-                if step not in known:
-                    yield f"`expect` names the step {step}, which the runbook does not have ({', '.join(known)})"
-                elif word not in _words(last):
-                    seen = f"{' and '.join(_words(last))}: {last.summary}" if last else "not run"
-                    yield f"expected step {step} on {host} to be {word}, it is {seen}"
-
-
-def _words(attempt: Attempt | None) -> list[str]:
-    """How an attempt ended, and its verdict."""
-    if attempt is None:
-        return ["not run"]
-    return [str(attempt.status), *([str(attempt.verdict)] if attempt.verdict else [])]
-
-
-def _line(entry: Entry) -> str:
-    """One line of the plan as tests read it."""
-    values = "".join(f" {name}={value}" for name, value in entry.env.items())
-    place = f" on {entry.on}" if entry.on else ""
-    note = f" ({entry.note})" if entry.note else ""
-    text = " ".join(f"{entry.says} {entry.text}{values}".split())
-    return f"{entry.host} {entry.step}: {entry.decision}{note}{place} {text}".rstrip()

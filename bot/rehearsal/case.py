@@ -25,6 +25,7 @@ from pydantic import Field, field_validator, model_validator
 from bot.duration import Duration
 from bot.inputs import Noun
 from bot.run import RunState
+from bot.runbook import Mode
 
 Ending = Literal["succeeded", "failed", "cancelled", "needs_human"]
 assert set(Ending.__args__) == {str(state) for state in RunState if state.ended}  # type: ignore[attr-defined]
@@ -96,6 +97,7 @@ class Given(Noun):
     alert: GivenAlert | None = None
     inputs: dict[str, Any] = Field({})
     requester: str = Field("", description="who asks; else the alert, or somebody")
+    mode: Mode | None = Field(None, description="as a route, or what the runbook has earned, lowers its mode")
     replies: list[Reply] = Field([])
 
 

@@ -2,6 +2,8 @@
 
 import re
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from bot.effect import (
@@ -24,6 +26,22 @@ from bot.runbook import EVIDENCE
 KEPT = "capture 0\n0 begin uptime\n up 3 days\n0 end uptime 0\n"
 """What a host answers to the default pack of evidence, of which a case says nothing."""
 BEGIN = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A command that went out."""
+
+    step: str
+    host: str
+    """The host that the step is about."""
+    machine: str
+    """Where the command ran."""
+    command: Command
+
+
+Bend = Callable[[Sent, Outcome], Outcome]
+"""Makes another outcome of what a command would have had."""
 
 
 class Stopwatch:
@@ -53,9 +71,17 @@ class Stopwatch:
 class ScriptedRemote:
     """A Remote whose hosts know the replies of one case."""
 
-    def __init__(self, replies: list[Reply], clock: Stopwatch) -> None:
+    def __init__(
+        self,
+        replies: list[Reply],
+        clock: Stopwatch,
+        bend: Bend | None = None,
+    ) -> None:
+        """`bend` sees every outcome before the engine does; see `faults`."""
         self._replies = replies
         self._clock = clock
+        self._bend = bend
+        self.sent: list[Sent] = []
         self._used = [0] * len(replies)
         self._unanswered: dict[str, None] = {}
 
@@ -70,17 +96,23 @@ class ScriptedRemote:
         stderr: Keep | None = None,
     ) -> Pending:
         """Answer at once."""
-        return answered(handed(self._outcome(host, command, key), stdout, stderr))
-
-    def _outcome(self, host: Host, command: Command, key: str) -> Outcome:
-        """Answer with the first reply that fits."""
         _, step, column, _ = key.rsplit("/", 3)
-        reply = self._next(step, {column, host.name}, command)
+        sent = Sent(step, column, host.name, command)
+        self.sent.append(sent)
+        outcome = self._outcome(sent)
+        if self._bend is not None:
+            outcome = self._bend(sent, outcome)
+        return answered(handed(outcome, stdout, stderr))
+
+    def _outcome(self, sent: Sent) -> Outcome:
+        """Answer with the first reply that fits."""
+        step, command = sent.step, sent.command
+        reply = self._next(step, {sent.host, sent.machine}, command)
         if reply is None and step == EVIDENCE:
             return _finished(Reply(step=step, stdout=KEPT))
         if reply is None:
             told = next((line for line in command.text.splitlines() if line.strip()), "")
-            self._unanswered[f"no reply for step {step} on {column}: {told[:100]}"] = None
+            self._unanswered[f"no reply for step {step} on {sent.host}: {told[:100]}"] = None
             return _finished(Reply(step=step, exit=1, stderr="the test has no reply for this command"))
         if reply.unreachable:
             return Unreachable("tcp", "the test says so", "")

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from bot.authority import Members
 from bot.commands import Commands
 from bot.errors import SickbayError
-from bot.settings import Secrets, SlackSection
+from bot.settings import SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.drafts import Drafts
 from bot.slack.listeners import Listeners
@@ -31,6 +31,7 @@ from bot.slack.outbox import Outbox
 from bot.slack.pace import Pace
 from bot.slack.poster import Poster
 from bot.store import Store
+from bot.tokens import Secrets
 
 log = logging.getLogger(__name__)
 

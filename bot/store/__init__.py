@@ -16,6 +16,7 @@ from bot.store.database import Clock, Database, Fenced, utc_now
 from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
+from bot.store.schedules import Findings, Schedules
 from bot.store.timeline import Timeline
 
 __all__ = ["Clock", "Fenced", "Store", "Streams"]
@@ -49,6 +50,8 @@ class Store:
         self.outputs = Outputs(self.database)
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
+        self.schedules = Schedules(self.database)
+        self.findings = Findings(self.database, self.alerts)
         self.ledger = Ledger(self.database)
         self.timeline = Timeline(self.database)
 

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.incident import Incident, IncidentState
 from bot.store.database import Database, masked
-from bot.store.tables import alerts, incidents, runs
+from bot.store.tables import alerts, findings, incidents, runs
 from bot.store.timeline import tell
 
 # Statements of a storm, built once: to build one costs several times what it costs to run it.
@@ -57,6 +58,11 @@ class Alerts:
             if rows:
                 tx.execute(_ADD, masked(tx, rows))
         return counts
+
+    def put(self, tx: Connection, alert: Alert) -> None:
+        """Store an alert of our own, in the transaction of what found it; one that is known changes nothing."""
+        row = masked(tx, {**_row(alert), "received_at": self._db.now()})
+        tx.execute(insert(alerts).values(row).on_conflict_do_nothing(index_elements=["key"]))
 
     def waiting(self, limit: int = 200) -> list[tuple[int, Alert]]:
         """Return alerts not yet dispatched, with their row ids, in the order they came."""
@@ -198,5 +204,10 @@ def _incident(tx: Connection, row: RowMapping) -> Incident:
     newest: dict[str, Alert] = {}
     for alert in map(_alert, tx.execute(query).mappings()):
         newest[alert.episode] = alert
+    found = select(func.sum(findings.c.count), func.max(findings.c.seen_at)).where(
+        findings.c.episode.in_(newest)
+    )
+    times, seen_at = tx.execute(found).one()
     fields: dict[str, Any] = dict(row)
-    return Incident(**{**fields, "state": IncidentState(row["state"]), "alerts": tuple(newest.values())})
+    fields |= {"state": IncidentState(row["state"]), "alerts": tuple(newest.values())}
+    return Incident(**fields, found=times or 0, found_at=seen_at)

@@ -1,6 +1,5 @@
 """Runs: their rows, who may write them (the fence), and what is due."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -23,7 +22,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.autonomy import Earned
-from bot.errors import SickbayError
+from bot.exposure import unexposed
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
@@ -70,16 +69,11 @@ class Runs:
         incident: int | None = None,
         alert: Mapping[str, Any] | None = None,
     ) -> int:
-        """Queue a run, in the transaction of what asked for it.
-
-        Raises:
-            SickbayError: when the value of a secret stands in what is to be done: it could not be stored as it is.
-
-        """
+        """Queue a run, in the transaction of what asked for it; raise where a secret stands in what is to be done."""
         now = self._db.now()
         statement = runs.insert().values(
             incident_id=incident,
-            runbook=self.unexposed(runbook, inputs),
+            runbook=unexposed(runbook, inputs, self._db.mask),
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
@@ -98,19 +92,6 @@ class Runs:
         told |= {"by": requester.name, "via": requester.via}
         tell(tx, now, "run.queued", incident=incident, run=run_id, **told)
         return int(run_id)
-
-    def unexposed(self, runbook: Runbook, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a runbook as it is stored.
-
-        Raises:
-            SickbayError: when the value of a secret stands in it or in its inputs.
-
-        """
-        written = runbook.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        if self._db.mask.knows(json.dumps([written, dict(inputs)], ensure_ascii=False)):
-            what = f"the value of a secret stands in {runbook.name} or in its inputs"
-            raise SickbayError(what, advice="write {{ secrets.NAME }} in the runbook instead")
-        return written
 
     def get(self, run_id: int) -> Run | None:
         """Return a run."""

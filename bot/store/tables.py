@@ -284,6 +284,52 @@ commands = Table(
     Column("text", Text, nullable=False),
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("runbook", String, primary_key=True),
+    Column("expression", String, primary_key=True),
+    Column("since", Moment, nullable=False),
+    Column("cursor", Moment, nullable=False),
+)
+
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("runbook", String, nullable=False),
+    Column("tick", Moment, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("run_id", ForeignKey("runs.id", ondelete="SET NULL")),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("taken", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("runbook", "tick"),
+)
+Index("ticks_to_take", ticks.c.id, sqlite_where=text("taken = 0"))
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("episode", String, primary_key=True),
+    Column("runbook", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("step", String, nullable=False),
+    Column("begun_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_run", Integer, nullable=False),
+    Column("run_id", Integer, nullable=False),
+    Column("ended_at", Moment),
+)
+Index(
+    "one_open_finding",
+    findings.c.runbook,
+    findings.c.host,
+    findings.c.step,
+    unique=True,
+    sqlite_where=text("ended_at is null"),
+)
+
 cursors = Table(
     "cursors",
     metadata,

@@ -68,7 +68,9 @@ def tell_each(
 ) -> None:
     """Append the same event for several hosts; each row says host, step and data."""
     about = (written(at), str(kind), incident, run)
-    tx.exec_driver_sql(_TELL, [(*about, row["host"], row["step"], _json(row["data"])) for row in masked(tx, rows)])
+    tx.exec_driver_sql(
+        _TELL, [(*about, row["host"], row["step"], _json(row["data"])) for row in masked(tx, rows)]
+    )
 
 
 def _json(data: Any) -> str:
@@ -112,6 +114,10 @@ class Timeline:
         with self._db.read() as tx:
             row = tx.execute(select(events.c.id, events.c.hash).order_by(events.c.id.desc()).limit(1)).first()
             return (row.id, row.hash) if row else (0, BEGIN)
+
+    def tell(self, tx: Connection, kind: str, **data: Any) -> None:
+        """Append an event that is about no incident and no run, in the transaction of what it tells."""
+        tell(tx, self._db.now(), kind, **data)
 
     def after(self, event_id: int, limit: int = 500) -> list[Event]:
         """Return the events that follow this one, oldest first."""

@@ -1,0 +1,524 @@
+"""Times become runs, and what those runs find becomes one incident for each finding, until it is gone."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.assembly import Assembly
+from bot.config import load
+from bot.delivery import Delivery
+from bot.dispatch import Dispatch
+from bot.engine import Engine
+from bot.incident import Incident, IncidentState
+from bot.inventory import Host, Inventory
+from bot.library import Loaded
+from bot.maintenance import Window, Windows
+from bot.messages import incident_card
+from bot.messages.card import Note, plain
+from bot.planner import Planner
+from bot.route import Route
+from bot.run import Run, RunState
+from bot.schedule import Cron, Schedule
+from bot.steps import KINDS
+from bot.store import Store
+from bot.store.schedules import KEPT, PRINTED
+from bot.timetable import Rules, Timetable
+from tests.parts.books import book
+from tests.parts.script import PATIENCE, REFUSED, Script, done
+from tests.parts.stage import Stage
+from tests.parts.states import Hands
+
+EVERY_TEN = "*/10 * * * *"
+PROMPT = Rules(jitter=timedelta(0))
+CHECK = [{"id": "disk", "name": "Disk", "run": "df /"}, {"id": "load", "name": "Load", "run": "uptime"}]
+
+
+class Office:
+    """A stage with a timetable and a dispatch, looked at when the test says so."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.stage = Stage(folder)
+        self.stage.clock.at = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+        self.store = self.stage.store
+        fields = {"kind": "observe", "steps": CHECK, "verify": [], "rescue": [], "always": []}
+        fields |= {"name": "watch", "triggers": [{"schedule": EVERY_TEN}]}
+        self.book = book(**(fields | changes))
+        self.timetable = self.another()
+        self.dispatch = Dispatch(self.store, self.stage.inventory, {}, [], "oncall")
+        self.timetable.turn()
+
+    def another(
+        self,
+        *,
+        rules: Rules = PROMPT,
+        schedules: list[Schedule] | None = None,
+        windows: Windows | None = None,
+    ) -> Timetable:
+        """Return a timetable as a new process would have it."""
+        library = {"watch": Loaded(self.book, "", "d", "watch.yaml")}
+        due = [Schedule("watch", Cron(EVERY_TEN))] if schedules is None else schedules
+        return Timetable(self.store, self.stage.inventory, library, due, rules, windows)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        return self.store.runs.newest(limit=1000)[::-1]
+
+    @property
+    def incidents(self) -> list[Incident]:
+        """All incidents, oldest first."""
+        return self.store.incidents.newest(limit=1000)[::-1]
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """Return what events of a kind say."""
+        return [dict(event.data) for event in self.store.timeline.after(0, 10_000) if event.kind == kind]
+
+    def pass_by(self, **by: float) -> None:
+        """Let time go by, and look."""
+        self.stage.clock.on(**by)
+        self.timetable.turn()
+
+    def round(self, **by: float) -> Run:
+        """Let time go by, and bring what is started then to its end, with all that follows."""
+        self.pass_by(**(by or {"minutes": 10}))
+        run = self.stage.advance(self.runs[-1].id)
+        self.timetable.turn()
+        self.dispatch.turn()
+        return run
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """An office at three o'clock."""
+    one = Office(tmp_path)
+    yield one
+    one.stage.close()
+
+
+# ── from times to runs ──
+def test_a_time_that_comes_starts_one_run_on_the_whole_fleet_and_shows_it_nowhere(office: Office) -> None:
+    office.pass_by(minutes=9, seconds=59)
+    assert office.runs == []
+    assert office.timetable.next_wake() == datetime(2026, 3, 1, 3, 10, tzinfo=UTC)
+    office.pass_by(seconds=1)
+    office.timetable.turn()
+    (run,) = office.runs
+    assert run.hosts == ("gpu-01", "gpu-02", "gpu-03", "gpu-04")
+    assert (run.requester.name, run.requester.via, run.channel) == (f"schedule {EVERY_TEN}", "schedule", "")
+    assert office.timetable.next_wake() == datetime(2026, 3, 1, 3, 20, tzinfo=UTC)
+
+
+def test_the_hosts_are_those_that_the_configuration_says_else_the_runbook(tmp_path: Path) -> None:
+    office = Office(tmp_path, hosts="gpu-[02-03]")
+    office.round()
+    office.timetable = office.another(schedules=[Schedule("watch", Cron(EVERY_TEN), "gpu-04")])
+    office.round()
+    assert [run.hosts for run in office.runs] == [("gpu-02", "gpu-03"), ("gpu-04",)]
+    office.stage.close()
+
+
+def test_hosts_in_maintenance_are_left_out_and_where_all_are_it_is_said(office: Office) -> None:
+    hours = {"start": "2026-03-01T03:00:00Z", "end": "2026-03-01T03:25:00Z", "reason": "new disks"}
+    some = Window.model_validate({"hosts": "gpu-[01-03]", **hours})
+    every = Window.model_validate({"hosts": "gpu-[01-04]", **hours})
+    covers = {"gpu-[01-03]": frozenset({"gpu-01", "gpu-02", "gpu-03"})}
+    covers["gpu-[01-04]"] = covers["gpu-[01-03]"] | {"gpu-04"}
+    office.timetable = office.another(windows=Windows([some], covers.__getitem__))
+    office.round()
+    office.timetable = office.another(windows=Windows([every], covers.__getitem__))
+    office.pass_by(minutes=10)
+    office.round(minutes=10)
+    assert [run.hosts for run in office.runs] == [("gpu-04",), ("gpu-01", "gpu-02", "gpu-03", "gpu-04")]
+    assert [one["why"] for one in office.told("schedule.skipped")] == [
+        "not started: all of @* is in maintenance"
+    ]
+
+
+def test_a_schedule_begins_when_it_is_first_seen_and_goes_on_over_restarts(office: Office) -> None:
+    office.round()
+    office.timetable = office.another()
+    office.pass_by()
+    assert len(office.runs) == 1, "the time that was dealt with is not dealt with again"
+    office.timetable = office.another()
+    office.round(minutes=10)
+    assert len(office.runs) == 2, "nor is the next one forgotten"
+
+
+@pytest.mark.parametrize(("missed", "runs"), [("skip", 0), ("once", 1)])
+def test_times_that_passed_while_it_was_down_are_skipped_or_made_up_for_once(
+    office: Office, missed: Any, runs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    office.stage.clock.on(hours=5, minutes=3)  # the last one came three minutes ago
+    office.timetable = office.another(rules=Rules(timedelta(0), missed))
+    office.timetable.turn()
+    assert len(office.runs) == runs
+    assert office.told("schedule.missed") == [{"runbook": "watch", "count": 30 - runs}]
+    assert "scheduled times were missed" in caplog.text
+
+
+def test_jitter_makes_each_late_by_its_own_part_and_no_time_is_lost(office: Office) -> None:
+    office.timetable = office.another(rules=Rules(timedelta(minutes=5)))
+    office.timetable.turn()
+    due = office.timetable.next_wake()
+    assert due is not None
+    late = due - datetime(2026, 3, 1, 3, 10, tzinfo=UTC)
+    assert timedelta(0) < late < timedelta(minutes=5)
+    office.pass_by(seconds=600 + late.total_seconds() - 1)
+    assert office.runs == []
+    office.round(seconds=1)
+    office.round(minutes=10)
+    assert [run.created_at - due for run in office.runs] == [timedelta(0), timedelta(minutes=10)]
+
+
+def test_a_time_is_skipped_with_a_word_while_the_run_before_still_goes(office: Office) -> None:
+    for _ in range(3):
+        office.pass_by(minutes=10)
+    assert len(office.runs) == 1
+    why = "run 1, started before, still goes"
+    assert [(one["runbook"], one["why"]) for one in office.told("schedule.skipped")] == [("watch", why)] * 2
+    office.stage.advance(1)
+    office.pass_by(minutes=10)
+    assert len(office.runs) == 2
+
+
+def test_a_clock_that_goes_back_starts_nothing_twice_and_one_set_right_nothing_a_hundred_times(
+    office: Office,
+) -> None:
+    for _ in range(3):
+        office.round()
+    office.pass_by(minutes=-25)
+    for _ in range(25):
+        office.pass_by(minutes=1)
+    assert len(office.runs) == 3
+    office.pass_by(days=300)
+    office.pass_by(days=-300)
+    started = len(office.runs)
+    assert started <= 4
+    office.stage.advance(office.runs[-1].id)
+    for _ in range(10):
+        office.pass_by(minutes=1)
+    assert len(office.runs) == started + 1
+
+
+def test_a_schedule_first_seen_by_a_clock_that_was_ahead_begins_again_when_it_is_right(
+    office: Office,
+) -> None:
+    office.stage.clock.on(days=400)
+    office.timetable = office.another(schedules=[Schedule("watch", Cron("0 4 * * *"), own=False)])
+    office.timetable.turn()
+    office.pass_by(days=-400)
+    office.pass_by(minutes=60)
+    assert len(office.runs) == 1
+
+
+def test_of_two_processes_that_see_the_same_time_one_starts_it(office: Office, tmp_path: Path) -> None:
+    stores = [Store(tmp_path / "sickbay.db", office.stage.clock) for _ in range(4)]
+    tables = []
+    for store in stores:
+        office.store, kept = store, office.store
+        tables.append(office.another())
+        tables[-1].turn()
+        office.store = kept
+    barrier = threading.Barrier(len(tables))
+
+    def look(table: Timetable) -> None:
+        barrier.wait(PATIENCE)
+        table.turn()
+
+    for number in range(1, 4):
+        office.stage.clock.on(minutes=10)
+        with ThreadPoolExecutor(len(tables)) as pool:
+            list(pool.map(look, tables))
+        assert len(office.runs) == number
+        office.stage.advance(number)
+    for store in stores:
+        store.close()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(moves=st.lists(st.tuples(st.integers(-90, 200), st.booleans()), max_size=15))
+def test_whatever_the_clock_does_and_however_often_it_starts_again_no_time_has_two_runs(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, bool]]
+) -> None:
+    office = Office(tmp_path_factory.mktemp("office"))
+    try:
+        for minutes, again in moves:
+            if again:
+                office.timetable = office.another()
+            office.pass_by(minutes=minutes)
+            for run in office.runs:
+                if not run.state.ended:
+                    office.stage.advance(run.id)
+        with office.store.database.read() as tx:
+            rows = tx.exec_driver_sql("SELECT tick, run_id FROM ticks").all()
+        assert len({row.tick for row in rows}) == len(rows)
+        assert sorted(row.run_id for row in rows if row.run_id) == [run.id for run in office.runs]
+        assert len(office.runs) <= len(moves)
+    finally:
+        office.stage.close()
+
+
+def test_a_runbook_that_was_edited_into_another_is_not_started_and_says_so(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.book = book(name="watch", triggers=[{"command": True}])
+    office.timetable = office.another()
+    office.pass_by(minutes=10)
+    assert office.runs == []
+    assert office.told("schedule.skipped")[0]["why"] == "not started: its file says so no longer"
+    assert "start Sickbay again" in caplog.text
+    last = office.store.schedules.last("watch")
+    assert last is not None
+    assert "says so no longer" in last.note
+
+
+def test_with_nothing_due_nothing_is_committed(office: Office) -> None:
+    commits: list[str] = []
+    office.store.database.listen(lambda: commits.append("x"))
+    office.timetable.turn()
+    office.pass_by(minutes=1)
+    assert commits == []
+
+
+def test_only_so_many_times_are_remembered(office: Office) -> None:
+    begin = office.stage.clock.at
+    with office.store.write() as tx:
+        for minutes in range(KEPT + 20):
+            office.store.schedules.keep(tx, "watch", begin + timedelta(minutes=minutes), note="none")
+        office.store.schedules.keep(tx, "other", begin, note="none")
+        assert not office.store.schedules.ran(tx, "watch", begin + timedelta(minutes=19))
+        assert office.store.schedules.ran(tx, "watch", begin + timedelta(minutes=20))
+        assert office.store.schedules.ran(tx, "other", begin)
+
+
+def test_what_old_runs_printed_is_let_go_but_not_where_something_was_found(tmp_path: Path) -> None:
+    office = Office(tmp_path, steps=CHECK[:1], hosts="gpu-01")
+    office.stage.script.on(
+        "disk", done("well"), done("full", exit_code=1), done("full", exit_code=1), done("well")
+    )
+    for _ in range(PRINTED + 5):
+        office.round()
+    with office.store.database.read() as tx:
+        rows = tx.exec_driver_sql(
+            "SELECT DISTINCT run_id FROM attempts JOIN outputs ON attempt_id = id"
+        ).all()
+    assert [row.run_id for row in rows] == [2, 3, *range(6, PRINTED + 6)]
+    office.stage.close()
+
+
+# ── from runs to incidents ──
+def test_a_finding_opens_one_incident_is_counted_and_resolved_when_it_is_gone(office: Office) -> None:
+    office.stage.script.on("disk", done("full", exit_code=1), host="gpu-02")
+    for _ in range(3):
+        office.round()
+    (incident,) = office.incidents
+    assert (incident.host, incident.title) == ("gpu-02", "Disk: exit code 1: full")
+    assert incident.alerts[0].labels == {
+        "alertname": "watch/disk", "host": "gpu-02", "runbook": "watch", "step": "disk",
+    }  # fmt: skip
+    assert (incident.found, incident.found_at) == (3, office.stage.clock.at)
+    kinds = [event.kind for event in office.store.timeline.of(incident=incident.id)]
+    assert kinds == ["incident.opened", "alert.firing", "finding.repeated", "finding.repeated"]
+    notes = [plain(node.words) for node in incident_card(incident, []).nodes if isinstance(node, Note)]
+    assert any("found 3 times by its schedule" in note for note in notes)
+    office.stage.script.on("disk", done("well"), host="gpu-02")
+    office.round()
+    (incident,) = office.incidents
+    assert incident.state is IncidentState.RESOLVED
+    office.stage.script.on("disk", done("full", exit_code=1), host="gpu-02")
+    office.round()
+    assert [one.state for one in office.incidents] == [IncidentState.RESOLVED, IncidentState.OPEN]
+    assert office.incidents[1].found == 1
+
+
+def test_each_host_and_step_is_a_finding_of_its_own(office: Office) -> None:
+    office.stage.script.on("disk", done(exit_code=1), host="gpu-01")
+    office.stage.script.on("load", done(exit_code=1), host="gpu-0[23]")
+    office.round()
+    found = {(one.host, one.alerts[0].labels["step"]) for one in office.incidents}
+    assert found == {("gpu-01", "disk"), ("gpu-02", "load"), ("gpu-03", "load")}
+
+
+def test_what_could_not_be_looked_at_stays_as_it_is(office: Office) -> None:
+    office.stage.script.on("load", done(exit_code=1), host="gpu-01")
+    office.round()
+    office.stage.script.on("disk", REFUSED, host="gpu-01")
+    office.round()
+    steps = {one.alerts[0].labels["step"]: one for one in office.incidents}
+    assert {step: one.state for step, one in steps.items()} == {
+        "load": IncidentState.OPEN, "disk": IncidentState.OPEN,
+    }  # fmt: skip
+    assert steps["load"].found == 1, "it was not looked at again"
+    assert "unreachable" in steps["disk"].title
+
+
+def test_a_run_that_somebody_cancelled_says_nothing(office: Office) -> None:
+    office.stage.script.on("disk", done(exit_code=1), host="gpu-01")
+    office.round()
+    office.pass_by(minutes=10)
+    assert office.store.runs.cancel(2, "alice")
+    office.stage.advance(2)
+    office.timetable.turn()
+    office.dispatch.turn()
+    (incident,) = office.incidents
+    assert (incident.state, incident.found) == (IncidentState.OPEN, 1)
+
+
+def test_what_a_run_found_is_taken_in_after_a_restart_and_once(office: Office) -> None:
+    office.stage.script.on("disk", done(exit_code=1), host="gpu-01")
+    office.pass_by(minutes=10)
+    assert office.stage.advance(1).state is RunState.FAILED
+    first, second = office.another(), office.another()
+    first.turn()
+    second.turn()
+    office.dispatch.turn()
+    (incident,) = office.incidents
+    assert incident.found == 1
+
+
+def test_findings_of_what_is_no_longer_looked_at_are_over(office: Office) -> None:
+    office.stage.script.on("disk", done(exit_code=1), host="gpu-0[12]")
+    office.stage.script.on("load", done(exit_code=1), host="gpu-03")
+    office.round()
+    office.stage.inventory = Inventory([Host("gpu-02", "10.0.0.2"), Host("gpu-03", "10.0.0.3")])
+    office.stage.restart()
+    office.book = office.book.model_copy(update={"steps": office.book.steps[:1]})
+    office.timetable = office.another()
+    office.round()
+    states = {one.host: one.state for one in office.incidents}
+    assert states == {
+        "gpu-01": IncidentState.RESOLVED, "gpu-02": IncidentState.OPEN, "gpu-03": IncidentState.RESOLVED,
+    }  # fmt: skip
+    office.timetable = office.another(schedules=[])
+    office.timetable.turn()
+    office.dispatch.turn()
+    assert {one.state for one in office.incidents} == {IncidentState.RESOLVED}
+
+
+def test_a_finding_takes_the_route_of_any_alert(office: Office) -> None:
+    mend = Loaded(book(), "", "d", "mend.yaml")
+    route = Route.model_validate(
+        {"match": {"alertname": "watch/disk"}, "runbook": "mend", "channel": "disks"}
+    )
+    office.dispatch = Dispatch(office.store, office.stage.inventory, {"mend": mend}, [route], "oncall")
+    office.stage.script.on("disk", done(exit_code=1), host="gpu-02")
+    office.round()
+    office.timetable.turn()
+    assert [(run.runbook.name, run.hosts, run.channel) for run in office.runs] == [
+        ("watch", ("gpu-01", "gpu-02", "gpu-03", "gpu-04"), ""),
+        ("mend", ("gpu-02",), "disks"),
+    ]
+
+
+# ── in the loop ──
+def test_from_the_files_to_the_incident(tmp_path: Path) -> None:
+    books = tmp_path / "runbooks"
+    books.mkdir()
+    (books / "watch.yaml").write_text(
+        "version: 1\nname: watch\ndescription: Look\nkind: observe\n"
+        'triggers: [{schedule: "*/10 * * * *"}]\nsteps: [{id: disk, run: df /}]\n'
+    )
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(
+        "hosts: {gpu-01: {}, gpu-02: {}}\nrunbooks: [runbooks]\ncheck: []\n"
+        "schedules: {jitter: 0s, runbooks: {watch: {hosts: gpu-02}}}\n"
+    )
+    clock = Hands()
+    assembly = Assembly.of(*load(path, {}), {}, clock)
+    script = Script()
+    script.on("disk", done(exit_code=1))
+    delivery = assembly.delivery(script)
+    begun, found = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with assembly.store.database.read() as tx:
+            if tx.exec_driver_sql("SELECT 1 FROM schedules").first():
+                begun.set()
+        if assembly.store.incidents.newest():
+            found.set()
+
+    assembly.store.database.listen(look)
+    delivery.start()
+    try:
+        assert begun.wait(PATIENCE)
+        clock.on(minutes=10)
+        assert found.wait(PATIENCE)
+    finally:
+        delivery.stop()
+    (incident,) = assembly.store.incidents.newest()
+    assert (incident.host, incident.alerts[0].name, incident.note[:8]) == ("gpu-02", "watch/disk", "No route")
+    assembly.store.close()
+
+
+class Failing:
+    """A timetable that cannot be looked at."""
+
+    def turn(self) -> None:
+        """Fail."""
+        raise RuntimeError("no clock")
+
+    def next_wake(self) -> None:
+        """Know nothing."""
+
+
+def test_the_loop_starts_what_is_due_by_the_real_clock(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    store = Store(tmp_path / "real.db")
+    soon = datetime.now(UTC) + timedelta(seconds=1.5)
+    library = {"watch": Loaded(office.book, "", "d", "watch.yaml")}
+
+    class Soon(Cron):
+        """A tick that comes at once, for a test that has no minute to wait."""
+
+        def after(self, moment: datetime) -> datetime | None:
+            return soon if moment < soon else None
+
+        def latest(self, since: datetime, until: datetime) -> datetime | None:
+            return soon if since < soon <= until else None
+
+        def count(self, since: datetime, until: datetime) -> int:
+            return int(since < soon <= until)
+
+    timetable = Timetable(
+        store, office.stage.inventory, library, [Schedule("watch", Soon(EVERY_TEN))], PROMPT
+    )
+    engine = Engine(store, Planner(KINDS, office.stage.inventory), Script())
+    delivery = Delivery(store, engine, timetable=timetable)
+    ended = threading.Event()
+    store.database.listen(lambda: ended.set() if store.runs.newest() else None)
+    delivery.start()
+    try:
+        assert ended.wait(PATIENCE), "the loop slept through it"
+    finally:
+        delivery.stop()
+        store.close()
+        office.stage.close()
+
+
+def test_a_timetable_that_fails_holds_up_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    office = Office(tmp_path)
+    delivery = Delivery(office.store, office.stage.engine, timetable=Failing())
+    ended = threading.Event()
+
+    def look() -> None:
+        if (run := office.store.runs.get(run_id)) is not None and run.state.ended:
+            ended.set()
+
+    run_id = office.stage.queue()
+    office.store.database.listen(look)
+    delivery.start()
+    try:
+        assert ended.wait(PATIENCE)
+    finally:
+        delivery.stop()
+        office.stage.close()
+    assert "cannot look at the schedules" in caplog.text
