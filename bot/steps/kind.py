@@ -67,6 +67,8 @@ class Kind:
     judge: Callable[[Any, Finished, Context], Judgement]
     """(arguments, answer, context) → judgement; never raises for anything a host prints."""
     mutating: bool = False
+    secrets: frozenset[str] = frozenset()
+    """Arguments in which `{{ secrets.NAME }}` may stand: their values reach the host as shell variables only."""
     level: int = 1
     """How deep a change goes: 0 traffic only, 1 a replica's restart, 2 a GPU's reset, 3 a reboot."""
     partial: bool = False

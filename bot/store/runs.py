@@ -22,6 +22,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.autonomy import Earned
+from bot.exposure import unexposed
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
@@ -68,11 +69,11 @@ class Runs:
         incident: int | None = None,
         alert: Mapping[str, Any] | None = None,
     ) -> int:
-        """Queue a run, in the transaction of what asked for it."""
+        """Queue a run, in the transaction of what asked for it; raise where a secret stands in what is to be done."""
         now = self._db.now()
         statement = runs.insert().values(
             incident_id=incident,
-            runbook=runbook.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            runbook=unexposed(runbook, inputs, self._db.mask),
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
@@ -204,7 +205,7 @@ class Runs:
 
         `proved` says whether its verify passed; it counts for the runbook's autonomy.
         """
-        now = self._db.now()
+        now, reason = self._db.now(), self._db.mask.text(reason)
         counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
         ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
         with self._db.write() as tx:
