@@ -128,6 +128,9 @@ class App:
             await asyncio.sleep(0.005)
 
     def _health(self) -> dict[str, str]:
+        return self.assembly.mask.over(self._wrong())
+
+    def _wrong(self) -> dict[str, str]:
         wrong = {} if self.delivery.alive else {"delivery": "the loop that advances runs has ended"}
         if self._slack is not None and not self._slack.connected:
             wrong["slack"] = self._slack.trouble or "not connected to Slack"

@@ -16,6 +16,7 @@ from bot.autonomy import SUCCESSES, Earned, settled, standing
 from bot.balancers import Balancers
 from bot.deciding import Deciding
 from bot.errors import SickbayError
+from bot.exposure import unexposed
 from bot.fleet import named
 from bot.grammar import (
     BREAK_GLASS,
@@ -43,7 +44,6 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
-    Mask,
     ScheduleRow,
     drain_table,
     help_card,
@@ -193,7 +193,7 @@ class Commands:
             case Look():
                 return self._look(command)
             case Report(number):
-                return Reply(report_card(report(self._store, number, Mask(), outputs=False)))
+                return Reply(report_card(report(self._store, number, self._store.mask, outputs=False)))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
@@ -314,6 +314,7 @@ class Commands:
             created_at=self._store.now(),
             host_set=host_set,
         )
+        unexposed(book, run.inputs, self._store.mask)
         plan = self._planner.preview(run)
         return Reply(preview_card(run, plan, self._guard(run, plan)))
 

@@ -14,7 +14,7 @@ from bot.authority import Asker, Member, Members
 from bot.balancers import Balancers
 from bot.config import Config, Secrets, find_config, load
 from bot.follow import Follower, question
-from bot.grammar import VERBS, Cancel, Command, Decide, ListDrains, Look
+from bot.grammar import VERBS, Cancel, Check, Command, Decide, ListDrains, Look, Start
 from bot.login import asker_of, login
 from bot.run import RunState
 from bot.terminal import OK, REFUSED, UNWELL, console, render
@@ -60,6 +60,8 @@ class _Slack(Members):
 
 
 def _say(command: Command, assembly: Assembly, asker: Asker, out: Console) -> int:
+    if isinstance(command, Start | Check):
+        assembly.vault.complete()  # what is started here may have to be done here
     reply = assembly.commands.do(command, asker)
     card = render(assembly.mask.over(reply.card))
     if not reply.ok:

@@ -6,11 +6,12 @@ keeps no names, so these are the only witnesses: another state than the one it w
 maintenance that is younger than ours.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, Protocol
 
+from bot.errors import Path
 from bot.fleet import named
 from bot.run import Attempt, Run, RunState, Status
 
@@ -286,3 +287,30 @@ def _servers(drains: Iterable[Drain]) -> str:
     if len(by_server) > 3:
         return named(by_server.values(), 200)
     return ", ".join(f"{host} ({server})" for server, host in by_server.items())
+
+
+class Turning(Protocol):
+    """A step kind, as far as drains go."""
+
+    @property
+    def turns(self) -> str | None:
+        """What it does with a server at a load balancer."""
+
+
+def unended(
+    steps: Sequence[tuple[Path, Mapping[str, Any]]], kinds: Mapping[str, Turning]
+) -> Iterator[tuple[Path, str, str]]:
+    """Yield the drains of a runbook that nothing ends, and that it does not mean to keep: place, what is wrong, a hint."""
+
+    def deed(step: Mapping[str, Any]) -> str | None:
+        kind = kinds.get(str(step.get("uses", "")))
+        return kind.turns if kind is not None else None
+
+    if any(deed(step) == "ready" and (at[0] == "always" or at[-1] == "rollback") for at, step in steps):
+        return
+    for at, step in steps:
+        given = step.get("with")
+        if deed(step) == "drain" and not (isinstance(given, dict) and given.get("keep")):
+            what = "nothing puts the server back that this step takes out of traffic, when the run fails least of all"
+            hint = "add `uses: haproxy.undrain` under `always` or as its `rollback`, or say why it stays: `with: {keep: …}`"
+            yield (*at, "uses"), what, hint

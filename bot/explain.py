@@ -26,9 +26,9 @@ from bot.fleet import named
 from bot.grammar import VERBS, Preview
 from bot.intake import Unreadable, alertmanager
 from bot.library import Loaded
-from bot.lint import AFTERWARDS, STEP_ATTRIBUTES
 from bot.messages import Mask
 from bot.messages.short import line
+from bot.names import AFTERWARDS, STEP_ATTRIBUTES
 from bot.permissions import Right
 from bot.planner import Planner
 from bot.program import ordered

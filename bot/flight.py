@@ -383,8 +383,7 @@ class Flight:
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
         if ended:
-            self._store.attempts.end(self.run, ended)
-            for attempt, _ in ended:
+            for attempt in self._store.attempts.end(self.run, ended):
                 self._record.add(attempt)
 
 

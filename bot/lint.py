@@ -12,33 +12,18 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from bot import template
+from bot import secret, template
+from bot.drain import Turning, unended
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
+from bot.names import AFTERWARDS, ATTRIBUTES, ELSEWHERE, ROOTS, SECRETS, STEP_ATTRIBUTES
 from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
 from bot.trigger import unattended
 from bot.wording import near
 
-STEP_ATTRIBUTES = (
-    "ok", "failed", "skipped", "started", "unreachable", "status", "verdict", "facts", "stdout", "stderr", "exit_code", "summary",
-)  # fmt: skip
-"""What `steps.<id>` has in expressions."""
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "alert": ("name", "host", "labels", "annotations", "starts_at", "status", "fingerprint"),
-    "host": ("name", "address", "vars", "groups"),
-    "run": ("id", "requester"),
-}
-ELSEWHERE = {
-    "alert": "it has name, host, status, starts_at, labels.<name>, annotations.<name>",
-    "host": "it has name, address, groups, and what you wrote down yourself as vars.<name>",
-}
-ROOTS = ("alert", "inputs", "host", "steps", "run")
-AFTERWARDS = ("result", "facts")
-"""Names that exist once the step has answered: in `until` and `expect`."""
 
-
-class KindSpec(Protocol):
+class KindSpec(Turning, Protocol):
     """What has to be known of a step kind here."""
 
     @property
@@ -50,8 +35,8 @@ class KindSpec(Protocol):
         """Does it change the host?"""
 
     @property
-    def turns(self) -> str | None:
-        """What it does with a server at a load balancer: drain, maint or ready."""
+    def secrets(self) -> Collection[str]:
+        """Arguments that may hold a secret."""
 
 
 def lint(
@@ -60,11 +45,12 @@ def lint(
     kinds: Mapping[str, KindSpec],
     parsers: Collection[str],
     inventory: Inventory | None = None,
+    secrets: Collection[str] | None = None,
 ) -> list[Mistake]:
-    """Return every mistake; with an inventory the runbook's own hosts are looked up too."""
+    """Return every mistake; with an inventory, and the names of the secrets, those of the runbook are looked up too."""
     if not isinstance(document.data, dict):
         return []
-    return list(_Lint(document, kinds, parsers).mistakes(inventory))
+    return list(_Lint(document, kinds, parsers, secrets).mistakes(inventory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +68,15 @@ class _Spot:
 
 
 class _Lint:
-    def __init__(self, document: Document, kinds: Mapping[str, KindSpec], parsers: Collection[str]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        kinds: Mapping[str, KindSpec],
+        parsers: Collection[str],
+        secrets: Collection[str] | None,
+    ) -> None:
         self._document = document
+        self._secrets = secrets
         self._kinds = kinds
         self._parsers = parsers
         self._book: dict[str, Any] = document.data
@@ -147,7 +140,8 @@ class _Lint:
             )
         yield from (self._at(*fault) for fault in unattended(book))
         seen: set[str] = set()
-        yield from self._drains()
+        for at, what, hint in unended([(spot.path, spot.step) for spot in self._spots], self._kinds):
+            yield self._at(at, what, hint)
         for spot in self._spots:
             if spot.id in seen:
                 yield self._at(spot.path if spot.rollback else (*spot.path, "id"), used_twice(spot.id))
@@ -183,25 +177,6 @@ class _Lint:
         if isinstance(wanted, int) and wanted > len(members):
             what = f"{floor['group']} has {len(members)} hosts, and {wanted} must stay ready"
             yield self._at((*at, "replicas"), what, f"write at most {len(members)}")
-
-    def _drains(self) -> Iterator[Mistake]:
-        """Every drain ends, or is said to be kept."""
-
-        def turning(step: dict[str, Any]) -> str | None:
-            kind = self._kinds.get(str(step.get("uses", "")))
-            return kind.turns if kind is not None else None
-
-        if any(
-            turning(spot.step) == "ready" and (spot.rollback or spot.path[0] == "always")
-            for spot in self._spots
-        ):
-            return
-        for spot in self._spots:
-            given = spot.step.get("with")
-            if turning(spot.step) == "drain" and not (isinstance(given, dict) and given.get("keep")):
-                what = "nothing puts the server back that this step takes out of traffic, when the run fails least of all"
-                hint = "add `uses: haproxy.undrain` under `always` or as its `rollback`, or say why it stays: `with: {keep: …}`"
-                yield self._at((*spot.path, "uses"), what, hint)
 
     def _step(self, spot: _Spot, earlier: list[str]) -> Iterator[Mistake]:
         path, step = spot.path, spot.step
@@ -267,7 +242,8 @@ class _Lint:
             return
         path = (*spot.path, "with")
         for at, text in _texts(given):
-            yield from self._values((*path, *at), text, roots=ROOTS, earlier=earlier)
+            roots = (*ROOTS, SECRETS) if kind is not None and at[:1] and at[0] in kind.secrets else ROOTS
+            yield from self._values((*path, *at), text, roots=roots, earlier=earlier)
         if kind is not None:
             for at, what, hint in self._arguments(kind, given, path):
                 yield self._at((*path, *at), f"`{uses}`: {what}", hint)
@@ -298,7 +274,7 @@ class _Lint:
                 path, f"`{{{{ {piece.text} }}}}`: {place.problem}", place.advice, within=piece.line
             )
         for at, text in _texts(run):
-            yield from self._values((*path, *at), text, roots=ROOTS, earlier=earlier)
+            yield from self._values((*path, *at), text, roots=(*ROOTS, SECRETS), earlier=earlier)
         kind, mutates = self._book.get("kind"), spot.step.get("mutates")
         if mutates is True or (kind == "mutate" and mutates is not False):
             yield from self._open_inputs(spot, run)
@@ -341,8 +317,25 @@ class _Lint:
             yield self._at(path, error.what, error.advice, within=within)
             return
         for name in used:
-            if fault := self._name(name.split("."), roots, earlier):
+            parts = name.split(".")
+            if parts[0] == SECRETS:
+                fault = self._secret(expression, parts[-1], roots)
+            else:
+                fault = self._name(parts, roots, earlier)
+            if fault:
                 yield self._at(path, *fault, within=within)
+
+    def _secret(self, expression: str, name: str, roots: Collection[str]) -> tuple[str, str] | None:
+        """Say what is wrong with a secret: where it stands, how it is written, its name."""
+        if SECRETS not in roots:
+            return "no secret may stand here", "write it in `run`, or in an argument that takes one (headers)"
+        if secret.reference(expression) is None:
+            hint = "write {{ secrets.NAME }}, and what belongs before or behind it outside the braces"
+            return "a secret stands alone in its braces", hint
+        if self._secrets is not None and name not in self._secrets:
+            hint = near(name, self._secrets) or "name it under `secrets:` in sickbay.yaml"
+            return f"there is no secret `{name}`", hint
+        return None
 
     def _name(
         self, parts: list[str], roots: Collection[str], earlier: Collection[str]

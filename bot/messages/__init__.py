@@ -4,6 +4,7 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
+from bot.mask import Mask
 from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
 from bot.messages.drains import drain_table
@@ -20,7 +21,6 @@ from bot.messages.listing import (
     run_table,
     runbook_table,
 )
-from bot.messages.mask import Mask
 from bot.messages.progress import RunView
 from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card

@@ -70,6 +70,8 @@ class Kind:
     mutating: bool = False
     turns: Deed | None = None
     """What it does with a server at a load balancer: the ledger of drains is asked before a change and told after."""
+    secrets: frozenset[str] = frozenset()
+    """Arguments in which `{{ secrets.NAME }}` may stand: their values reach the host as shell variables only."""
     level: int = 1
     """How deep a change goes: 0 traffic only, 1 a replica's restart, 2 a GPU's reset, 3 a reboot."""
     partial: bool = False

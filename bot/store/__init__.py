@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from bot.mask import Mask
 from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
@@ -25,14 +26,24 @@ __all__ = ["Clock", "Fenced", "Store", "Streams"]
 class Store:
     """Everything Sickbay remembers, by noun."""
 
-    def __init__(self, path: Path | str, clock: Clock = utc_now, *, patience: float = 20.0) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        clock: Clock = utc_now,
+        *,
+        patience: float = 20.0,
+        mask: Mask | None = None,
+    ) -> None:
         """Open or create the database file; wait for another process's commit for at most `patience` seconds.
+
+        `mask` knows the secrets that must not be written.
 
         Raises:
             SickbayError: when it cannot be opened or has another layout.
 
         """
-        self.database = Database(path, clock, patience)
+        self.mask = mask or Mask()
+        self.database = Database(path, clock, patience, self.mask)
         self.now = clock
         self.alerts = Alerts(self.database)
         self.incidents = Incidents(self.database)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from bot.drain import Grant, Refusal, Turn
 from bot.effect import Command, Output
 from bot.run import Attempt, Run, Status
-from bot.store.database import Database
+from bot.store.database import Database, masked
 from bot.store.drains import Place, settle, take
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
@@ -110,11 +110,15 @@ class Attempts:
                 found |= {row.sha256: row.text for row in tx.execute(query)}
         return found
 
-    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
-        """Write how attempts ended, with the rest of what they printed, their events and the fence."""
+    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> list[Attempt]:
+        """Write how attempts ended, with the rest of what they printed, their events and the fence.
+
+        Return them as they were written, without secrets: so a run goes on with what it would also read after a crash.
+        """
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
+            ended = [(masked(tx, attempt), streams) for attempt, streams in ended]
             tx.execute(_END, [_row(attempt) | {"ended_at": attempt.ended_at or now} for attempt, _ in ended])
             settle(tx, now, run, [attempt for attempt, _ in ended])
             answered = (Status.OK, Status.FAILED)
@@ -131,6 +135,7 @@ class Attempts:
                 for attempt, _ in ended
             ]
             tell_each(tx, now, "step.ended", told, incident=run.incident_id, run=run.id)
+        return [attempt for attempt, _ in ended]
 
     def of(self, run_id: int) -> list[Attempt]:
         """Return a run's attempts in the order they began, without what they printed."""

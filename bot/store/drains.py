@@ -71,7 +71,7 @@ class Drains:
 
     def seen(self, drain_id: int, said: Said) -> Drain | None:
         """Write down what HAProxy says of a drain's server now; None when it is closed, or a command changes it just now."""
-        now = self._db.now()
+        now, said = self._db.now(), replace(said, words=self._db.mask.text(said.words))
         with self._db.write() as tx:
             row = tx.execute(drains.select().where(drains.c.id == drain_id)).mappings().one()
             before = _drain(row)

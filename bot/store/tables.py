@@ -26,9 +26,15 @@ SCHEMA = 4
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
+class Ours(str):
+    """Text that is written as it is: it was masked already, or is a time."""
+
+    __slots__ = ()
+
+
 def written(at: datetime) -> str:
     """Return a moment as it is stored."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
+    return Ours(at.astimezone(UTC).isoformat(timespec="microseconds"))
 
 
 class Moment(TypeDecorator[datetime]):

@@ -95,13 +95,14 @@ class TellingAttempts(Attempts):
             self._at("begun")
         return begun
 
-    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:
+    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> list[Attempt]:
         """Say it before and after, for each."""
         for _ in ended:
             self._at("before end")
-        super().end(run, ended)
+        written = super().end(run, ended)
         for _ in ended:
             self._at("ended")
+        return written
 
 
 class TellingRuns(Runs):
