@@ -42,7 +42,7 @@ _APPS = "nvidia-smi --query-compute-apps"
 HOST = (
     Part(
         "boot",
-        "date -u +%Y-%m-%dT%H:%M:%SZ; cat /proc/sys/kernel/random/boot_id; uname -a; cat /proc/uptime 2>/dev/null || :",
+        "date -u +%Y-%m-%dT%H:%M:%SZ; cat /proc/sys/kernel/random/boot_id /proc/uptime; uname -a",
         5,
         4096,
     ),

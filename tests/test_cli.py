@@ -67,6 +67,18 @@ def test_a_plan_is_shown_whole_and_no_run_comes_of_it(clinic: Clinic) -> None:
     assert "did you mean `mend`?" in wrong.err
 
 
+def test_what_is_run_by_the_clock_is_listed(clinic: Clinic) -> None:
+    clinic.write(schedules={"runbooks": {"gpu-check": {"schedule": "*/10 * * * *", "hosts": "@serving"}}})
+    listed = clinic.say("schedules")
+    assert listed.code == 0, listed.err
+    (line,) = (line for line in listed.out.splitlines() if line.startswith("gpu-check"))
+    assert ("@serving" in line, "not run yet" in line) == (True, True)
+    clinic.write(schedules={"runbooks": {"mend": {"schedule": "*/10 * * * *"}}})
+    refused = clinic.say("schedules")
+    assert refused.code == 2
+    assert "a schedule changes nothing by itself, and this runbook changes hosts" in refused.err
+
+
 def test_a_healthy_host_ends_with_0_and_its_run_can_be_looked_up(clinic: Clinic) -> None:
     said = clinic.say("run", "gpu-check", "gpu-01")
     assert said.code == 0, said.out + said.err

@@ -433,7 +433,9 @@ def test_the_timeline_keeps_by_which_door_somebody_decided_or_cancelled(
 ) -> None:
     run_id = scene.run()
     plan = scene.ask(scene.claim(run_id))
-    commands.do(f"approve {run_id}", Asker("bob", Person("bob", roles=("guest",)), "cli"))
+    guest = Person("bob", roles=("guest",))
+    without = Commands(scene.store, inventory(), LIBRARY, {"bob": guest})
+    without.do(f"approve {run_id}", Asker("bob", guest, "cli"))
     commands.do(f"approve {run_id}", ON_CALL)
     commands.do(f"cancel {run_id}", IN_TERMINAL)
     events = {event.kind: event.data for event in scene.store.timeline.of(run=run_id)}

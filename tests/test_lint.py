@@ -331,7 +331,7 @@ def test_what_the_clock_cannot_start_is_told_at_its_line(old: str, new: str, wan
     assert all(f"watch.yaml:{one}" in line for one, line in zip(wanted, found, strict=True)), found
 
 
-LINES = GOOD.splitlines()
+TEXTS = {"restart-vllm.yaml": GOOD.splitlines(), "watch.yaml": WATCH.splitlines()}
 JUNK: list[Any] = [
     "",
     "3",
@@ -347,12 +347,17 @@ JUNK: list[Any] = [
 ]
 
 
-@given(st.integers(0, len(LINES) - 1), st.sampled_from(JUNK))
-@settings(max_examples=150, deadline=None)
-def test_any_value_anywhere_gives_mistakes_or_a_runbook(at: int, junk: str) -> None:
-    key, colon, _ = LINES[at].partition(": ")
-    text = "\n".join([*LINES[:at], f"{key}{colon}{junk}", *LINES[at + 1 :]])
-    assert all(each.startswith("restart-vllm.yaml:") for each in mistakes(text, inventory=INVENTORY))
+@given(
+    st.sampled_from([(file, at) for file, lines in TEXTS.items() for at in range(len(lines))]),
+    st.sampled_from(JUNK),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_value_anywhere_gives_mistakes_or_a_runbook(place: tuple[str, int], junk: str) -> None:
+    file, at = place
+    lines = TEXTS[file]
+    key, colon, _ = lines[at].partition(": ")
+    text = "\n".join([*lines[:at], f"{key}{colon}{junk}", *lines[at + 1 :]])
+    assert all(each.startswith(f"{file}:") for each in mistakes(text, file=file, inventory=INVENTORY))
 
 
 SECRET_LINES = [

@@ -41,7 +41,7 @@ class Capture(Facts):
     def up_s(self) -> float | None:
         """Seconds since the host was booted, as `/proc/uptime` said; None where it said nothing."""
         boot = next((part.text for part in self.parts if part.name == "boot"), "")
-        said = re.fullmatch(r"([0-9]{1,12}\.[0-9]{1,4}) [0-9.]+", (boot.strip().splitlines() or [""])[-1])
+        said = re.search(r"^([0-9]{1,12}\.[0-9]{1,4}) [0-9.]+$", boot, re.MULTILINE)
         return float(said[1]) if said else None
 
 
