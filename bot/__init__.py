@@ -21,15 +21,20 @@ The map, from the front door down; imports go down only.
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     timetable               what is due by the clock → run; what such runs found → alert
     rehearsal               tests of runbooks, replayed without a host
+    rounds                  drains whose run has ended, held against what HAProxy says
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
-    rails                   what is ready to go, held against the guard
+    rails · leaving         what is ready to go, held against the guard; written down before it goes, or kept from a drain
     preparing · judging     from a call to the command that leaves; what its outcome means
+    balancers               what load balancers say of drained servers, asked outside of any run
     planner                 a step and what is known → an effect, as data
     preconditions           what a plan rests on, and what of that is no longer so
+    vault                   secrets by name, put into a command on its way out
     store · ssh · messages  all SQL; the one door to the hosts; state → cards
+    tokens                  Slack's tokens and the webhook's secret, from the environment
     config · settings       sickbay.yaml and the environment: found and read; its sections
     routing                 which route takes an alert, and which run that asks for
     jump · ssh_config       the jump hosts on the way to a machine; OpenSSH's own configuration, asked of it
+    exposure                secrets that stand where they do not belong
     library · lint          the runbooks that were found; what can be said of one without running it
     shipped                 where the shipped runbooks and templates lie
     steps · facts           step kinds and parsers: pure
@@ -44,13 +49,18 @@ The map, from the front door down; imports go down only.
     inputs · limits         the base of what people write in YAML, and what a run is given; how far a runbook may go
     maintenance             when automation keeps out
     evidence                what is kept of a host before it is changed
+    ending                  how a run ends, and in which words
+    drain                   a server out of traffic: whose it is, and who may touch it
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     result · counting       what became of a host; how many replicas are ready
     guard                   may a run act on a host now: locks, freeze, maintenance, breaker, cooldown, limits, capacity
     freshness               is what was seen of a host still good enough to change it
-    incident approval run plan alert route schedule_section runbook effect inventory    the nouns
+    incident approval run plan alert route schedule_section secret_section runbook effect inventory    the nouns
     template sandbox pattern quoting schema document    expressions, values for the shell, strict YAML
+    secret                  a secret as plans know it: by reference
+    outlet                  what this process writes to its terminal, masked
+    mask · shapes           secrets taken out of whatever leaves; the forms they come in
     chain clock             the hashes of the timeline; what a host's times are by ours
-    duration verdict wording errors printable   ground
+    duration verdict wording names errors printable   ground
 """

@@ -9,20 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from bot.balancers import Balancers
 from bot.commands import Commands
 from bot.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
 from bot.engine import Engine
+from bot.exposure import exposed
 from bot.facts.registry import PARSERS
 from bot.guard import Settings
 from bot.inventory import Inventory
 from bot.library import Loaded, digest_in, load_library
-from bot.messages import Mask
+from bot.mask import Mask
 from bot.planner import Planner
 from bot.rails import Rails
 from bot.roster import RosterFile
+from bot.rounds import Rounds
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -30,17 +33,25 @@ from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
 from bot.timetable import Rules, Timetable
+from bot.vault import Furnished, Vault, read_secrets
 
 
-def read_library(config: Config, document: Document) -> dict[str, Loaded]:
+def read_library(config: Config, document: Document, mask: Mask | None = None) -> dict[str, Loaded]:
     """Read the runbooks, and hold the configuration against them.
 
     Raises:
         SickbayError: with every mistake.
 
     """
-    library = load_library(config.runbook_folders, kinds=KINDS, parsers=PARSERS, inventory=config.inventory)
-    if mistakes := check_routes(config, document, library):
+    library = load_library(
+        config.runbook_folders,
+        kinds=KINDS,
+        parsers=PARSERS,
+        inventory=config.inventory,
+        secrets=config.secrets,
+    )
+    found = exposed(document, library, mask) if mask is not None else []
+    if mistakes := found or check_routes(config, document, library):
         raise Invalid(mistakes)
     return library
 
@@ -58,6 +69,9 @@ class Assembly:
     config_sha256: str
     """Over the bytes of the file that it was read from."""
     secrets: Secrets
+    vault: Vault
+    mask: Mask
+    """Takes the secrets out of everything that leaves."""
     inventory: Inventory
     library: Mapping[str, Loaded]
     store: Store
@@ -76,8 +90,9 @@ class Assembly:
 
         """
         inventory = config.inventory
-        library = read_library(config, document)
-        store = Store(config.store_path, clock)
+        secrets, vault, mask = read_secrets(config, environ)
+        library = read_library(config, document, mask)
+        store = Store(config.store_path, clock, mask=mask)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
         breaker = config.breaker
         numbers = Settings(hosts=breaker.hosts, within=breaker.within, level=breaker.level)
@@ -100,7 +115,9 @@ class Assembly:
         return cls(
             config=config,
             config_sha256=document.sha256,
-            secrets=Secrets.read(config, environ),
+            secrets=secrets,
+            vault=vault,
+            mask=mask,
             inventory=inventory,
             library=library,
             store=store,
@@ -109,14 +126,15 @@ class Assembly:
             commands=commands,
         )
 
-    def remote(self) -> Ssh:
-        """Return the way to the hosts."""
-        return way(self.config)
+    def remote(self) -> Remote:
+        """Return the way to the hosts; whoever goes it has all secrets, because what is unknown cannot be masked.
 
-    @property
-    def mask(self) -> Mask:
-        """Return what takes the secrets out of everything that leaves."""
-        return Mask(self.secrets.values())
+        Raises:
+            SickbayError: when a secret cannot be had.
+
+        """
+        self.vault.complete()
+        return Furnished(way(self.config), self.vault)
 
     def delivery(self, remote: Remote, *, dispatching: bool = True) -> Delivery:
         """Return what advances runs and, for a server, turns alerts and times into them."""
@@ -130,9 +148,10 @@ class Assembly:
         )
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
+        rounds = Rounds(self.store, Balancers(self.inventory, remote))
         if not dispatching:
-            return Delivery(self.store, engine)
+            return Delivery(self.store, engine, rounds=rounds)
         rules = Rules(self.config.schedules.jitter, self.config.schedules.missed)
         due = schedules(self.config, self.library)
         timetable = Timetable(self.store, self.inventory, self.library, due, rules, self.config.windows)
-        return Delivery(self.store, engine, dispatch.turn, timetable=timetable)
+        return Delivery(self.store, engine, dispatch.turn, timetable=timetable, rounds=rounds)

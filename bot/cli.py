@@ -48,8 +48,11 @@ Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else
 
 def main() -> None:
     """Run the command line; errors a person can mend are told without a traceback."""
+    from bot.outlet import guard
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail
+    guard()
     try:
         cli()
     except SickbayError as error:
@@ -90,7 +93,12 @@ def demo() -> None:
     """Show the main job with a pretend Slack and eight pretend GPU machines."""
     with _bringing_in():
         from bot.demo import demo
-    demo(lambda url: print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", flush=True))  # noqa: T201
+
+    def tell(url: str) -> None:
+        """Show the address with its token: it is for whoever sits here."""
+        print(f"\n  Sickbay demo: {url}\n\n  Ctrl-C ends it.\n", file=sys.__stdout__, flush=True)
+
+    demo(tell)
 
 
 @cli.command()
@@ -258,6 +266,12 @@ def hosts(
 def runbooks(config: ConfigOption = None, as_: AsOption = None) -> None:
     """List the runbooks."""
     _desk("runbooks", [], config, as_)
+
+
+@cli.command()
+def drains(config: ConfigOption = None, as_: AsOption = None) -> None:
+    """List what Sickbay keeps out of traffic, whose it is, and what HAProxy says of it now."""
+    _desk("drains", [], config, as_)
 
 
 @cli.command()

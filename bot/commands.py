@@ -13,8 +13,10 @@ from functools import partial
 from bot.approval import Person
 from bot.authority import Asker, Authority, Members, Read, Roster
 from bot.autonomy import SUCCESSES, Earned, settled, standing
+from bot.balancers import Balancers
 from bot.deciding import Deciding
 from bot.errors import SickbayError
+from bot.exposure import unexposed
 from bot.fleet import named
 from bot.grammar import (
     BREAK_GLASS,
@@ -24,6 +26,7 @@ from bot.grammar import (
     Decide,
     FreezeHosts,
     Help,
+    ListDrains,
     ListHosts,
     ListRunbooks,
     ListSchedules,
@@ -41,8 +44,8 @@ from bot.inventory import Inventory
 from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
-    Mask,
     ScheduleRow,
+    drain_table,
     help_card,
     host_table,
     incident_card,
@@ -127,6 +130,8 @@ class Commands:
         """
         roster = Roster(people, rights or Permissions((), people, inventory, groups), groups or {})
         self.authority = Authority(roster, read=read)
+        self.balancers: Balancers | None = None
+        """Who is asked how drained servers stand now; whoever has a way to the hosts sets it."""
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -181,12 +186,14 @@ class Commands:
                 return Reply(host_table(shown, notes, self._rails.standstill()))
             case ListRunbooks():
                 return self._runbooks()
+            case ListDrains():
+                return self._drains()
             case ListSchedules():
                 return self._scheduled()
             case Look():
                 return self._look(command)
             case Report(number):
-                return Reply(report_card(report(self._store, number, Mask(), outputs=False)))
+                return Reply(report_card(report(self._store, number, self._store.mask, outputs=False)))
             case Decide():
                 return Reply(notice(self._deciding.decide(command, asker)))
             case FreezeHosts(reason, hosts):
@@ -307,6 +314,7 @@ class Commands:
             created_at=self._store.now(),
             host_set=host_set,
         )
+        unexposed(book, run.inputs, self._store.mask)
         plan = self._planner.preview(run)
         return Reply(preview_card(run, plan, self._guard(run, plan)))
 
@@ -356,3 +364,12 @@ class Commands:
         if run is None:
             raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
         return Reply(run_card(run_view(store, run)).without_buttons())
+
+    def _drains(self) -> Reply:
+        """List what is kept out of traffic; what the load balancers say now is written down like any other look."""
+        drains = self._store.drains.open()
+        said = self.balancers.say(drains) if self.balancers is not None else {}
+        for at, one in enumerate(drains):
+            if one.kept_at is not None and one.id in said:
+                drains[at] = self._store.drains.seen(one.id, said[one.id]) or one
+        return Reply(drain_table(drains, said, self._store.now()))

@@ -4,7 +4,6 @@ Secrets come from the environment only, so that the file can be shown, shared an
 it is refused without being repeated. Paths are read from where the file lies.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,26 @@ from zoneinfo import ZoneInfo
 
 from bot import template
 from bot.errors import Misplaced, SickbayError
+from bot.exposure import written
 from bot.library import Loaded
 from bot.route import Route
 from bot.runbook import MODES, Runbook
 from bot.schedule import Cron, Schedule
 from bot.schema import Document, Invalid, Mistake, attempt, validate
-from bot.settings import ActSection, Config, HostSection, Secrets, SshSection, machines
+from bot.settings import ActSection, Config, HostSection, SshSection, machines
+from bot.tokens import Secrets
 from bot.trigger import NO_SCHEDULE
 from bot.wording import near
 
-__all__ = ["Config", "Secrets", "SshSection", "check_routes", "find_config", "load", "schedules"]
-
-_TOKEN = re.compile(r"\b(xox[a-z]|xapp)-[\w-]{4,}", re.IGNORECASE)
-_SECRETS = {
-    ("slack", "token"): "SLACK_BOT_TOKEN",
-    ("slack", "bot_token"): "SLACK_BOT_TOKEN",
-    ("slack", "app_token"): "SLACK_APP_TOKEN",
-    ("slack", "signing_secret"): "SLACK_SIGNING_SECRET",
-    ("alerts", "alertmanager", "secret"): "SICKBAY_ALERTMANAGER_SECRET",
-}
+__all__ = [
+    "Config",
+    "Secrets",
+    "SshSection",
+    "check_routes",
+    "find_config",
+    "load",
+    "schedules",
+]
 
 
 def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
@@ -50,7 +50,7 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
     document, mistakes = attempt(text, file=str(path))
     if document is None:
         raise Invalid(mistakes)
-    tokens = list(_tokens(document))
+    tokens = list(written(document))
     if tokens:
         raise Invalid(tokens)  # alone, because any other mistake might show the token
     mistakes += _cross(document)
@@ -102,33 +102,19 @@ def _anchored(config: Config, folder: Path, home: Path) -> Config:
     )
     hosts = {name: host(section) for name, section in config.hosts.items()}
     store = config.store.model_copy(update={"path": place(config.store.path)})
+    secrets = {
+        name: one if one.file is None else one.model_copy(update={"file": place(one.file)})
+        for name, one in config.secrets.items()
+    }
     return config.model_copy(
-        update={"store": store, "runbooks": files(config.runbooks), "ssh": ssh, "hosts": hosts}
+        update={
+            "store": store,
+            "runbooks": files(config.runbooks),
+            "ssh": ssh,
+            "hosts": hosts,
+            "secrets": secrets,
+        }
     )
-
-
-def _tokens(document: Document) -> Iterator[Mistake]:
-    """Find secrets in the file, without repeating them."""
-    for path, text in _leaves(document.data):
-        variable = _SECRETS.get(tuple(part for part in path if isinstance(part, str)))
-        if variable is None and isinstance(text, str) and (token := _TOKEN.search(text)):
-            variable = "SLACK_APP_TOKEN" if token[1].lower() == "xapp" else "SLACK_BOT_TOKEN"
-        if variable is not None:
-            yield document.mistake(
-                path,
-                "a secret does not belong in this file",
-                f"remove it, and set {variable} in the environment",
-            )
-
-
-def _leaves(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    if isinstance(data, dict | list):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            if isinstance(key, str) and _TOKEN.search(key):
-                yield path, key
-            yield from _leaves(value, (*path, key))
-    else:
-        yield path, data
 
 
 def _cross(document: Document) -> list[Mistake]:

@@ -8,6 +8,7 @@ with `wake_at`, not a thread.
 import fcntl
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import IO, Protocol
 
 from bot.engine import Engine
 from bot.errors import SickbayError
+from bot.rounds import Rounds
 from bot.store import Store
 from bot.store.database import Foreign
 
@@ -74,18 +76,23 @@ class Delivery:
         dispatch: Callable[[], int] | None = None,
         *,
         timetable: Clockwork | None = None,
+        rounds: Rounds | None = None,
         workers: int = 32,
         pause: float = 5.0,
     ) -> None:
         """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look.
 
-        `timetable` does the same for the clock. `pause` is for how many seconds a run is left alone when the database refuses to record it.
+        `timetable` does the same for the clock; `rounds` look after what ended runs have left out of traffic. `pause` is
+        for how many seconds a run is left alone when the database refuses to record it, and the clock when it cannot be
+        looked at.
         """
         self._pause = pause
         self._store = store
         self._engine = engine
         self._dispatch = dispatch
         self._timetable = timetable
+        self._rested = 0.0
+        """Until then the timetable, which failed, is left alone."""
         self._claim = Claim(store.database.path)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
         self._active: set[int] = set()
@@ -93,6 +100,9 @@ class Delivery:
         self._bell = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="delivery", daemon=True)
+        self._rounds = rounds
+        if rounds is not None:
+            rounds.ring = self._bell.set
         self._unlisten = store.database.listen(self._bell.set)
 
     @property
@@ -116,6 +126,8 @@ class Delivery:
         first()
         interrupted = self._store.runs.reclaim()
         self._store.runs.look_again()
+        if self._rounds is not None:
+            self._rounds.begin()
         self._thread.start()
         return interrupted
 
@@ -144,24 +156,22 @@ class Delivery:
 
     def _rest(self, foreign: Foreign) -> None:
         """Wait until something was committed, here or elsewhere, or a sleeping run is due."""
-        wakes = [self._store.runs.next_wake(), self._timetable.next_wake() if self._timetable else None]
+        rested = self._rested
+        wakes = [self._store.runs.next_wake()]
+        wakes += [self._timetable.next_wake()] if self._timetable is not None and not rested else []
+        wakes += [self._rounds.next_wake()] if self._rounds is not None else []
         next_wake = min((wake for wake in wakes if wake is not None), default=None)
         last = self._store.now()
         while not self._stop.is_set() and not self._bell.wait(POLL):
             if foreign.changed():
                 self._store.database.announce()
             last, before = self._store.now(), last
-            if (
-                next_wake is not None and last >= next_wake
-            ) or last < before:  # or somebody set the clock back
+            due = next_wake is not None and last >= next_wake
+            if due or last < before or (rested and time.monotonic() >= rested):  # a clock may be set back
                 return
 
     def _turn(self) -> None:
-        if self._timetable is not None:
-            try:
-                self._timetable.turn()
-            except Exception:  # what people and alerts started does not wait for the clock
-                log.exception("cannot look at the schedules; trying again")
+        self._keep_time()
         if self._dispatch is not None:
             self._dispatch()
         for run_id in self._store.runs.cancel_asked():
@@ -172,6 +182,19 @@ class Delivery:
                     continue
                 self._active.add(run_id)
             self._pool.submit(self._advance, run_id)
+        if self._rounds is not None:
+            self._rounds.turn()
+
+    def _keep_time(self) -> None:
+        """Start what is due by the clock; what people and alerts start does not wait for it."""
+        if self._timetable is None or time.monotonic() < self._rested:
+            return
+        try:
+            self._timetable.turn()
+            self._rested = 0.0
+        except Exception:
+            log.exception("cannot look at the schedules; trying again in %g s", self._pause)
+            self._rested = time.monotonic() + self._pause
 
     def _advance(self, run_id: int) -> None:
         while not self._stop.is_set():

@@ -23,7 +23,7 @@ from bot.app import App
 from bot.assembly import Assembly
 from bot.config import load
 from bot.logs import configure
-from bot.messages import Mask
+from bot.mask import Mask
 from bot.serve import stop_event
 from bot.sim.fleet import PretendFleet
 from bot.sim.slack import PretendSlackThread

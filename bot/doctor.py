@@ -22,7 +22,7 @@ from bot.effect import Unreachable
 from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.library import Loaded
-from bot.messages import Mask
+from bot.mask import Mask
 from bot.printable import one_line
 from bot.runbook import Runbook
 from bot.schema import Document
@@ -30,6 +30,7 @@ from bot.slack.doctor import checks
 from bot.ssh import Purpose, Ssh
 from bot.store import Store
 from bot.terminal import OK, UNWELL, console
+from bot.vault import Vault, read_secrets
 from bot.wording import near
 
 State = Literal["well", "warning", "wrong"]
@@ -81,15 +82,15 @@ async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Find
         yield Finding("wrong", f"configuration: {_said(error)}", error.advice)
         return
     yield Finding("well", f"configuration {path}")
-    for finding in (*_runbooks(config, document), _database(config.store_path)):
+    secrets, vault, mask = read_secrets(config, environ)
+    for finding in (*_runbooks(config, document, mask), _database(config.store_path)):
         yield finding
-    secrets = Secrets.read(config, environ)
-    for finding in _secrets(config, secrets):
+    for finding in (*_secrets(config, secrets), *_kept(vault, config)):
         yield finding
     if secrets.slack_bot_token is not None:
         for ok, what, advice in await checks(config.slack, secrets, config.persons.values()):
             yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
-    for finding in await asyncio.to_thread(_hosts, config, Mask(secrets.values())):
+    for finding in await asyncio.to_thread(_hosts, config, mask):
         yield finding
 
 
@@ -98,9 +99,9 @@ def _said(error: SickbayError) -> str:
 
 
 # ── files ──
-def _runbooks(config: Config, document: Document) -> Iterator[Finding]:
+def _runbooks(config: Config, document: Document, mask: Mask) -> Iterator[Finding]:
     try:
-        library = read_library(config, document)
+        library = read_library(config, document, mask)
     except SickbayError as error:
         yield Finding("wrong", f"runbooks: {_said(error)}", error.advice)
         return
@@ -195,6 +196,15 @@ def _secrets(config: Config, secrets: Secrets) -> Iterator[Finding]:
         else:
             yield Finding("well", f"{name} is set")
     yield _alert_secret(config, secrets)
+
+
+def _kept(vault: Vault, config: Config) -> Iterator[Finding]:
+    """Say of each secret that runbooks may use whether it can be read."""
+    for name in config.secrets:
+        if name in vault.lacking:
+            yield Finding("wrong", _said(vault.lacking[name]), vault.lacking[name].advice)
+        else:
+            yield Finding("well", f"secret `{name}` can be read")
 
 
 def _alert_secret(config: Config, secrets: Secrets) -> Finding:

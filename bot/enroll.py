@@ -27,6 +27,7 @@ from bot.login import asker_of, login
 from bot.ssh import Shown, Ssh
 from bot.store import Store
 from bot.terminal import OK, UNWELL, console
+from bot.vault import read_secrets
 from bot.wording import near
 
 TAIL = 6
@@ -47,7 +48,8 @@ def enroll(
     loaded, _ = load(find_config(config, os.environ, Path.cwd()), os.environ)
     host = find(loaded.inventory, words[0])
     by = _allowed(loaded, host, name)
-    with closing(Store(loaded.store_path)) as store, closing(way(loaded)) as remote:
+    _, _, mask = read_secrets(loaded, os.environ)
+    with closing(Store(loaded.store_path, mask=mask)) as store, closing(way(loaded)) as remote:
         return _enroll(remote, store, host, fingerprint, by, console(sys.stdout))
 
 

@@ -8,14 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from bot.config import Secrets, find_config, load
+from bot.config import find_config, load
 from bot.errors import SickbayError
 from bot.grammar import one_number
-from bot.messages import Mask
 from bot.messages.report import markdown
 from bot.reporting import report
 from bot.store import Store
 from bot.terminal import OK, UNWELL
+from bot.vault import read_secrets
 
 Form = Literal["markdown", "json"]
 
@@ -30,8 +30,8 @@ def export(words: Sequence[str], form: Form, output: Path | None, config: Path |
     verb, *numbers = words
     number = one_number(f"incidents {verb}", numbers)
     settings, _ = load(find_config(config, os.environ, Path.cwd()), os.environ)
-    mask = Mask(Secrets.read(settings, os.environ).values())
-    with closing(Store(settings.store_path)) as store:
+    _, _, mask = read_secrets(settings, os.environ)
+    with closing(Store(settings.store_path, mask=mask)) as store:
         found = report(store, number, mask)
     text = found.model_dump_json(indent=2) + "\n" if form == "json" else markdown(found)
     if output is None:

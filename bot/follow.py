@@ -84,6 +84,13 @@ class Follower:
 
     def finish(self, run_id: int) -> bool:
         """Follow a run that was decided about, if no other process would take it further."""
+        if self._assembly.vault.lacking:
+            names = ", ".join(self._assembly.vault.lacking)
+            self._console.print(
+                f"It goes on where `sickbay serve` runs: the secret {names} cannot be read here.",
+                markup=False,
+            )
+            return True
         with Progress(self._assembly) as progress:
             if progress.ours():
                 self._to_the_end(run_id, [run_id], progress)

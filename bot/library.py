@@ -60,6 +60,7 @@ def load_text(
     kinds: Mapping[str, KindSpec],
     parsers: Collection[str],
     inventory: Inventory | None = None,
+    secrets: Collection[str] | None = None,
 ) -> Loaded:
     """Make a runbook of a file's text.
 
@@ -70,7 +71,7 @@ def load_text(
     document, mistakes = attempt(text, file=file)
     if document is None:
         raise Invalid(mistakes)
-    mistakes += lint(document, kinds=kinds, parsers=parsers, inventory=inventory)
+    mistakes += lint(document, kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets)
     try:
         runbook = validate(Runbook, document)
     except Invalid as error:
@@ -82,7 +83,12 @@ def load_text(
 
 
 def load_runbook(
-    path: Path, *, kinds: Mapping[str, KindSpec], parsers: Collection[str], inventory: Inventory | None = None
+    path: Path,
+    *,
+    kinds: Mapping[str, KindSpec],
+    parsers: Collection[str],
+    inventory: Inventory | None = None,
+    secrets: Collection[str] | None = None,
 ) -> Loaded:
     """Read one runbook.
 
@@ -96,10 +102,12 @@ def load_runbook(
     except OSError as error:
         reason = error.strerror or error
         raise SickbayError(f"cannot be read: {reason}", where=str(path), advice="check the path") from error
-    loaded = load_text(text, file=str(path), kinds=kinds, parsers=parsers, inventory=inventory)
+    loaded = load_text(
+        text, file=str(path), kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets
+    )
 
     def again() -> Loaded:
-        return load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory)
+        return load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets)
 
     return replace(loaded, again=again)
 
@@ -110,6 +118,7 @@ def load_library(
     kinds: Mapping[str, KindSpec],
     parsers: Collection[str],
     inventory: Inventory | None = None,
+    secrets: Collection[str] | None = None,
 ) -> dict[str, Loaded]:
     """Read every runbook (`*.yaml`, without the `*.test.yaml` beside them) of these directories, by name.
 
@@ -122,7 +131,7 @@ def load_library(
     mistakes: list[Mistake] = []
     for path in (path for directory in directories for path in runbook_files(directory)):
         try:
-            loaded = load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory)
+            loaded = load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets)
         except Invalid as error:
             mistakes += error.mistakes
             continue
@@ -158,7 +167,11 @@ def runbook_files(directory: Path) -> list[Path]:
 
 
 def lint_files(
-    paths: Iterable[Path], *, kinds: Mapping[str, KindSpec], parsers: Collection[str]
+    paths: Iterable[Path],
+    *,
+    kinds: Mapping[str, KindSpec],
+    parsers: Collection[str],
+    secrets: Collection[str] | None = None,
 ) -> tuple[int, list[Mistake]]:
     """Check files, and all runbooks of folders; return how many were read, and every mistake.
 
@@ -170,7 +183,7 @@ def lint_files(
     mistakes: list[Mistake] = []
     for file in files:
         try:
-            load_runbook(file, kinds=kinds, parsers=parsers)
+            load_runbook(file, kinds=kinds, parsers=parsers, secrets=secrets)
         except Invalid as error:
             mistakes += error.mistakes
     return len(files), mistakes

@@ -12,33 +12,18 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from bot import template
+from bot import secret, template
+from bot.drain import Turning, unended
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
+from bot.names import AFTERWARDS, ATTRIBUTES, ELSEWHERE, ROOTS, SECRETS, STEP_ATTRIBUTES
 from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
 from bot.schema import Document, Mistake, faults
 from bot.trigger import unattended
 from bot.wording import near
 
-STEP_ATTRIBUTES = (
-    "ok", "failed", "skipped", "started", "unreachable", "status", "verdict", "facts", "stdout", "stderr", "exit_code", "summary",
-)  # fmt: skip
-"""What `steps.<id>` has in expressions."""
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "alert": ("name", "host", "labels", "annotations", "starts_at", "status", "fingerprint"),
-    "host": ("name", "address", "vars", "groups"),
-    "run": ("id", "requester"),
-}
-ELSEWHERE = {
-    "alert": "it has name, host, status, starts_at, labels.<name>, annotations.<name>",
-    "host": "it has name, address, groups, and what you wrote down yourself as vars.<name>",
-}
-ROOTS = ("alert", "inputs", "host", "steps", "run")
-AFTERWARDS = ("result", "facts")
-"""Names that exist once the step has answered: in `until` and `expect`."""
 
-
-class KindSpec(Protocol):
+class KindSpec(Turning, Protocol):
     """What has to be known of a step kind here."""
 
     @property
@@ -49,6 +34,10 @@ class KindSpec(Protocol):
     def mutating(self) -> bool:
         """Does it change the host?"""
 
+    @property
+    def secrets(self) -> Collection[str]:
+        """Arguments that may hold a secret."""
+
 
 def lint(
     document: Document,
@@ -56,11 +45,12 @@ def lint(
     kinds: Mapping[str, KindSpec],
     parsers: Collection[str],
     inventory: Inventory | None = None,
+    secrets: Collection[str] | None = None,
 ) -> list[Mistake]:
-    """Return every mistake; with an inventory the runbook's own hosts are looked up too."""
+    """Return every mistake; with an inventory, and the names of the secrets, those of the runbook are looked up too."""
     if not isinstance(document.data, dict):
         return []
-    return list(_Lint(document, kinds, parsers).mistakes(inventory))
+    return list(_Lint(document, kinds, parsers, secrets).mistakes(inventory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +68,15 @@ class _Spot:
 
 
 class _Lint:
-    def __init__(self, document: Document, kinds: Mapping[str, KindSpec], parsers: Collection[str]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        kinds: Mapping[str, KindSpec],
+        parsers: Collection[str],
+        secrets: Collection[str] | None,
+    ) -> None:
         self._document = document
+        self._secrets = secrets
         self._kinds = kinds
         self._parsers = parsers
         self._book: dict[str, Any] = document.data
@@ -143,6 +140,8 @@ class _Lint:
             )
         yield from (self._at(*fault) for fault in unattended(book))
         seen: set[str] = set()
+        for at, what, hint in unended([(spot.path, spot.step) for spot in self._spots], self._kinds):
+            yield self._at(at, what, hint)
         for spot in self._spots:
             if spot.id in seen:
                 yield self._at(spot.path if spot.rollback else (*spot.path, "id"), used_twice(spot.id))
@@ -243,7 +242,8 @@ class _Lint:
             return
         path = (*spot.path, "with")
         for at, text in _texts(given):
-            yield from self._values((*path, *at), text, roots=ROOTS, earlier=earlier)
+            roots = (*ROOTS, SECRETS) if kind is not None and at[:1] and at[0] in kind.secrets else ROOTS
+            yield from self._values((*path, *at), text, roots=roots, earlier=earlier)
         if kind is not None:
             for at, what, hint in self._arguments(kind, given, path):
                 yield self._at((*path, *at), f"`{uses}`: {what}", hint)
@@ -274,7 +274,7 @@ class _Lint:
                 path, f"`{{{{ {piece.text} }}}}`: {place.problem}", place.advice, within=piece.line
             )
         for at, text in _texts(run):
-            yield from self._values((*path, *at), text, roots=ROOTS, earlier=earlier)
+            yield from self._values((*path, *at), text, roots=(*ROOTS, SECRETS), earlier=earlier)
         kind, mutates = self._book.get("kind"), spot.step.get("mutates")
         if mutates is True or (kind == "mutate" and mutates is not False):
             yield from self._open_inputs(spot, run)
@@ -317,8 +317,25 @@ class _Lint:
             yield self._at(path, error.what, error.advice, within=within)
             return
         for name in used:
-            if fault := self._name(name.split("."), roots, earlier):
+            parts = name.split(".")
+            if parts[0] == SECRETS:
+                fault = self._secret(expression, parts[-1], roots)
+            else:
+                fault = self._name(parts, roots, earlier)
+            if fault:
                 yield self._at(path, *fault, within=within)
+
+    def _secret(self, expression: str, name: str, roots: Collection[str]) -> tuple[str, str] | None:
+        """Say what is wrong with a secret: where it stands, how it is written, its name."""
+        if SECRETS not in roots:
+            return "no secret may stand here", "write it in `run`, or in an argument that takes one (headers)"
+        if secret.reference(expression) is None:
+            hint = "write {{ secrets.NAME }}, and what belongs before or behind it outside the braces"
+            return "a secret stands alone in its braces", hint
+        if self._secrets is not None and name not in self._secrets:
+            hint = near(name, self._secrets) or "name it under `secrets:` in sickbay.yaml"
+            return f"there is no secret `{name}`", hint
+        return None
 
     def _name(
         self, parts: list[str], roots: Collection[str], earlier: Collection[str]

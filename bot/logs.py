@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from bot.messages import Mask
+from bot.mask import Mask
 from bot.printable import clean, one_line
 
 
@@ -15,9 +15,9 @@ def configure(mask: Mask, *, json: bool = False, level: int = logging.INFO) -> N
 
     def masked(_logger: Any, _method: str, event: Any) -> Any:
         return {
-            key: mask.text(clean(value) if key == "exception" else one_line(value))
-            if isinstance(value, str)
-            else value
+            key: value
+            if isinstance(value, int | float | None)
+            else mask.text(clean(str(value)) if key == "exception" else one_line(str(value)))
             for key, value in event.items()
         }
 

@@ -81,7 +81,7 @@ def report(store: Store, incident_id: int, mask: Mask, *, outputs: bool = True) 
         clocks=tuple(one for reader in read for one in reader.clocks()),
         runs=tuple(shown),
         timeline=tuple(_told(event, titles) for event in sorted(whole, key=lambda one: one.id)),
-        messages=tuple(_messages(store, incident, runs)),
+        messages=tuple(_messages(store, incident, events)),
         chain=Chain(events=found.events, head=found.head, fault=found.fault),
     )
     return Report.model_validate(_masked(made.model_dump(), mask))
@@ -127,9 +127,12 @@ def _told(event: Event, titles: Mapping[tuple[int, str], str]) -> Told:
     )
 
 
-def _messages(store: Store, incident: Incident, runs: Sequence[Run]) -> Iterator[Message]:
+def _messages(store: Store, incident: Incident, events: Sequence[Event]) -> Iterator[Message]:
+    runs = dict.fromkeys(event.run_id for event in events if event.run_id)
+    broken = [event.id for event in events if event.kind == "approval.glass_broken"]
     about = [f"incident:{incident.id}"]
-    about += [f"{kind}:{run.id}" for run in runs for kind in ("run", "approval", "plan", "output")]
+    about += [f"{kind}:{run}" for run in runs for kind in ("run", "approval", "plan", "output")]
+    about += [f"{kind}:{number}" for number in broken for kind in ("alarm", "glass")]
     places = store.timeline.places(about)
     for key in about:
         if (place := places.get(key)) is not None:

@@ -7,10 +7,12 @@ millions of characters out of a few.
 import json
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
+from jinja2 import pass_environment
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_round
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -20,6 +22,8 @@ from bot.wording import show
 MAX_RESULT = 64 * 1024
 """Characters and items of what one expression gives."""
 MAX_RANGE = 1000
+MAX_LONG = 4 * 1024 * 1024
+"""Characters and items of what is made on the way to a result; an output of a host is at most a quarter of it."""
 
 _FILTERS = [
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "items", "last", "length", "list", "lower", "map",
@@ -88,7 +92,7 @@ def text(given: Any, expression: str) -> str:
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja2 with a short list of what may be called."""
 
-    intercepted_binops = frozenset(("*", "**", "%"))
+    intercepted_binops = frozenset(("*", "**", "%", "+"))
 
     def __init__(self) -> None:
         super().__init__(
@@ -101,7 +105,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals["range"] = _range
         kept = {name: self.filters[name] for name in _FILTERS}
         self.filters.clear()
-        self.filters.update(kept, int=_int, float=_float, join=_join, replace=_replace, tojson=_tojson)
+        own = {"int": _int, "float": _float, "join": _join, "replace": _replace, "tojson": _tojson}
+        self.filters.update(kept, **own, round=_round, list=_list, sum=_sum)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Keys before methods: `facts.items` is the key `items` where there is one."""
@@ -122,6 +127,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for each in (left, right):
             if isinstance(each, jinja2.Undefined):
                 each._fail_with_undefined_error()  # noqa: SLF001
+        if operator == "+":
+            return _added(left, right)
+        for each in (left, right):
             if not isinstance(each, int | float):
                 raise SecurityError(f"`{operator}` is for numbers, not for {show(each)}")
         if operator == "**" and (abs(left) > 1_000_000 or abs(right) > 64):
@@ -160,8 +168,52 @@ def _number(kind: type, given: Any, default: Any) -> Any:
         return default
 
 
+def _added(left: Any, right: Any) -> Any:
+    """Numbers, texts and lists may be added, up to a sane size."""
+    if isinstance(left, str | list) and isinstance(right, str | list) and len(left) + len(right) > MAX_LONG:
+        raise SecurityError("the sum is too long")
+    return left + right
+
+
+def _round(given: Any, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common") -> Any:
+    if not isinstance(precision, int) or abs(precision) > 15:
+        raise SecurityError("`round` takes up to 15 digits")
+    return do_round(given, precision, method)
+
+
+def _list(given: Iterable[Any]) -> list[Any]:
+    """Write an iterator out, as long as it and the texts and lists in it are not too long."""
+    found: list[Any] = []
+    size = 0
+    for each in given:
+        size += 1 + (len(each) if isinstance(each, str | list | Mapping) else 0)
+        if size > MAX_LONG:
+            raise SecurityError("the list is too long")
+        found.append(each)
+    return found
+
+
+@pass_environment
+def _sum(environment: jinja2.Environment, given: Iterable[Any], attribute: str | None = None) -> Any:
+    """Add numbers; of texts and lists the sum would take a time that grows with its square."""
+    total: int | float = 0
+    for each in given:
+        value = each
+        for part in attribute.split(".") if attribute else ():
+            value = environment.getitem(value, part)
+        if isinstance(value, jinja2.Undefined):
+            value._fail_with_undefined_error()  # noqa: SLF001
+        if not isinstance(value, int | float):
+            raise SecurityError(f"`sum` is for numbers, not for {show(value)}")
+        total += value
+    return total
+
+
 def _join(given: Iterable[Any], by: str = "") -> str:
-    return str(by).join(plain([text(each, "join") for each in plain(given)]))
+    words = plain([text(each, "join") for each in plain(given)])
+    if len(str(by)) * len(words) > MAX_RESULT:
+        raise SecurityError("the joined text is too long")
+    return str(by).join(words)
 
 
 def _replace(given: Any, old: str, new: str) -> str:

@@ -8,12 +8,12 @@ import pwd
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
 from bot.approval import Person
 from bot.autonomy import SUCCESSES
@@ -28,6 +28,7 @@ from bot.permissions import Permission, Permissions
 from bot.route import Channel, Route
 from bot.runbook import Name
 from bot.schedule_section import SchedulesSection
+from bot.secret_section import SecretName, SecretSection
 from bot.shipped import shipped
 from bot.ssh_config import Answer, asking
 
@@ -184,6 +185,7 @@ class Config(Noun):
         ("gpu-check", "serving-check"), description="runbooks that `sickbay check` runs"
     )
     autonomy: AutonomySection = AutonomySection()
+    secrets: dict[SecretName, SecretSection] = Field({}, description="by name, for {{ secrets.NAME }}")
     schedules: SchedulesSection = SchedulesSection()
     breaker: Breaker = Breaker()
     maintenance: tuple[Window, ...] = Field((), description="when and where automation keeps out")
@@ -307,36 +309,6 @@ def _asked(file: Path | None, hosts: Sequence[Host]) -> tuple[Mapping[str, Answe
         return hop, "" if itself else answer.jump or ""
 
     return answers, stranger
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """What comes from the environment; prints as asterisks."""
-
-    slack_bot_token: SecretStr | None = None
-    slack_app_token: SecretStr | None = None
-    slack_signing_secret: SecretStr | None = None
-    alertmanager: SecretStr | None = None
-
-    @classmethod
-    def read(cls, config: Config, environ: Mapping[str, str]) -> Self:
-        """Take the secrets; an empty variable is one that is not set."""
-
-        def secret(name: str) -> SecretStr | None:
-            text = environ.get(name, "").strip()
-            return SecretStr(text) if text else None
-
-        return cls(
-            secret("SLACK_BOT_TOKEN"),
-            secret("SLACK_APP_TOKEN"),
-            secret("SLACK_SIGNING_SECRET"),
-            secret(config.alerts.alertmanager.secret_env),
-        )
-
-    def values(self) -> list[str]:
-        """Return what must never be shown, for the mask."""
-        held = (getattr(self, field.name) for field in fields(self))
-        return [secret.get_secret_value() for secret in held if secret is not None]
 
 
 def machines(name: str, section: HostSection) -> list[Host]:

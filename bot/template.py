@@ -3,7 +3,7 @@
 Jinja2's expression language without its statements: a runbook has `when` and `until`, so no text needs `{% if %}`, and
 without loops no template runs long. What an expression may call is a list of names; what it gives is plain data of a
 capped size; a name nobody knows is an error, never an empty text. In commands a value becomes a shell variable: the text
-that the shell reads is exactly what the author wrote.
+that the shell reads is exactly what the author wrote. `{{ secrets.NAME }}` gives a reference, and only that does.
 """
 
 import re
@@ -19,6 +19,7 @@ from jinja2.environment import TemplateExpression
 from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
 
+from bot import secret
 from bot.quoting import RESERVED, Place, Shell
 from bot.sandbox import Sandbox, TemplateError, plain, short, text
 from bot.wording import near, show
@@ -39,6 +40,8 @@ __all__ = [
 
 MAX_EXPRESSION = 4000
 """Characters of one expression."""
+MAX_JOINED = 32
+"""Texts that one expression may put together with `~`."""
 
 
 class Unknown(TemplateError):
@@ -109,9 +112,10 @@ def value(data: Any, context: Mapping[str, Any]) -> Any:
     found = pieces(data)
     written = [piece for piece in found if piece.is_value or piece.text.strip()]
     if len(written) == 1 and written[0].is_value:
-        return evaluate(written[0].text, context)
+        return _given(written[0].text, context)
     return "".join(
-        text(evaluate(piece.text, context), piece.text) if piece.is_value else piece.text for piece in found
+        text(_given(piece.text, context), piece.text) if piece.is_value else _own(piece.text)
+        for piece in found
     )
 
 
@@ -128,7 +132,7 @@ def command(run: str | list[str], context: Mapping[str, Any]) -> tuple[str, dict
             shell.literal(piece.text)
             line += piece.text
             continue
-        given = text(evaluate(piece.text, context), piece.text)
+        given = text(_given(piece.text, context), piece.text)
         _guard(shell.value(given), given, piece.text)
         name = f"sickbay_{numbers.setdefault(piece.text, len(numbers) + 1)}"
         env[name] = given
@@ -210,6 +214,31 @@ def _quote(argument: str, *, first: bool) -> str:
     return f"'{argument}'" if first and bare_would_be_read else quoted
 
 
+def _given(expression: str, context: Mapping[str, Any]) -> Any:
+    """Return what an expression gives: the reference to a secret, or a value that holds none and begins none."""
+    return secret.reference(expression) or _genuine(evaluate(expression, context), expression)
+
+
+def _genuine(given: Any, expression: str) -> Any:
+    inside = (*given.keys(), *given.values()) if isinstance(given, dict) else given
+    if isinstance(given, dict | list):
+        for each in inside:
+            _genuine(each, expression)
+    elif isinstance(given, str) and secret.forged(given):
+        raise TemplateError(
+            f"the value of `{short(expression)}` holds `‹secret`, which only a reference to a secret may",
+            advice="look who wrote it: a value from outside cannot name a secret",
+        )
+    return given
+
+
+def _own(literal: str) -> str:
+    """Return what the author wrote around values."""
+    if secret.forged(literal):
+        raise TemplateError("`‹secret` cannot be written", advice="write {{ secrets.NAME }}")
+    return literal
+
+
 def _guard(place: Place, given: str, expression: str) -> None:
     where = f"the value of `{short(expression)}`"
     if place.problem:
@@ -239,6 +268,11 @@ def _compiled(expression: str) -> TemplateExpression:
     if not expression.strip():
         raise TemplateError("the expression is empty")
     try:
+        tree = Parser(_environment(), expression, state="variable").parse_expression()
+        if sum(len(each.nodes) for each in _concats(tree)) > MAX_JOINED:
+            raise TemplateError(
+                f"`{short(expression)}` joins more than {MAX_JOINED} texts", advice="split it over steps"
+            )
         return _environment().compile_expression(expression, undefined_to_none=False)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(
@@ -248,6 +282,12 @@ def _compiled(expression: str) -> TemplateExpression:
         raise TemplateError(
             f"`{short(expression)}` is too intricate", advice="split it over steps"
         ) from error
+
+
+def _concats(tree: nodes.Node) -> Iterator[nodes.Concat]:
+    if isinstance(tree, nodes.Concat):
+        yield tree
+    yield from tree.find_all(nodes.Concat)
 
 
 def _slip(error: jinja2.TemplateSyntaxError, expression: str) -> str:

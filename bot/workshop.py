@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from bot.config import find_config, load
+from bot.config import Config, find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
@@ -26,7 +26,13 @@ from bot.terminal import OK, UNWELL, console
 
 def lint(paths: Sequence[Path], config: Path | None) -> int:
     """Print every mistake."""
-    count, mistakes = lint_files(_folders(paths, config, os.environ), kinds=KINDS, parsers=PARSERS)
+    found = _configured(config, os.environ) if not paths or config else None
+    count, mistakes = lint_files(
+        paths or _folders(found),
+        kinds=KINDS,
+        parsers=PARSERS,
+        secrets=None if found is None else found.secrets,
+    )
     out = console(sys.stdout)
     for mistake in mistakes:
         out.print(str(mistake), markup=False, soft_wrap=True)
@@ -38,7 +44,7 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
     """Replay the cases, and print what differed."""
     out = console(sys.stdout)
     count = {True: 0, False: 0}
-    for result in rehearse(_folders(paths, config, os.environ)):
+    for result in rehearse(paths or _folders(_configured(config, os.environ))):
         count[result.passed] += 1
         out.print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}", markup=False, soft_wrap=True)
         for problem in result.problems:
@@ -51,7 +57,7 @@ def faults(paths: Sequence[Path], config: Path | None) -> int:
     """Break each step of the good cases in turn; print how many ways, and the first that broke a rule."""
     out = console(sys.stdout)
     well = []
-    for result in break_steps(_folders(paths, config, os.environ)):
+    for result in break_steps(paths or _folders(_configured(config, os.environ))):
         well.append(result.passed)
         word = "ok    " if result.passed else "FAILED"
         out.print(f"{word} {result.name}: {_number(result.cases, 'fault')}", markup=False, soft_wrap=True)
@@ -101,17 +107,20 @@ def schema(of: Literal["runbook", "report"] = "runbook") -> int:
     return OK
 
 
-def _folders(paths: Sequence[Path], config: Path | None, environ: Mapping[str, str]) -> list[Path]:
-    """Return the files and folders that were named, else those of the configuration, else the shipped ones."""
-    if paths:
-        return list(paths)
+def _configured(config: Path | None, environ: Mapping[str, str]) -> Config | None:
+    """Return the configuration, if there is one."""
     try:
         path = find_config(config, environ, Path.cwd())
     except SickbayError:
         if config is not None or environ.get("SICKBAY_CONFIG"):
             raise
-        return [shipped("runbooks")]
-    return list(load(path, environ)[0].runbook_folders)
+        return None
+    return load(path, environ)[0]
+
+
+def _folders(config: Config | None) -> list[Path]:
+    """Return the runbook folders of the configuration, else the shipped ones."""
+    return list(config.runbook_folders) if config is not None else [shipped("runbooks")]
 
 
 def _number(count: int, of: str) -> str:

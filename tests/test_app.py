@@ -246,7 +246,7 @@ def test_sigterm_ends_at_once_and_what_goes_on_a_host_is_picked_up_again(clinic:
 
     def written() -> str:
         look = Command("cat $HOME/slow 2>/dev/null || true")
-        seen = remote.run(host, look, key="look", first_sent=None)
+        seen = remote.start(host, look, key="look", first_sent=None).outcome.result()
         assert isinstance(seen, Finished)
         return seen.stdout.text
 

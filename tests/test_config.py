@@ -11,8 +11,10 @@ from pydantic import BaseModel
 
 from bot.config import Config, Secrets, check_routes, find_config, load, schedules
 from bot.errors import SickbayError
+from bot.exposure import exposed
 from bot.inputs import Noun
 from bot.library import load_library
+from bot.mask import Mask
 from bot.schema import Invalid
 from bot.shipped import shipped
 from bot.trigger import Trigger
@@ -140,6 +142,74 @@ def test_secrets_come_from_the_environment_and_never_print(tmp_path: Path) -> No
     assert "canary" not in repr(secrets) + str(secrets)
 
 
+def test_secrets_are_named_by_where_they_are_kept(tmp_path: Path) -> None:
+    text = "secrets: {hf: {env: HF_TOKEN}, key: {file: ~/key}, near: {file: ./near}, far: {file: /run/far}}"
+    found = loaded(tmp_path, text).secrets
+    assert found["hf"].env == "HF_TOKEN"
+    assert [found[name].file for name in ("key", "near", "far")] == [
+        Path("/home/ops/key"),
+        tmp_path / "near",
+        Path("/run/far"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        "{hf: hf_canary1234}",
+        "{hf: {env: hf_canary1234}}",
+        "{hf: {env: Canary1234}}",
+        "{hf: {file: canary1234}}",
+        "{hf: {value: canary1234}}",
+        "{hf: {env: {x: canary1234}}}",
+        "{hf: [canary1234]}",
+        "{pin: 12345678901234567890123}",
+        "canary1234",
+        "[canary1234]",
+    ],
+)
+def test_a_secrets_value_in_the_file_is_refused_and_not_repeated(tmp_path: Path, secrets: str) -> None:
+    (found,) = told(tmp_path, f"hostz: {{}}\nsecrets: {secrets}")
+    assert found.startswith("sickbay.yaml:2: a secret's value does not belong in this file")
+    assert "write `NAME: {env: VARIABLE}`" in found
+    assert "canary" not in found.lower()
+    assert "1234" not in found
+
+
+@pytest.mark.parametrize(
+    ("secrets", "mistake"),
+    [
+        ("{hf: {}}", "a secret is either `env: VARIABLE` or `file: PATH`"),
+        ("{hf: {env: A, file: /a}}", "a secret is either `env: VARIABLE` or `file: PATH`"),
+        ("{HF: {env: A}}", "HF"),
+        ("{hf: }", "expected a mapping"),
+    ],
+)
+def test_a_secret_without_one_place_is_told(tmp_path: Path, secrets: str, mistake: str) -> None:
+    (found,) = told(tmp_path, f"secrets: {secrets}")
+    assert mistake in found
+
+
+def test_the_value_of_a_secret_in_the_configuration_or_a_runbook_is_told_by_line(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    book = tmp_path / "books/look.yaml"
+    book.write_text(
+        BOOK.format(name="look", kind="observe", trigger="command: true") + "# the-canary-value\n"
+    )
+    path = tmp_path / "sickbay.yaml"
+    path.write_text("hosts:\n  a:\n    vars: {x: [1, 'a the-canary-value']}\nrunbooks: [books]\n")
+    config, document = load(path, {})
+    library = load_library(config.runbook_folders, kinds={"x": Kind()}, parsers=())
+    found = [str(one) for one in exposed(document, library, Mask(["the-canary-value"]))]
+    assert len(found) == 2
+    assert f"{path}:3: the value of a secret stands here" in found[0]
+    assert re.search(
+        r"look\.yaml:\d+: the value of a secret stands here \(remove it; a runbook writes", found[1]
+    )
+    assert "canary" not in "".join(found)
+    assert exposed(document, library, Mask()) == []
+
+
 class Nothing(Noun):
     """A step kind without arguments."""
 
@@ -149,6 +219,8 @@ class Kind:
 
     arguments: type[BaseModel] = Nothing
     mutating = False
+    turns: str | None = None
+    secrets = frozenset[str]()
 
 
 BOOK = """\

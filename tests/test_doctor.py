@@ -184,6 +184,29 @@ async def test_a_lone_person_may_approve_where_the_runbook_lets_the_requester(pa
 
 
 # ── secrets ──
+async def test_each_secret_of_runbooks_is_looked_at_and_none_is_shown(patient: Patient) -> None:
+    path = patient.clinic.folder / "key"
+    path.write_text("the-canary-of-the-file")
+    path.chmod(0o644)
+    patient.environ["HF_TOKEN"] = "the-canary-of-the-variable"
+    patient.write(secrets={"hf": {"env": "HF_TOKEN"}, "key": {"file": str(path)}, "no": {"env": "NO_SUCH"}})
+    found = await patient.all()
+    assert Finding("well", "secret `hf` can be read") in found
+    key, missing = [one for one in found if one.state != "well"]
+    assert key.what == f"secret `key`: {path} can be read by anybody on this machine (mode 644)"
+    assert key.advice == f"chmod 600 {path}, and replace the secret"
+    assert missing.what == "secret `no`: NO_SUCH is not set in the environment"
+    assert "canary" not in repr(found)
+
+
+async def test_a_secrets_value_in_the_configuration_is_told_and_not_shown(patient: Patient) -> None:
+    patient.environ["HF_TOKEN"] = "the-canary-value"
+    patient.write(secrets={"hf": {"env": "HF_TOKEN"}}, check=["the-canary-value"])
+    (found,) = await patient.wrong()
+    assert "the value of a secret stands here" in found.what
+    assert "canary" not in repr(found)
+
+
 async def test_a_missing_alert_secret_is_a_warning_where_routes_wait_for_alerts(patient: Patient) -> None:
     del patient.environ["SICKBAY_ALERTMANAGER_SECRET"]
     assert await patient.wrong() == [], "who takes no alerts needs none"

@@ -16,9 +16,11 @@ from bot.commands import Asker
 from bot.config import load
 from bot.follow import Follower
 from bot.run import RunState
-from tests.parts.clinic import BOOKS, SECRET, Clinic
+from tests.parts.clinic import BOOKS, Clinic
 from tests.parts.programs import wait_until
 from tests.parts.states import ALICE, BOB
+
+UNNAMED = "a-secret-that-nobody-named"
 
 
 class Seat:
@@ -61,7 +63,7 @@ class Seat:
 def seat(clinic: Clinic) -> Iterator[Seat]:
     book = {"version": 1, "name": "mend", **copy.deepcopy(BOOKS["mend"])}
     book["approval"]["allow_requester"] = True
-    book["steps"][1]["run"] += f"; export TOKEN={SECRET}"
+    book["steps"][1]["run"] += f"; export TOKEN={UNNAMED}"
     (clinic.folder / "runbooks/mend.yaml").write_text(yaml.safe_dump(book))
     one = Seat(clinic)
     yield one
@@ -95,7 +97,7 @@ def test_the_plan_on_the_screen_shows_no_secret(seat: Seat, monkeypatch: pytest.
     type_in(monkeypatch, "no\n")
     seat.follower.follow(seat.start("run mend gpu-01"))
     assert "export TOKEN=•••" in seat.screen.getvalue()
-    assert SECRET not in seat.screen.getvalue()
+    assert UNNAMED not in seat.screen.getvalue()
 
 
 def test_a_decision_is_left_to_whoever_advances_the_runs(seat: Seat) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from bot.inputs import Noun
 from bot.inventory import Host, Inventory
 from bot.library import lint_files, load_library, load_runbook, load_text
-from bot.schema import Invalid
+from bot.lint import lint
+from bot.schema import Invalid, read
 
 
 class Restart(Noun):
@@ -28,6 +29,7 @@ class Check(Noun):
     port: int = 8000
     low: int = 1
     high: int = 2
+    headers: dict[str, str] = Field({})
 
     @model_validator(mode="after")
     def _ordered(self) -> "Check":
@@ -36,15 +38,30 @@ class Check(Noun):
         return self
 
 
+class Drain(Noun):
+    """Arguments of a step kind that drains."""
+
+    keep: str = ""
+
+
+class Nothing(Noun):
+    """A step kind without arguments."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What lint has to know of a step kind."""
 
     arguments: type[BaseModel]
     mutating: bool = False
+    turns: str | None = None
+    secrets: frozenset[str] = frozenset()
 
 
-KINDS = {"docker.restart": Kind(Restart, mutating=True), "http.check": Kind(Check)}
+KINDS = {
+    "docker.restart": Kind(Restart, mutating=True),
+    "http.check": Kind(Check, secrets=frozenset({"headers"})),
+}
 PARSERS = ("nvidia_smi", "kernel_log")
 INVENTORY = Inventory([Host("gpu-01", "10.0.0.1", groups=("serving",))])
 
@@ -81,9 +98,15 @@ verify:
 """
 
 
-def mistakes(text: str, *, file: str = "restart-vllm.yaml", inventory: Inventory | None = None) -> list[str]:
+def mistakes(
+    text: str,
+    *,
+    file: str = "restart-vllm.yaml",
+    inventory: Inventory | None = None,
+    secrets: tuple[str, ...] | None = None,
+) -> list[str]:
     try:
-        load_text(text, file=file, kinds=KINDS, parsers=PARSERS, inventory=inventory)
+        load_text(text, file=file, kinds=KINDS, parsers=PARSERS, inventory=inventory, secrets=secrets)
     except Invalid as error:
         return str(error).splitlines()
     return []
@@ -99,6 +122,50 @@ def changed(*pairs: tuple[str, str]) -> str:
 
 def test_a_good_runbook_has_no_mistakes() -> None:
     assert mistakes(GOOD, inventory=INVENTORY) == []
+
+
+ENDLESS = (
+    "nothing puts the server back that this step takes out of traffic, when the run fails least of all "
+    "(add `uses: haproxy.undrain` under `always` or as its `rollback`, or say why it stays: `with: {keep: …}`)"
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "found"),
+    [
+        ("uses: lb.drain", "", [ENDLESS]),
+        ("uses: lb.drain, with: {keep: ''}", "", [ENDLESS]),
+        ("uses: lb.drain", "always: [{uses: lb.state}]", [ENDLESS]),
+        ("uses: lb.drain", "rescue: [{uses: lb.undrain}]", [ENDLESS]),
+        ("uses: lb.drain", "always: [{uses: lb.undrain}]", []),
+        ("uses: lb.drain, rollback: {uses: lb.undrain}", "", []),
+        ("uses: lb.drain, with: {keep: new disk}", "", []),
+        ("uses: lb.drain, with: {keep: '{{ inputs.why }}'}", "", []),
+    ],
+)
+def test_a_drain_ends_or_is_said_to_be_kept(step: str, end: str, found: list[str]) -> None:
+    text = f"""\
+version: 1
+name: out
+description: Take it out
+kind: mutate
+triggers: [{{command: true}}]
+inputs:
+  why: {{default: maintenance}}
+steps:
+  - {{id: drain, {step}}}
+verify:
+  - {{uses: lb.state}}
+{end}
+"""
+    kinds = {
+        "lb.drain": Kind(Drain, mutating=True, turns="drain"),
+        "lb.undrain": Kind(Nothing, mutating=True, turns="ready"),
+        "lb.state": Kind(Nothing),
+    }
+    document = read(text.encode(), file="out.yaml")
+    mistakes = lint(document, kinds=kinds, parsers=PARSERS)
+    assert list(map(str, mistakes)) == [f"out.yaml:9: {mistake}" for mistake in found]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +387,7 @@ def test_what_the_clock_cannot_start_is_told_at_its_line(old: str, new: str, wan
     assert all(f"watch.yaml:{one}" in line for one, line in zip(wanted, found, strict=True)), found
 
 
-LINES = GOOD.splitlines()
+TEXTS = {"restart-vllm.yaml": GOOD.splitlines(), "watch.yaml": WATCH.splitlines()}
 JUNK: list[Any] = [
     "",
     "3",
@@ -336,12 +403,56 @@ JUNK: list[Any] = [
 ]
 
 
-@given(st.integers(0, len(LINES) - 1), st.sampled_from(JUNK))
-@settings(max_examples=150, deadline=None)
-def test_any_value_anywhere_gives_mistakes_or_a_runbook(at: int, junk: str) -> None:
-    key, colon, _ = LINES[at].partition(": ")
-    text = "\n".join([*LINES[:at], f"{key}{colon}{junk}", *LINES[at + 1 :]])
-    assert all(each.startswith("restart-vllm.yaml:") for each in mistakes(text, inventory=INVENTORY))
+@given(
+    st.sampled_from([(file, at) for file, lines in TEXTS.items() for at in range(len(lines))]),
+    st.sampled_from(JUNK),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_value_anywhere_gives_mistakes_or_a_runbook(place: tuple[str, int], junk: str) -> None:
+    file, at = place
+    lines = TEXTS[file]
+    key, colon, _ = lines[at].partition(": ")
+    text = "\n".join([*lines[:at], f"{key}{colon}{junk}", *lines[at + 1 :]])
+    assert all(each.startswith(f"{file}:") for each in mistakes(text, file=file, inventory=INVENTORY))
+
+
+SECRET_LINES = [
+    ("    run: nvidia-smi -q -x\n", '    run: curl -H "{{ secrets.hf_token }}" x\n', ""),
+    ("    run: nvidia-smi -q -x\n", '    run: [curl, "a {{ secrets.hf_token }}"]\n', ""),
+    ('port: "{{ host.vars.port }}"', 'headers: {A: "Bearer {{ secrets.hf_token }}"}', ""),
+    ("    run: nvidia-smi -q -x\n", '    run: curl -H "{{ secrets.hf_tokn }}" x\n',
+     "there is no secret `hf_tokn` (did you mean `hf_token`?)"),
+    ("    run: nvidia-smi -q -x\n", '    run: curl -H "{{ secrets.zzz }}" x\n',
+     "there is no secret `zzz` (name it under `secrets:` in sickbay.yaml)"),
+    ("    run: nvidia-smi -q -x\n", '    run: curl -H "{{ secrets.hf_token | upper }}" x\n',
+     "a secret stands alone in its braces"),
+    ("    run: nvidia-smi -q -x\n", "    run: curl -H \"{{ 'Bearer ' ~ secrets.hf_token }}\" x\n",
+     "a secret stands alone in its braces"),
+    ('port: "{{ host.vars.port }}"', 'port: "{{ secrets.hf_token }}"', "no secret may stand here"),
+    ("facts.gpus | length == host.vars.gpus", "secrets.hf_token == 'x'", "no secret may stand here"),
+    ("when: steps.probe.failed or", "when: secrets.hf_token or", "no secret may stand here"),
+    ('hosts: "{{ alert.host }}"', 'hosts: "{{ secrets.hf_token }}"', "no secret may stand here"),
+    ("    run: nvidia-smi -q -x\n", '    run: sh -c "{{ secrets.hf_token }}"\n', "reads this argument as code"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "mistake"), SECRET_LINES)
+def test_a_secret_is_known_by_its_name_and_stands_where_it_travels_apart(
+    old: str, new: str, mistake: str
+) -> None:
+    text = changed((old, new))
+    found = mistakes(text, secrets=("hf_token",))
+    if not mistake:
+        assert found == []
+        return
+    line = text[: text.index(new.strip().splitlines()[0])].count("\n") + 1
+    (only,) = found
+    assert only.startswith(f"restart-vllm.yaml:{line}: ")
+    assert mistake in only
+
+
+def test_without_a_configuration_any_secret_may_be_named() -> None:
+    assert mistakes(changed(("    run: nvidia-smi -q -x\n", '    run: curl "{{ secrets.zzz }}"\n'))) == []
 
 
 def test_a_loaded_runbook_keeps_its_text_and_digest(tmp_path: Path) -> None:

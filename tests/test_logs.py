@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bot.logs import configure
-from bot.messages import Mask
+from bot.mask import Mask
 
 SECRET = "a-secret-of-the-webhook"
 

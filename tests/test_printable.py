@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from bot.logs import configure
-from bot.messages import Mask
+from bot.mask import Mask
 from bot.printable import clean, one_line
 
 

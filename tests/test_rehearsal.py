@@ -57,6 +57,12 @@ def replay(folder: Path, case: str = GOOD, *, book: str = BOOK) -> Result:
     return result
 
 
+def test_a_secret_is_known_by_its_name_in_a_test_too(tmp_path: Path) -> None:
+    book = BOOK.replace('mend "{{ inputs.what }}"', 'mend "{{ secrets.hf_token }}"')
+    told = replay(tmp_path, GOOD.replace("sickbay_1=disk", "sickbay_1=‹secret hf_token›"), book=book)
+    assert told.passed, told.problems
+
+
 def changed(*changes: tuple[str, str]) -> str:
     case = GOOD
     for old, new in changes:

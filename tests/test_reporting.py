@@ -233,6 +233,27 @@ def test_a_host_that_is_given_up_or_a_run_that_failed_reads_as_such(night: Night
     assert "stderr, 18 bytes:\n\n```text\nno such container\n```" in text
 
 
+def test_who_decided_alone_is_told_with_the_reason_and_who_no_longer_counts_as_such(night: Night) -> None:
+    two = {"approval": {"timeout": "10m", "required": 2}}
+    run = night.stage.play(book(**two), incident=night.id, mode="approve")
+    carol = Person("carol", roles=("oncall",))
+    decide = night.stage.store.approvals.decide
+    assert decide(run.id, carol, "approve", via="slack") is None
+    assert (
+        decide(run.id, BOB, "approve", people={"carol": None}, glass="the fire is spreading", via="cli")
+        is None
+    )
+    given, lapsed, alone = only(night.told()).decisions
+    assert (given.by, given.counted) == ("carol", True)
+    assert (lapsed.by, lapsed.answer, lapsed.counted) == ("carol", "lapsed", False)
+    assert (alone.by, alone.counted, alone.why) == (
+        "bob",
+        True,
+        "alone, by breaking glass: the fire is spreading",
+    )
+    assert "bob (cli) broke glass and decided alone: the fire is spreading" in markdown(night.told())
+
+
 def test_what_a_guard_rail_said_is_told_with_its_host(night: Night) -> None:
     run_id = night.play()
     with night.stage.store.write() as tx:

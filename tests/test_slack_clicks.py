@@ -326,6 +326,36 @@ async def test_a_user_of_another_workspace_may_not_act_by_a_command_either(
         assert found.scene.store.runs.newest() == []
 
 
+@pytest.mark.parametrize("path", ["event__user_team", "event__source_team", "team_id"])
+async def test_a_mention_that_comes_from_another_workspace_starts_nothing(open_room: Room, path: str) -> None:
+    mention = await open_room.slack.mention("alice", "oncall", "runbooks")
+    assert mention.envelope is not None
+    real = deepcopy(mention.envelope["payload"])
+    text = real["event"]["text"].replace("runbooks", "run restart-container gpu-03")
+    changes = {"event__text": text, "event_id": "Ev2"}
+    assert (await open_room.slack.deliver("events_api", _changed(real, changes | {path: "T0OTHER"}))).acked
+    await open_room.shows(
+        "you are of another Slack workspace than Sickbay's",
+        lambda: open_room.slack.thread("oncall", real["event"]["ts"]),
+    )
+    assert open_room.scene.store.runs.newest() == []
+    assert (
+        await open_room.slack.deliver("events_api", _changed(real, {path: None, "event_id": "Ev3"}))
+    ).acked
+    await open_room.shows(
+        "Queued · restart-container", lambda: open_room.slack.thread("oncall", real["event"]["ts"])
+    )
+
+
+async def test_glass_is_broken_by_a_mention_too_and_the_thread_sees_the_answer(open_room: Room) -> None:
+    run_id, shown = await asked(open_room)
+    root = open_room.root.ts
+    assert shown.thread_ts == root
+    await open_room.slack.mention("carol", "oncall", f"approve {run_id} break-glass it's burning", root)
+    await open_room.shows(f"You alone approved run {run_id}.", lambda: open_room.slack.thread("oncall", root))
+    assert given(open_room, run_id) == [("carol", "approve")]
+
+
 async def test_a_replayed_envelope_does_not_count_again_for_a_new_question(open_room: Room) -> None:
     run_id, shown = await asked(open_room)
     click = await open_room.click("alice", shown, "approve")

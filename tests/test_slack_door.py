@@ -18,12 +18,13 @@ from starlette.applications import Starlette
 from bot.errors import SickbayError
 from bot.run import Requester
 from bot.runbook import ApprovalRule
-from bot.settings import Secrets, SlackSection
+from bot.settings import SlackSection
 from bot.sim.slack import Message, PretendSlack
 from bot.slack.doctor import checks
 from bot.slack.door import PATH, SlackDoor
 from bot.slack.listeners import ACTIONS, COMMAND, EVENTS
 from bot.slack.manifest import SCOPES, manifest, manifest_yaml
+from bot.tokens import Secrets
 from tests.parts.room import Room, door, room, secrets, words
 from tests.parts.states import ALICE, CHECK, RESTART, Scene
 

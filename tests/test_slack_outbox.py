@@ -14,6 +14,7 @@ from bot.run import Requester, RunState, Status
 from bot.sim.slack import PretendSlack
 from bot.slack import limits
 from bot.slack.client import client
+from bot.slack.drafts import subject
 from bot.slack.manifest import SCOPES
 from bot.slack.pace import Pace
 from tests.parts.room import Room, door, room, words
@@ -301,6 +302,18 @@ async def test_a_hiccup_of_slack_is_no_event_and_an_outage_is_one_with_its_end(o
     open_room.scene.clear(1)
     await open_room.settled()
     assert told(open_room.scene) == [("slack.unreachable", None, ""), ("slack.reached", None, "")]
+
+
+def test_every_message_is_about_an_incident_or_a_run(tmp_path: Path) -> None:
+    scene = Scene.at(tmp_path)
+    _, run_id = recovery(scene)
+    scene.store.approvals.decide(run_id, BOB, "approve", glass="the fire is spreading")
+    (broken,) = (one for one in scene.store.timeline.of(run=run_id) if one.kind == "approval.glass_broken")
+    assert subject(scene.store, f"alarm:{broken.id}") == {"run": run_id}
+    assert subject(scene.store, f"glass:{broken.id}") == {"run": run_id}
+    assert subject(scene.store, "plan:12") == {"run": 12}
+    assert subject(scene.store, "incident:7") == {"incident": 7}
+    scene.store.close()
 
 
 async def test_a_file_without_the_scope_for_it_does_not_hold_up_the_rest(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from bot.steps import KINDS
 from bot.verdict import Verdict
 from tests.parts.posix import SHELLS, answered, only
-from tests.parts.programs import free_port
-from tests.parts.step import do, judge, plan
+from tests.parts.programs import free_port, require
+from tests.parts.step import do, host, judge, plan
 from tests.parts.vllm import MODEL, Vllm
 from tests.test_parts import complete
 
@@ -215,6 +216,77 @@ def test_one_real_token_is_asked_of_the_first_model(shell: str) -> None:
     assert seen.facts["text"] == " token0"
     assert seen.facts["ttft_ms"] < 3000
     assert seen.summary.startswith(f"one token of {MODEL} in ")
+
+
+@contextmanager
+def locked(key: str) -> Iterator[tuple[int, list[dict[str, str]]]]:
+    """A server that answers only who brings the key, and keeps the headers that came."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            came.append(dict(self.headers))
+            length = int(self.headers.get("content-length", 0))
+            asked = json.loads(self.rfile.read(length)) if length else {}
+            known = self.headers.get("authorization") == f"Bearer {key}"
+            body = json.dumps(
+                {"data": [{"id": "m"}], "choices": [{"text": asked.get("prompt", "")}]}
+            ).encode()
+            self.send_response(200 if known else 401)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    came: list[dict[str, str]] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_address[1], came
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_key_opens_what_is_locked_and_is_no_argument_of_any_program(shell: str, tmp_path: Path) -> None:
+    key = "k3y \"'$(x)\\"
+    curl = tmp_path / "curl"
+    curl.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >> {tmp_path}/arguments\nexec {require("curl", package="curl")} "$@"\n'
+    )
+    curl.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    with locked(key) as (port, came):
+        assert do("llm.completion", {"port": port}, shell=shell).verdict is Verdict.UNKNOWN
+        seen = do("llm.completion", {"port": port, "api_key": key, "prompt": "hé\n"}, shell=shell, path=path)
+        assert seen.verdict is Verdict.HEALTHY, seen.summary
+        assert seen.facts["text"] == "hé\n"
+        headers = {"Authorization": f"Bearer {key}", "X-Two": "2"}
+        seen = do("http.check", {"port": port, "headers": headers}, shell=shell, path=path)
+        assert seen.verdict is Verdict.HEALTHY, seen.summary
+    assert {name.lower(): value for name, value in came[-1].items()}["x-two"] == "2"
+    said = (tmp_path / "arguments").read_text()
+    assert "@-" in said
+    assert "k3y" not in said
+
+
+def test_headers_are_shown_by_name_and_a_line_cannot_be_smuggled_in() -> None:
+    uses = KINDS["http.check"]
+    given = uses.arguments.model_validate({"port": 1, "headers": {"Authorization": "Bearer ‹secret k›"}})
+    effect = uses.plan(given, host())
+    assert effect.says == "GET http://127.0.0.1:1/health with Authorization"
+    assert effect.command.env["HEADERS"] == "Authorization: Bearer ‹secret k›"
+    for headers in ({"A": "x\ny"}, {"A\n": "x"}, {"A b": "x"}, {"": "x"}):
+        with pytest.raises(ValueError, match="validation error"):
+            plan("http.check", {"port": 1, "headers": headers})
+    with pytest.raises(ValueError, match="validation error"):
+        plan("llm.completion", {"api_key": "x\ny"})
 
 
 def test_a_hang_gives_no_token_in_time() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
 
 from bot.assembly import Assembly
 from bot.config import load
@@ -267,6 +268,36 @@ def test_whatever_the_clock_does_and_however_often_it_starts_again_no_time_has_t
         office.stage.close()
 
 
+def test_what_breaks_off_in_the_middle_of_a_time_leaves_it_whole_for_whoever_comes_next(
+    office: Office,
+) -> None:
+    def die() -> Loaded:
+        raise RuntimeError("killed")
+
+    library = {"watch": Loaded(office.book, "", "d", "nowhere.yaml", die)}
+    dying = Timetable(
+        office.store, office.stage.inventory, library, [Schedule("watch", Cron(EVERY_TEN))], PROMPT
+    )
+    dying.turn()
+    office.stage.clock.on(minutes=10)
+    with pytest.raises(RuntimeError, match="killed"):
+        dying.turn()
+    assert office.runs == []
+    assert office.store.schedules.last("watch") is None
+    for table in (office.another(), office.another()):
+        table.turn()
+    assert len(office.runs) == 1
+
+
+def test_the_table_itself_refuses_a_time_that_was_dealt_with(office: Office) -> None:
+    at = office.stage.clock.at
+    with office.store.write() as tx:
+        office.store.schedules.keep(tx, "watch", at)
+        office.store.schedules.keep(tx, "other", at)
+    with pytest.raises(IntegrityError), office.store.write() as tx:
+        office.store.schedules.keep(tx, "watch", at)
+
+
 def test_a_runbook_that_was_edited_into_another_is_not_started_and_says_so(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -460,14 +491,22 @@ def test_from_the_files_to_the_incident(tmp_path: Path) -> None:
 
 
 class Failing:
-    """A timetable that cannot be looked at."""
+    """A timetable that cannot be looked at, but the third time."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.well = threading.Event()
 
     def turn(self) -> None:
         """Fail."""
-        raise RuntimeError("no clock")
+        self.looks += 1
+        if self.looks < 3:
+            raise RuntimeError("no clock")
+        self.well.set()
 
-    def next_wake(self) -> None:
-        """Know nothing."""
+    def next_wake(self) -> datetime:
+        """Be late, always."""
+        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_the_loop_starts_what_is_due_by_the_real_clock(tmp_path: Path) -> None:
@@ -506,7 +545,8 @@ def test_the_loop_starts_what_is_due_by_the_real_clock(tmp_path: Path) -> None:
 
 def test_a_timetable_that_fails_holds_up_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     office = Office(tmp_path)
-    delivery = Delivery(office.store, office.stage.engine, timetable=Failing())
+    failing = Failing()
+    delivery = Delivery(office.store, office.stage.engine, timetable=failing, pause=0.3)
     ended = threading.Event()
 
     def look() -> None:
@@ -518,7 +558,8 @@ def test_a_timetable_that_fails_holds_up_nobody(tmp_path: Path, caplog: pytest.L
     delivery.start()
     try:
         assert ended.wait(PATIENCE)
+        assert failing.well.wait(PATIENCE), "it is looked at again"
     finally:
         delivery.stop()
         office.stage.close()
-    assert "cannot look at the schedules" in caplog.text
+    assert caplog.text.count("cannot look at the schedules") == 2

@@ -4,8 +4,10 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
+from bot.mask import Mask
 from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
+from bot.messages.drains import drain_table
 from bot.messages.glass import glass_card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
@@ -19,7 +21,6 @@ from bot.messages.listing import (
     run_table,
     runbook_table,
 )
-from bot.messages.mask import Mask
 from bot.messages.progress import RunView
 from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
@@ -33,6 +34,7 @@ __all__ = [
     "RunView",
     "ScheduleRow",
     "approval_card",
+    "drain_table",
     "glass_card",
     "help_card",
     "host_table",

@@ -3,6 +3,7 @@
 Three tempers: a patient one for answers to people, which retries by itself; a plain one for the outbox, which has to
 see every refusal: it must not post twice when a connection broke, and a wait for one message must not hold up others;
 and a brief one for worker threads that ask who somebody is while that somebody waits.
+What is posted is masked once more here, whoever wrote it.
 """
 
 from typing import Any
@@ -15,13 +16,32 @@ from slack_sdk.http_retry.builtin_async_handlers import (
     AsyncServerErrorRetryHandler,
 )
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from bot.mask import Mask
 
 SLACK = "https://slack.com/api/"
 _TIMEOUT = 15
 _BRIEF = 3
 
 
-def client(token: str, base_url: str = SLACK, *, patient: bool = True) -> AsyncWebClient:
+class _Masked(AsyncWebClient):
+    """A client whose every request leaves without secrets, but for the token that it calls with."""
+
+    mask: Mask
+
+    async def api_call(
+        self, api_method: str, *, params: Any = None, json: Any = None, **more: Any
+    ) -> AsyncSlackResponse:
+        """Call a method of the Web API."""
+        kept = {"token": params["token"]} if params and "token" in params else {}
+        params = params and {**self.mask.over(params), **kept}
+        return await super().api_call(api_method, params=params, json=self.mask.over(json), **more)
+
+
+def client(
+    token: str, base_url: str = SLACK, *, patient: bool = True, mask: Mask | None = None
+) -> AsyncWebClient:
     """Return a client; `base_url` may point at a pretend Slack."""
     handlers: list[Any] = []
     if patient:
@@ -30,12 +50,14 @@ def client(token: str, base_url: str = SLACK, *, patient: bool = True) -> AsyncW
             AsyncRateLimitErrorRetryHandler(max_retry_count=2),
             AsyncServerErrorRetryHandler(max_retry_count=2),
         ]
-    return AsyncWebClient(
+    made = _Masked(
         token=token,
         base_url=base_url if base_url.endswith("/") else f"{base_url}/",
         timeout=_TIMEOUT,
         retry_handlers=handlers,
     )
+    made.mask = mask or Mask()
+    return made
 
 
 def brief_client(token: str, base_url: str = SLACK) -> WebClient:

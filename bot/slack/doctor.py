@@ -7,10 +7,11 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.approval import Person
-from bot.settings import Secrets, SlackSection
+from bot.settings import SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.door import shown
 from bot.slack.manifest import SCOPES
+from bot.tokens import Secrets
 
 Check = tuple[bool, str, str]
 """Is it well, what was looked at, and what to do if not."""

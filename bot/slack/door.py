@@ -22,8 +22,7 @@ from starlette.routing import Route
 from bot.authority import Members
 from bot.commands import Commands
 from bot.errors import SickbayError
-from bot.messages import Mask
-from bot.settings import Secrets, SlackSection
+from bot.settings import SlackSection
 from bot.slack.client import client, error_of
 from bot.slack.drafts import Drafts
 from bot.slack.listeners import Listeners
@@ -32,6 +31,7 @@ from bot.slack.outbox import Outbox
 from bot.slack.pace import Pace
 from bot.slack.poster import Poster
 from bot.store import Store
+from bot.tokens import Secrets
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class SlackDoor:
         self._secrets = secrets
         self._store = store
         self._commands = commands
-        self._mask = Mask(secrets.values())
+        self._mask = store.mask
+        self._mask.learn(secrets.values())
         self._pace = pace
         self._members = members or members_of(settings, secrets)
         self._session: aiohttp.ClientSession | None = None
@@ -105,9 +106,9 @@ class SlackDoor:
         if not token:
             raise SickbayError("SLACK_BOT_TOKEN is not set", advice="set it to the app's token xoxb-…")
         self._session = aiohttp.ClientSession()
-        patient = client(token, self._settings.base_url)
+        patient = client(token, self._settings.base_url, mask=self._mask)
         patient.session = self._session
-        plain = client(token, self._settings.base_url, patient=False)
+        plain = client(token, self._settings.base_url, patient=False, mask=self._mask)
         plain.session = self._session
         try:
             team = await self._check_token(patient.auth_test)

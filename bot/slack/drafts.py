@@ -84,6 +84,17 @@ def touched(event: Event) -> dict[str, Urgency]:
     return keys
 
 
+def subject(store: Store, key: str) -> dict[str, int]:
+    """Return the incident or the run that a message is about."""
+    kind, _, number = key.partition(":")
+    if kind == "incident":
+        return {"incident": int(number)}
+    if kind not in ("glass", "alarm"):
+        return {"run": int(number)}
+    (event,) = store.timeline.after(int(number) - 1, 1)
+    return {} if event.run_id is None else {"run": event.run_id}
+
+
 def _urgency(kind: str) -> Urgency:
     if kind.startswith("approval."):
         return 0

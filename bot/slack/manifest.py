@@ -29,7 +29,7 @@ def manifest(transport: Literal["socket", "http"] = "socket", url: str = "") -> 
     command: dict[str, Any] = {
         "command": COMMAND,
         "description": "Look at hosts, run runbooks, decide about plans",
-        "usage_hint": "help | check HOSTS | run RUNBOOK HOSTS | hosts | incidents",
+        "usage_hint": "help | check HOSTS | run RUNBOOK HOSTS | hosts | incidents | schedules",
         "should_escape": False,
     }
     events: dict[str, Any] = {"bot_events": list(EVENTS)}

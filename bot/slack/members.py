@@ -16,8 +16,9 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot.authority import Member
-from bot.settings import Secrets, SlackSection
+from bot.settings import SlackSection
 from bot.slack.client import brief_client, error_of, wait_of
+from bot.tokens import Secrets
 
 LIFE = 60.0
 """Seconds that an answer holds."""

@@ -15,7 +15,7 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot.slack.client import error_of, wait_of
-from bot.slack.drafts import touched
+from bot.slack.drafts import subject, touched
 from bot.slack.pace import Clock, Pace
 from bot.slack.poster import GONE, UNCERTAIN, Poster
 from bot.store import Store
@@ -189,10 +189,9 @@ class Outbox:
 
     async def _tell(self, kind: str, key: str = "", **data: Any) -> None:
         """Write into the timeline what people were not shown; messages go on where even that cannot be written."""
-        what, _, number = key.partition(":")
-        if key:
-            data |= {"incident" if what == "incident" else "run": int(number), "message": key}
         try:
+            if key:
+                data |= {"message": key, **await asyncio.to_thread(subject, self._store, key)}
             await asyncio.to_thread(self._store.timeline.note, kind, **data)
         except Exception:
             log.exception("the timeline could not note %s %s", kind, key)

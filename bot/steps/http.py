@@ -1,7 +1,8 @@
 """`http.check`, and how all kinds here speak HTTP: by the host's own curl, to 127.0.0.1, without proxies.
 
 Asked on the host itself, an answer says something of the server and nothing of the network in between. No answer in
-time is as much a finding as a wrong one; only a host without curl tells nothing.
+time is as much a finding as a wrong one; only a host without curl tells nothing. Headers go to curl on its standard
+input, because everybody on the host can read its arguments.
 """
 
 from datetime import timedelta
@@ -37,11 +38,16 @@ _WHY = {
 """What curl's exit codes mean to people."""
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+HeaderValue = Annotated[str, Field(pattern=r"^[^\r\n]*$", max_length=4000)]
+
+
 class Arguments(Noun):
     """What stands under `with`."""
 
     port: Port
     path: UrlPath = "/health"
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="sent along; a value may hold a secret")
     status: int = Field(200, ge=100, le=599, description="the status that is wanted")
     max_time: MaxTime = timedelta(seconds=10)
 
@@ -50,7 +56,12 @@ def plan(arguments: Arguments, _context: Context) -> Effect:
     """Get one page."""
     seconds = arguments.max_time.total_seconds()
     env = {"URL": f"http://127.0.0.1:{arguments.port}{arguments.path}", "MAX_TIME": f"{seconds:g}"}
-    return Effect(Command(f'{CURL}fetch --url "$URL"', env, timeout=seconds + 15), says=f"GET {env['URL']}")
+    text, says = f'{CURL}fetch --url "$URL"', f"GET {env['URL']}"
+    if arguments.headers:
+        env["HEADERS"] = "\n".join(f"{name}: {value}" for name, value in arguments.headers.items())
+        text = f'{CURL}printf \'%s\\n\' "$HEADERS" | fetch -H @- --url "$URL"'
+        says += f" with {', '.join(arguments.headers)}"
+    return Effect(Command(text, env, timeout=seconds + 15), says=says)
 
 
 def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgement:
@@ -78,6 +89,7 @@ KIND = Kind(
     arguments=Arguments,
     plan=plan,
     judge=judge,
+    secrets=frozenset({"headers"}),
 )
 
 

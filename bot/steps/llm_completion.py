@@ -35,6 +35,18 @@ printf '{{"model":%s,"prompt":%s,"max_tokens":1,"temperature":0}}' "$model" "$PR
   fetch -H 'Content-Type: application/json' --data-binary @- --url "$URL/v1/completions"
 """
 
+WITH_KEY = (
+    COMPLETE.replace(
+        "model=$MODEL",
+        'known() { printf \'Authorization: Bearer %s\\n\' "$API_KEY" | fetch -H @- "$@"; }\nmodel=$MODEL',
+    )
+    .replace('$(fetch --url "$URL/v1/models")', '$(known --url "$URL/v1/models")')
+    .replace('printf \'{"model"', 'body=$(printf \'{"model"')
+    .replace('"$PROMPT" |\n  fetch', '"$PROMPT")\nknown')
+    .replace("--data-binary @-", '--data-binary "$body"')
+)
+"""The same with a key, which goes to curl on its standard input."""
+
 
 class Arguments(Noun):
     """What stands under `with`."""
@@ -42,6 +54,7 @@ class Arguments(Noun):
     port: Port = 8000
     model: str = Field("", max_length=500, description="as the API calls it; empty: the server's first one")
     prompt: str = Field("Say hello:", min_length=1, max_length=4000)
+    api_key: str = Field("", pattern=r"^[^\r\n]*$", description="sent as bearer token; a secret")
     max_time: Annotated[MaxTime, Field(description="patience with one request")] = timedelta(seconds=30)
 
 
@@ -54,8 +67,10 @@ def plan(arguments: Arguments, _context: Context) -> Effect:
         "PROMPT": json.dumps(arguments.prompt),
         "MAX_TIME": f"{patience:g}",
     }
+    if arguments.api_key:
+        env["API_KEY"] = arguments.api_key
     return Effect(
-        Command(COMPLETE, env, timeout=2 * patience + 15),
+        Command(WITH_KEY if arguments.api_key else COMPLETE, env, timeout=2 * patience + 15),
         says=f"POST :{arguments.port}/v1/completions, one token",
     )
 
@@ -93,6 +108,7 @@ KIND = Kind(
     arguments=Arguments,
     plan=plan,
     judge=judge,
+    secrets=frozenset({"api_key"}),
 )
 
 
@@ -104,8 +120,8 @@ def _refused(where: str, got: Curl, facts: dict[str, Any]) -> Judgement:
     if code >= 500:
         return Judgement(ok=True, summary=summary, verdict=Verdict.UNHEALTHY, facts=facts)
     advice = {
-        401: "the server wants an API key, which this check does not send",
-        403: "the server refuses this request; does it want an API key?",
+        401: "the server wants an API key: `with: {api_key: '{{ secrets.NAME }}'}`",
+        403: "the server refuses this request; does it want an API key, or another one?",
         404: "no such model or no completions API here; give the model's name under `with: {model: …}`",
         429: "the server is up and refuses work for now; try again later",
     }.get(code, "the server does not take this request; is it an OpenAI-compatible API?")

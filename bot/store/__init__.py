@@ -8,10 +8,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from bot.mask import Mask
 from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
+from bot.store.drains import Drains
 from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
@@ -24,14 +26,24 @@ __all__ = ["Clock", "Fenced", "Store", "Streams"]
 class Store:
     """Everything Sickbay remembers, by noun."""
 
-    def __init__(self, path: Path | str, clock: Clock = utc_now, *, patience: float = 20.0) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        clock: Clock = utc_now,
+        *,
+        patience: float = 20.0,
+        mask: Mask | None = None,
+    ) -> None:
         """Open or create the database file; wait for another process's commit for at most `patience` seconds.
+
+        `mask` knows the secrets that must not be written.
 
         Raises:
             SickbayError: when it cannot be opened or has another layout.
 
         """
-        self.database = Database(path, clock, patience)
+        self.mask = mask or Mask()
+        self.database = Database(path, clock, patience, self.mask)
         self.now = clock
         self.alerts = Alerts(self.database)
         self.incidents = Incidents(self.database)
@@ -39,6 +51,7 @@ class Store:
         self.outputs = Outputs(self.database)
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
+        self.drains = Drains(self.database)
         self.schedules = Schedules(self.database)
         self.findings = Findings(self.database, self.alerts)
         self.ledger = Ledger(self.database)

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.incident import Incident, IncidentState
-from bot.store.database import Database
+from bot.store.database import Database, masked
 from bot.store.tables import alerts, findings, incidents, runs
 from bot.store.timeline import tell
 
@@ -56,12 +56,12 @@ class Alerts:
                 counts.append(len(new))
                 rows += [{**_row(alert), "received_at": received_at} for alert in new.values()]
             if rows:
-                tx.execute(_ADD, rows)
+                tx.execute(_ADD, masked(tx, rows))
         return counts
 
     def put(self, tx: Connection, alert: Alert) -> None:
         """Store an alert of our own, in the transaction of what found it; one that is known changes nothing."""
-        row = {**_row(alert), "received_at": self._db.now()}
+        row = masked(tx, {**_row(alert), "received_at": self._db.now()})
         tx.execute(insert(alerts).values(row).on_conflict_do_nothing(index_elements=["key"]))
 
     def waiting(self, limit: int = 200) -> list[tuple[int, Alert]]:

@@ -2,6 +2,10 @@
 
 WAL lets readers go on while a writer works; `synchronous=FULL` makes a commit survive a power cut, which is what
 "stored before acknowledged" means.
+
+Nothing goes into the file before the secrets that are known are out of it, whatever the table and whoever writes it. What
+only looks like a secret is taken out by the rooms that store what strangers say (`masked`), because a plan is run as it
+was stored.
 """
 
 import json
@@ -13,18 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event, select, update
 from sqlalchemy.exc import OperationalError
 
 from bot.chain import BEGIN, link
 from bot.errors import SickbayError
-from bot.store.tables import SCHEMA, meta, metadata
+from bot.mask import Mask
+from bot.store.tables import SCHEMA, Ours, meta, metadata
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+T = TypeVar("T")
 
 ROOM = 16 * 1024 * 1024
 """Bytes left on the disk below which health complains."""
@@ -42,20 +48,23 @@ class Fenced(Exception):
 class Database:
     """Transactions on the file, and who wants to hear of them."""
 
-    def __init__(self, path: Path | str, clock: Clock, patience: float) -> None:
+    def __init__(self, path: Path | str, clock: Clock, patience: float, mask: Mask) -> None:
         self.path = str(path)
+        self.mask = mask
         self.now = clock
         self._writing = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self._refused = ""
         self._engine = create_engine(
             f"sqlite:///{path}",
-            json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
+            json_serializer=self._json,
+            execution_options={"mask": mask},
             connect_args={"timeout": patience, "check_same_thread": False},
             pool_size=32,
             max_overflow=64,
         )
         event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "before_cursor_execute", self._masked, retval=True)
         self._create()
 
     def _create(self) -> None:
@@ -80,6 +89,30 @@ class Database:
                 where=self.path,
                 advice="start the Sickbay that wrote it, or move the file away to begin anew",
             )
+
+    def _json(self, value: Any) -> str:
+        text = json.dumps(value, ensure_ascii=False)
+        if self.mask.knows(text):
+            text = json.dumps(self.mask.over_known(value), ensure_ascii=False)
+        return Ours(text)
+
+    def _masked(
+        self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+    ) -> tuple[str, Any]:
+        """Take known secrets out of every text that a statement carries."""
+        if not self.mask.longest:
+            return statement, parameters
+        if isinstance(parameters, list):
+            return statement, [self._without(row) for row in parameters]
+        return statement, self._without(parameters)
+
+    def _without(self, row: Any) -> Any:
+        if isinstance(row, dict):
+            return dict(zip(row, self._without(tuple(row.values())), strict=True))
+        return tuple(
+            self.mask.known(value) if isinstance(value, str) and not isinstance(value, Ours) else value
+            for value in row
+        )
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -172,6 +205,12 @@ class Foreign:
     def _version(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         return int(version)
+
+
+def masked(tx: Connection, value: T) -> T:
+    """Return what a stranger said (plain data, or a noun) without secrets, and without what looks like one."""
+    mask: Mask = tx.get_execution_options()["mask"]
+    return mask.over(value)
 
 
 def _configure(connection: Any, _record: Any) -> None:

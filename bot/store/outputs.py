@@ -4,6 +4,9 @@ Bytes stay in memory for a quarter of a second, or until there are 64 kB of them
 on all hosts, in one transaction. So a command may print for an hour on a thousand hosts, and people can read along. Of
 a long stream the head stays, and of the rest only what is the tail at that time. The last bytes are written together
 with the end of the attempt.
+
+Secrets are taken out as the bytes come, before anything is kept. So what a step decides by (`parse`, `expect`, the facts
+of its kind) is what people read and what is there after a crash; the real bytes are nowhere but on the host.
 """
 
 import logging
@@ -17,6 +20,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.effect import HEAD, TAIL, Output
+from bot.mask import Veil
 from bot.run import Attempt, Run
 from bot.store.database import Database, Fenced
 from bot.store.runs import fenced
@@ -71,6 +75,7 @@ class Stream:
         self._tail_from: int | None = None
         self._end = 0
         """Where the last piece ends: before `total` when the end of the stream was left out."""
+        self._veil = Veil(outputs.mask)
         self._stale = stale
         self._wrote = False
         self._wipe = False
@@ -88,23 +93,14 @@ class Stream:
             if self._closed or not data:
                 return
             self._anew()
-            head, tail = data[: self._head], data[self._head :]
-            if head:
-                self._append(head, apart=False)
-                self._head -= len(head)
-            if tail:
-                first = self._tail_from is None
-                self._tail_from = self.total if self._tail_from is None else self._tail_from
-                self.total += max(0, len(tail) - TAIL)
-                self._append(tail[-TAIL:], apart=first)
-                self._drop()
-            self._outputs.came(self)
+            self._take_in(self._veil.add(data))
 
     def skip(self, count: int) -> None:
         """Count bytes that were left out before they came here."""
         with self._outputs.guard:
             if count > 0:
                 self._anew()
+                self._take_in(self._veil.gap())
                 self.total += count
 
     def restart(self) -> None:
@@ -115,6 +111,7 @@ class Stream:
             self._outputs.unwritten -= self.size
             self._pieces, self.size, self.total, self._end = [], 0, 0, 0
             self._head, self._tail_from = HEAD, None
+            self._veil = Veil(self._outputs.mask)
 
     @property
     def output(self) -> Output:
@@ -142,6 +139,7 @@ class Stream:
     def last(self, *, answered: bool) -> "_Part":
         """Hand over the rest, and no more from here on; what an earlier life kept gives way to an answer only."""
         self._wipe = self._wipe or (answered and self._stale)
+        self._take_in(self._veil.rest())
         if self.total > self._end:
             self._pieces.append((self.total, bytearray()))
         part = self.take()
@@ -154,13 +152,30 @@ class Stream:
         self._outputs.unwritten -= self.size
         self._pieces, self.size = [], 0
 
-    def held(self) -> tuple[bool, bytes]:
-        """Return whether what is written is of this stream, and what is not written."""
-        return self._wrote and not self._wipe, b"".join(data for _, data in self._pieces)
+    def held(self) -> tuple[bool, bytes, int]:
+        """Return whether what is written is of this stream, what is not written, and how much there is of both."""
+        doubtful = self._veil.peek()
+        more = b"".join([*(data for _, data in self._pieces), doubtful])
+        return self._wrote and not self._wipe, more, self.total + len(doubtful)
 
     def _anew(self) -> None:
         """What an earlier life of the process kept gives way as soon as the stream comes again."""
         self._wipe, self._stale = self._wipe or self._stale, False
+
+    def _take_in(self, data: bytes) -> None:
+        if not data:
+            return
+        head, tail = data[: self._head], data[self._head :]
+        if head:
+            self._append(head, apart=False)
+            self._head -= len(head)
+        if tail:
+            first = self._tail_from is None
+            self._tail_from = self.total if self._tail_from is None else self._tail_from
+            self.total += max(0, len(tail) - TAIL)
+            self._append(tail[-TAIL:], apart=first)
+            self._drop()
+        self._outputs.came(self)
 
     def _append(self, data: bytes, *, apart: bool) -> None:
         if self._pieces and self._end == self.total and not apart and len(self._pieces[-1][1]) < PIECE:
@@ -241,6 +256,7 @@ class Outputs:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.mask = database.mask
         self.guard = threading.Lock()
         """Held for every change of a stream: they come from the room that reads hosts, and go from here."""
         self.unwritten = 0
@@ -269,10 +285,10 @@ class Outputs:
         with self._db.still():
             with self.guard:
                 held = [stream.held() for stream in streams.both()]
-            rows = self._rows(streams.stdout.place) if any(wrote for wrote, _ in held) else {}
+            rows = self._rows(streams.stdout.place) if any(wrote for wrote, *_ in held) else {}
             found = [
-                _whole(rows.get(stream.name, []) if wrote else [], more, stream.total)
-                for stream, (wrote, more) in zip(streams.both(), held, strict=True)
+                _whole(rows.get(stream.name, []) if wrote else [], more, total)
+                for stream, (wrote, more, total) in zip(streams.both(), held, strict=True)
             ]
             return found[0], found[1]
 

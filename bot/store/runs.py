@@ -22,11 +22,13 @@ from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.autonomy import Earned
+from bot.exposure import unexposed
 from bot.plan import Plan
 from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
+from bot.store.drains import leave
 from bot.store.tables import approvals, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 from bot.verdict import Verdict
@@ -68,11 +70,11 @@ class Runs:
         incident: int | None = None,
         alert: Mapping[str, Any] | None = None,
     ) -> int:
-        """Queue a run, in the transaction of what asked for it."""
+        """Queue a run, in the transaction of what asked for it; raise where a secret stands in what is to be done."""
         now = self._db.now()
         statement = runs.insert().values(
             incident_id=incident,
-            runbook=runbook.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            runbook=unexposed(runbook, inputs, self._db.mask),
             runbook_name=runbook.name,
             runbook_digest=digest,
             hosts=list(hosts),
@@ -200,14 +202,15 @@ class Runs:
     def finish(
         self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
     ) -> None:
-        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified.
+        """End a run and what it still asks, free its hosts, keep its drains, and tell the incident of a verified recovery.
 
         `proved` says whether its verify passed; it counts for the runbook's autonomy.
         """
-        now = self._db.now()
-        counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
-        ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
+        now, reason = self._db.now(), self._db.mask.text(reason)
         with self._db.write() as tx:
+            state, reason = leave(tx, now, run, state, reason)
+            counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
+            ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
             fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
             if state is RunState.SUCCEEDED:

@@ -22,8 +22,8 @@ from bot import chain
 from bot.chain import BEGIN, COLUMNS, Stored, Walked
 from bot.errors import SickbayError
 from bot.incident import Event
-from bot.store.database import Database
-from bot.store.tables import APPEND_ONLY, cursors, events, posts, runs, seen, written
+from bot.store.database import Database, masked
+from bot.store.tables import APPEND_ONLY, Ours, cursors, events, posts, runs, seen, written
 
 _HALF = re.compile("[\ud800-\udfff]")
 _COUNTER = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
@@ -68,13 +68,15 @@ def tell_each(
 ) -> None:
     """Append the same event for several hosts; each row says host, step and data."""
     about = (written(at), str(kind), incident, run)
-    tx.exec_driver_sql(_TELL, [(*about, row["host"], row["step"], _json(row["data"])) for row in rows])
+    tx.exec_driver_sql(
+        _TELL, [(*about, row["host"], row["step"], _json(row["data"])) for row in masked(tx, rows)]
+    )
 
 
 def _json(data: Any) -> str:
     """Write data as text; half a letter, which an alert may hold, is no reason to lose the event."""
     text = json.dumps(data, ensure_ascii=False)
-    return json.dumps(data) if _HALF.search(text) else text
+    return Ours(json.dumps(data) if _HALF.search(text) else text)
 
 
 def first_time(tx: Connection, at: datetime, key: str) -> bool:

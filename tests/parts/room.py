@@ -13,13 +13,14 @@ from bot.approval import Person
 from bot.commands import Commands
 from bot.library import Loaded
 from bot.permissions import Permission, Permissions
-from bot.settings import Secrets, SlackSection
+from bot.settings import SlackSection
 from bot.sim.slack import Delivery, Message, PretendSlack
 from bot.slack.client import brief_client
 from bot.slack.door import SlackDoor
 from bot.slack.manifest import SCOPES
 from bot.slack.members import LIFE, SlackMembers
 from bot.slack.pace import Pace
+from bot.tokens import Secrets
 from tests.parts.states import LIBRARY, PEOPLE, Scene, inventory
 
 GAP = 0.05

@@ -1,0 +1,39 @@
+"""The secrets that Sickbay itself cannot do without: Slack's tokens and the webhook's secret, from the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+from pydantic import SecretStr
+
+from bot.settings import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What comes from the environment; prints as asterisks."""
+
+    slack_bot_token: SecretStr | None = None
+    slack_app_token: SecretStr | None = None
+    slack_signing_secret: SecretStr | None = None
+    alertmanager: SecretStr | None = None
+
+    @classmethod
+    def read(cls, config: Config, environ: Mapping[str, str]) -> Self:
+        """Take the secrets; an empty variable is one that is not set."""
+
+        def secret(name: str) -> SecretStr | None:
+            text = environ.get(name, "").strip()
+            return SecretStr(text) if text else None
+
+        return cls(
+            secret("SLACK_BOT_TOKEN"),
+            secret("SLACK_APP_TOKEN"),
+            secret("SLACK_SIGNING_SECRET"),
+            secret(config.alerts.alertmanager.secret_env),
+        )
+
+    def values(self) -> list[str]:
+        """Return what must never be shown, for the mask."""
+        held = (getattr(self, field.name) for field in fields(self))
+        return [secret.get_secret_value() for secret in held if secret is not None]
