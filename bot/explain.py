@@ -19,14 +19,13 @@ from bot.alert import Alert
 from bot.approval import Person
 from bot.assembly import read_library
 from bot.autonomy import Earned, settled
-from bot.config import Config, Secrets, find_config, load, schedules
+from bot.config import Config, find_config, load, schedules
 from bot.duration import write as duration
 from bot.errors import SickbayError
 from bot.fleet import named
 from bot.grammar import VERBS, Preview
 from bot.intake import Unreadable, alertmanager
 from bot.library import Loaded
-from bot.messages import Mask
 from bot.messages.short import line
 from bot.names import AFTERWARDS, STEP_ATTRIBUTES
 from bot.permissions import Right
@@ -41,6 +40,7 @@ from bot.schema import Document
 from bot.steps import KINDS
 from bot.store import Store
 from bot.terminal import OK, console
+from bot.vault import read_secrets
 from bot.wording import near
 
 NAMES = 12
@@ -56,7 +56,8 @@ def explain(name: str, words: Sequence[str], alert: Path | None, config: Path | 
     """
     path = find_config(config, os.environ, Path.cwd())
     settings, document = load(path, os.environ)
-    library = read_library(settings, document)
+    _, _, mask = read_secrets(settings, os.environ)
+    library = read_library(settings, document, mask)
     if name not in library:
         raise SickbayError(
             f"there is no runbook `{name}`",
@@ -67,7 +68,6 @@ def explain(name: str, words: Sequence[str], alert: Path | None, config: Path | 
     told = None if alert is None else read_alert(alert)
     if told is not None and wanted.hosts:
         raise SickbayError("an alert brings its own hosts", advice="give HOSTS or --alert, not both")
-    mask = Mask(Secrets.read(settings, os.environ).values())
     out = console(sys.stdout)
     for text in list(_Explained(settings, document, library, library[name]).lines(wanted, told)):
         out.print(mask.text(text), markup=False, soft_wrap=True)
@@ -152,6 +152,9 @@ class _Explained:
         run = self._run(hosts, inputs, seen)
         context = self._context(run)
         yield from _tree(context, book, bool(hosts))
+        yield from (
+            f"  secrets.{name}: known by its name, until it reaches the host" for name in self.config.secrets
+        )
         yield "\nWhat each step reads"
         yield from self._steps(context, bool(hosts))
 
@@ -330,6 +333,8 @@ def _value_of(name: str, context: Mapping[str, Any], placed: bool) -> str:
         return f": known once {rest[0]} has run"
     if root == "run":
         return ": known once it runs"
+    if root == "secrets":
+        return ": known by its name, until it reaches the host"
     if root == "host" and not placed:
         return ": known once its hosts are named"
     try:

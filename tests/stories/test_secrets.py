@@ -232,6 +232,16 @@ def test_no_secret_is_in_any_byte_that_leaves(leaking: Leaking) -> None:
     ):
         leaking.type(*words, who="" if words == ["doctor"] else "alice")
     assert "‹secret key›" in leaking.said[3]
+    for words in (
+        ["incidents", "show", "1"],
+        ["incidents", "export", "1"],
+        ["incidents", "export", "1", "--format", "json", "--output", str(ward.folder / "sickbay.db.export")],
+        ["explain", "leak", "gpu-03"],
+        ["audit", "verify"],
+    ):
+        code, said = leaking.type(*words)
+        assert code == 0, said
+    leaking.type("test", "record", "1", "--output", str(ward.folder / "sickbay.db.case.yaml"))
     code, said = leaking.type("run", "leak", "gpu-03", f"text={OTHER}", who="alice")
     assert (code, "the value of a secret" in said) == (2, True)
     leaking.type("hosts", TOKEN, who="alice")
