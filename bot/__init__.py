@@ -21,9 +21,11 @@ The map, from the front door down; imports go down only.
     dispatch · delivery     alert → incident → run; who calls `advance`, and when
     timetable               what is due by the clock → run; what such runs found → alert
     rehearsal               tests of runbooks, replayed without a host
+    rounds                  drains whose run has ended, held against what HAProxy says
     engine · flight         who may advance a run; one run being advanced, whatever hosts answer and when
-    rails                   what is ready to go, held against the guard
+    rails · leaving         what is ready to go, held against the guard; written down before it goes, or kept from a drain
     preparing · judging     from a call to the command that leaves; what its outcome means
+    balancers               what load balancers say of drained servers, asked outside of any run
     planner                 a step and what is known → an effect, as data
     preconditions           what a plan rests on, and what of that is no longer so
     vault                   secrets by name, put into a command on its way out
@@ -47,6 +49,8 @@ The map, from the front door down; imports go down only.
     inputs · limits         the base of what people write in YAML, and what a run is given; how far a runbook may go
     maintenance             when automation keeps out
     evidence                what is kept of a host before it is changed
+    ending                  how a run ends, and in which words
+    drain                   a server out of traffic: whose it is, and who may touch it
     rollback                what is undone on a host that did not come through
     autonomy                when `mode: auto` counts
     result · counting       what became of a host; how many replicas are ready

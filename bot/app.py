@@ -16,6 +16,7 @@ from typing import Self
 import uvicorn
 
 from bot.assembly import Assembly
+from bot.balancers import Balancers
 from bot.effect import Remote
 from bot.errors import SickbayError
 from bot.slack.door import SlackDoor
@@ -33,7 +34,9 @@ class App:
     def __init__(self, assembly: Assembly, remote: Remote | None = None) -> None:
         self.assembly = assembly
         self.store = assembly.store
-        self.delivery = assembly.delivery(remote or assembly.remote())
+        way = remote or assembly.remote()
+        self.delivery = assembly.delivery(way)
+        assembly.commands.balancers = Balancers(assembly.inventory, way)
         self.address = ""
         """Where the web door listens, such as `http://127.0.0.1:8300`."""
         self._started = False

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from bot.balancers import Balancers
 from bot.commands import Commands
 from bot.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
@@ -24,6 +25,7 @@ from bot.mask import Mask
 from bot.planner import Planner
 from bot.rails import Rails
 from bot.roster import RosterFile
+from bot.rounds import Rounds
 from bot.schema import Document, Invalid
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
@@ -146,9 +148,10 @@ class Assembly:
         )
         successes = self.config.autonomy.successes
         engine = Engine(self.store, self.planner, remote, successes=successes, rails=self.rails)
+        rounds = Rounds(self.store, Balancers(self.inventory, remote))
         if not dispatching:
-            return Delivery(self.store, engine)
+            return Delivery(self.store, engine, rounds=rounds)
         rules = Rules(self.config.schedules.jitter, self.config.schedules.missed)
         due = schedules(self.config, self.library)
         timetable = Timetable(self.store, self.inventory, self.library, due, rules, self.config.windows)
-        return Delivery(self.store, engine, dispatch.turn, timetable=timetable)
+        return Delivery(self.store, engine, dispatch.turn, timetable=timetable, rounds=rounds)

@@ -269,6 +269,12 @@ def runbooks(config: ConfigOption = None, as_: AsOption = None) -> None:
 
 
 @cli.command()
+def drains(config: ConfigOption = None, as_: AsOption = None) -> None:
+    """List what Sickbay keeps out of traffic, whose it is, and what HAProxy says of it now."""
+    _desk("drains", [], config, as_)
+
+
+@cli.command()
 def schedules(config: ConfigOption = None, as_: AsOption = None) -> None:
     """List what is run by the clock: when next, and what came of it."""
     _desk("schedules", [], config, as_)

@@ -13,6 +13,7 @@ from functools import partial
 from bot.approval import Person
 from bot.authority import Asker, Authority, Members, Read, Roster
 from bot.autonomy import SUCCESSES, Earned, settled, standing
+from bot.balancers import Balancers
 from bot.deciding import Deciding
 from bot.errors import SickbayError
 from bot.exposure import unexposed
@@ -25,6 +26,7 @@ from bot.grammar import (
     Decide,
     FreezeHosts,
     Help,
+    ListDrains,
     ListHosts,
     ListRunbooks,
     ListSchedules,
@@ -43,6 +45,7 @@ from bot.library import Loaded, digest_in
 from bot.messages import (
     Card,
     ScheduleRow,
+    drain_table,
     help_card,
     host_table,
     incident_card,
@@ -127,6 +130,8 @@ class Commands:
         """
         roster = Roster(people, rights or Permissions((), people, inventory, groups), groups or {})
         self.authority = Authority(roster, read=read)
+        self.balancers: Balancers | None = None
+        """Who is asked how drained servers stand now; whoever has a way to the hosts sets it."""
         self._store = store
         self._inventory = inventory
         self._library = library
@@ -181,6 +186,8 @@ class Commands:
                 return Reply(host_table(shown, notes, self._rails.standstill()))
             case ListRunbooks():
                 return self._runbooks()
+            case ListDrains():
+                return self._drains()
             case ListSchedules():
                 return self._scheduled()
             case Look():
@@ -357,3 +364,12 @@ class Commands:
         if run is None:
             raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
         return Reply(run_card(run_view(store, run)).without_buttons())
+
+    def _drains(self) -> Reply:
+        """List what is kept out of traffic; what the load balancers say now is written down like any other look."""
+        drains = self._store.drains.open()
+        said = self.balancers.say(drains) if self.balancers is not None else {}
+        for at, one in enumerate(drains):
+            if one.kept_at is not None and one.id in said:
+                drains[at] = self._store.drains.seen(one.id, said[one.id]) or one
+        return Reply(drain_table(drains, said, self._store.now()))

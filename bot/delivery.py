@@ -17,6 +17,7 @@ from typing import IO, Protocol
 
 from bot.engine import Engine
 from bot.errors import SickbayError
+from bot.rounds import Rounds
 from bot.store import Store
 from bot.store.database import Foreign
 
@@ -75,13 +76,15 @@ class Delivery:
         dispatch: Callable[[], int] | None = None,
         *,
         timetable: Clockwork | None = None,
+        rounds: Rounds | None = None,
         workers: int = 32,
         pause: float = 5.0,
     ) -> None:
         """Advance at most `workers` runs at once; `dispatch` turns stored alerts into runs before each look.
 
-        `timetable` does the same for the clock. `pause` is for how many seconds a run is left alone when the
-        database refuses to record it, and the clock when it cannot be looked at.
+        `timetable` does the same for the clock; `rounds` look after what ended runs have left out of traffic. `pause` is
+        for how many seconds a run is left alone when the database refuses to record it, and the clock when it cannot be
+        looked at.
         """
         self._pause = pause
         self._store = store
@@ -97,6 +100,9 @@ class Delivery:
         self._bell = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="delivery", daemon=True)
+        self._rounds = rounds
+        if rounds is not None:
+            rounds.ring = self._bell.set
         self._unlisten = store.database.listen(self._bell.set)
 
     @property
@@ -120,6 +126,8 @@ class Delivery:
         first()
         interrupted = self._store.runs.reclaim()
         self._store.runs.look_again()
+        if self._rounds is not None:
+            self._rounds.begin()
         self._thread.start()
         return interrupted
 
@@ -151,6 +159,7 @@ class Delivery:
         rested = self._rested
         wakes = [self._store.runs.next_wake()]
         wakes += [self._timetable.next_wake()] if self._timetable is not None and not rested else []
+        wakes += [self._rounds.next_wake()] if self._rounds is not None else []
         next_wake = min((wake for wake in wakes if wake is not None), default=None)
         last = self._store.now()
         while not self._stop.is_set() and not self._bell.wait(POLL):
@@ -173,6 +182,8 @@ class Delivery:
                     continue
                 self._active.add(run_id)
             self._pool.submit(self._advance, run_id)
+        if self._rounds is not None:
+            self._rounds.turn()
 
     def _keep_time(self) -> None:
         """Start what is due by the clock; what people and alerts start does not wait for it."""

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from rich.console import Console
 
 from bot.assembly import Assembly
 from bot.authority import Asker, Member, Members
+from bot.balancers import Balancers
 from bot.config import Config, Secrets, find_config, load
 from bot.follow import Follower, question
-from bot.grammar import VERBS, Cancel, Check, Command, Decide, Look, Start
+from bot.grammar import VERBS, Cancel, Check, Command, Decide, ListDrains, Look, Start
 from bot.login import asker_of, login
 from bot.run import RunState
 from bot.terminal import OK, REFUSED, UNWELL, console, render
@@ -30,11 +31,14 @@ def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None)
     command = VERBS[verb].read(words)
     path = find_config(config, os.environ, Path.cwd())
     assembly = Assembly.of(*load(path, os.environ), os.environ)
-    with closing(assembly.store):
+    with closing(assembly.store), ExitStack() as stack:
         asker = asker_of(assembly.config.persons, name, login())
         if assembly.secrets.slack_bot_token is not None:
             desk = assembly.commands.asking(_Slack(assembly.config, assembly.secrets))
             assembly = replace(assembly, commands=desk)
+        if isinstance(command, ListDrains):
+            way = stack.enter_context(closing(assembly.remote()))
+            assembly.commands.balancers = Balancers(assembly.inventory, way)
         return _say(command, assembly, asker, console(sys.stdout))
 
 

@@ -68,17 +68,33 @@ class Engine:
         )
         self._flights[run_id] = flight
         try:
-            flight.fly()
+            self._fly(flight)
         except Fenced:
             log.warning("run %s was taken over by another engine; leaving it", run_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told, written down, and a person is asked
             if self._closing.is_set():
                 return
-            log.exception("run %s", run_id)
-            flight.crash()
-            reason = f"Sickbay itself failed ({type(error).__name__}: {error}); its log has the details."
             with contextlib.suppress(Fenced):
+                reason = self._crashed(flight, error)
                 self._store.runs.finish(flight.run, RunState.NEEDS_HUMAN, reason, None)
         finally:
             flight.leave()
             self._flights.pop(run_id, None)
+
+    def _fly(self, flight: Flight) -> None:
+        """Fly; after a mistake of ours once more, for what is cleaned up whatever happened."""
+        try:
+            flight.fly()
+        except Fenced:
+            raise
+        except Exception as error:
+            if self._closing.is_set():
+                raise
+            self._crashed(flight, error)
+            flight.fly()
+
+    def _crashed(self, flight: Flight, error: Exception) -> str:
+        log.error("run %s", flight.run.id, exc_info=error)
+        reason = f"Sickbay itself failed ({type(error).__name__}: {error}); its log has the details."
+        flight.crash(reason)
+        return reason

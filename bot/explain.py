@@ -152,6 +152,9 @@ class _Explained:
         run = self._run(hosts, inputs, seen)
         context = self._context(run)
         yield from _tree(context, book, bool(hosts))
+        yield from (
+            f"  secrets.{name}: known by its name, until it reaches the host" for name in self.config.secrets
+        )
         yield "\nWhat each step reads"
         yield from self._steps(context, bool(hosts))
 
@@ -330,6 +333,8 @@ def _value_of(name: str, context: Mapping[str, Any], placed: bool) -> str:
         return f": known once {rest[0]} has run"
     if root == "run":
         return ": known once it runs"
+    if root == "secrets":
+        return ": known by its name, until it reaches the host"
     if root == "host" and not placed:
         return ": known once its hosts are named"
     try:

@@ -22,6 +22,7 @@ from bot.autonomy import SUCCESSES, proved, settled
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
 from bot.errors import SickbayError
 from bot.judging import clocked, judged, sealed
+from bot.leaving import leaving, owned
 from bot.plan import Entry
 from bot.planner import Planner
 from bot.preparing import Ready, prepared, refused
@@ -91,6 +92,7 @@ class Flight:
         self._going: dict[Place, _Sent] = {}
         self._news: SimpleQueue[_Sent | None] = SimpleQueue()
         self._cancelled = threading.Event()
+        self._broken = ""
         self._heard = time.monotonic()
 
     # ── from other threads ──
@@ -117,7 +119,7 @@ class Flight:
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
-            move = next_move(run, self._record, self._mutates, state, expires, now)
+            move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
             if isinstance(move, Act):
                 if run.plan is not None and run.begun_at is None and not self._begin_plan(run):
                     if approval is None:
@@ -146,8 +148,12 @@ class Flight:
                     self._store.runs.finish(run, final, reason, verdict, proved=self._proved(run))
                     return
 
-    def crash(self) -> None:
-        """After a mistake of ours: end what is going on hosts, wait for it, and record what can be."""
+    def crash(self, reason: str) -> None:
+        """After a mistake of ours: end what is going on hosts, wait for it, and record what can be.
+
+        When it flies again it does what is done in any case, and nothing else.
+        """
+        self._broken = reason
         self.cancel()
         self._end_cancelled()
         wait([sent.pending.outcome for sent in self._going.values()])
@@ -156,6 +162,14 @@ class Flight:
         for sent in list(self._going.values()):
             with contextlib.suppress(Exception):
                 self._record_ends([self._judge(sent)])
+        open_ones = [one for one in self._store.attempts.of(self.run.id) if not one.done]
+        self._record_ends([(self._unseen(one), None) for one in open_ones])
+
+    def _unseen(self, begun: Attempt) -> Attempt:
+        """Return the attempt of a command whose end was lost by a mistake of ours."""
+        status = Status.UNKNOWN if begun.step in self._mutates else Status.FAILED
+        summary = "Sickbay itself failed before it was written down how this ended"
+        return replace(begun, status=status, summary=summary, ended_at=self._store.now())
 
     def leave(self) -> None:
         """Forget what is still going: it is asked for by whoever takes the run over."""
@@ -230,11 +244,11 @@ class Flight:
         made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._take([one for one in made if isinstance(one, Ready)], over)
-        begun = iter(self._begin([one for one in ready if one.resumed is None]))
+        going, theirs = leaving(self._store, self.run, ready)
         if asked := [one.resumed for one in ready if one.resumed is not None]:
             self._store.attempts.resume(self.run, asked)
-        stopped = [self._send(one, one.resumed or next(begun)) for one in ready]
-        over += [attempt for attempt in stopped if attempt is not None]
+        stopped = [self._send(one, begun) for one, begun in going]
+        over += [*theirs, *(attempt for attempt in stopped if attempt is not None)]
         self._record_ends([(attempt, None) for attempt in over])
         self._end_cancelled()
         return len(fresh) > SLICE
@@ -276,11 +290,6 @@ class Flight:
         self.run = replace(self.run, looks=looks)
         self._read()
 
-    def _begin(self, ready: Sequence[Ready]) -> list[Attempt]:
-        places = [(one.call.step.id, one.call.host, one.call.number) for one in ready]
-        leaving = [(one.machine.name, one.command) for one in ready]
-        return self._store.attempts.begin(self.run, places, leaving) if places else []
-
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:
         """Let a command go; return its attempt when it could not even be written."""
         self._record.add(begun)
@@ -321,7 +330,7 @@ class Flight:
 
     def _hear(self, patience: timedelta | None) -> None:
         """Wait for news, and take in what has come until then."""
-        came = self._came(patience)
+        came = [one for one in self._came(patience) if self._going.get(one.place) is one]
         if self._closing.is_set():
             return  # what came now is what a closed room says
         ended: list[tuple[Attempt, Streams | None]] = []
@@ -369,6 +378,7 @@ class Flight:
         if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
             attempt = sealed(attempt, sent.ready.command, outcome)
             attempt = clocked(attempt, sent.sent_at, sent.came_at or self._store.now())
+        attempt = owned(self._store, self.run, sent.ready, attempt)
         return replace(attempt, stdout="", stderr=""), sent.streams
 
     def _record_ends(self, ended: Sequence[tuple[Attempt, Streams | None]]) -> None:

@@ -63,6 +63,11 @@ class ListRunbooks:
 
 
 @dataclass(frozen=True, slots=True)
+class ListDrains:
+    """Show what Sickbay keeps out of traffic."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListSchedules:
     """Show what is run by the clock."""
 
@@ -134,6 +139,7 @@ Command = (
     | Preview
     | ListHosts
     | ListRunbooks
+    | ListDrains
     | ListSchedules
     | Look
     | Report
@@ -245,6 +251,12 @@ def _runbooks(words: Sequence[str]) -> Command:
     return ListRunbooks()
 
 
+def _drains(words: Sequence[str]) -> Command:
+    if words:
+        raise _usage("drains", "it takes nothing more")
+    return ListDrains()
+
+
 def _schedules(words: Sequence[str]) -> Command:
     if words:
         raise _usage("schedules", "it takes nothing more")
@@ -354,6 +366,9 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("plan RUNBOOK HOSTS [name=value …]", "show what a run would do, and touch nothing", _plan),
     "hosts": Verb("hosts [HOSTS]", "list the hosts", _hosts),
     "runbooks": Verb("runbooks", "list what can be run", _runbooks),
+    "drains": Verb(
+        "drains", "list what Sickbay keeps out of traffic, and what HAProxy says of it now", _drains
+    ),
     "schedules": Verb(
         "schedules", "list what is run by the clock: when next, and what came of it", _schedules
     ),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from bot import secret, template
+from bot.drain import Turning, unended
 from bot.errors import Path, SickbayError
 from bot.inventory import Inventory
 from bot.names import AFTERWARDS, ATTRIBUTES, ELSEWHERE, ROOTS, SECRETS, STEP_ATTRIBUTES
@@ -22,7 +23,7 @@ from bot.trigger import unattended
 from bot.wording import near
 
 
-class KindSpec(Protocol):
+class KindSpec(Turning, Protocol):
     """What has to be known of a step kind here."""
 
     @property
@@ -139,6 +140,8 @@ class _Lint:
             )
         yield from (self._at(*fault) for fault in unattended(book))
         seen: set[str] = set()
+        for at, what, hint in unended([(spot.path, spot.step) for spot in self._spots], self._kinds):
+            yield self._at(at, what, hint)
         for spot in self._spots:
             if spot.id in seen:
                 yield self._at(spot.path if spot.rollback else (*spot.path, "id"), used_twice(spot.id))

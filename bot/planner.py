@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bot import template
+from bot.drain import Deed, Turn
 from bot.effect import Finished
 from bot.errors import SickbayError
 from bot.inventory import Inventory
@@ -95,6 +96,15 @@ class Planner:
             timeout = step.timeout.total_seconds()
         mutating = self.mutating(book, step)
         return replace(effect, command=replace(effect.command, timeout=timeout, mutating=mutating))
+
+    def deed(self, step: Step) -> Deed | None:
+        """Return what a step does with a server at a load balancer."""
+        return self.kinds[step.uses].turns if step.uses is not None else None
+
+    def turn(self, step: Step, effect: Effect) -> Turn | None:
+        """Return what a command does with a server at its load balancer, if it does."""
+        deed = self.deed(step)
+        return Turn.of(deed, effect.host, effect.command.env) if deed is not None else None
 
     def judge(self, step: Step, answer: Finished, context: Context) -> Judgement:
         """Say what a host's answer means."""

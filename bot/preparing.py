@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot import template
+from bot.drain import Refusal, Turn
 from bot.effect import Command
 from bot.errors import SickbayError
 from bot.guard import Answer
@@ -30,6 +31,24 @@ class Ready:
     resumed: Attempt | None
     """What an earlier life of the process began: the host is asked what became of it."""
     mutating: bool
+    turn: Turn | None = None
+    """What it does with a server at its load balancer."""
+
+    @property
+    def claim(self) -> Turn | None:
+        """What it changes there, which takes the server's owner."""
+        return self.turn if self.turn is not None and self.turn.deed != "look" else None
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Step, host, number of the attempt."""
+        return self.call.step.id, self.call.host, self.call.number
+
+    def finding(self, marks: Mapping[str, str]) -> "Ready":
+        """Return it with what its command must find at the load balancer."""
+        if not marks:
+            return self
+        return replace(self, command=replace(self.command, env={**self.command.env, **marks}))
 
     @property
     def clean_up(self) -> bool:
@@ -63,7 +82,7 @@ def prepared(
     if run.deadline is not None and call.section not in CLEAN_UP:
         left = (run.deadline - now) / timedelta(seconds=1)
         command = replace(command, timeout=max(1.0, min(command.timeout, left)))
-    return Ready(call, machine, command, context, resumed, mutating)
+    return Ready(call, machine, command, context, resumed, mutating, planner.turn(call.step, effect))
 
 
 def refused(attempt: Attempt, error: SickbayError, *, resumed: bool, mutating: bool) -> Attempt:
@@ -85,6 +104,20 @@ def kept(ready: Ready, run: Run, answer: Answer, now: datetime) -> Attempt:
         summary=answer.words,
         advice=answer.advice,
         facts={} if ready.clean_up else {"guard": answer.reaction},
+        sent=False,
+    )
+
+
+def barred(ready: Ready, run: Run, refusal: Refusal, now: datetime) -> Attempt:
+    """Return the attempt of a change that would touch somebody else's drain."""
+    return Attempt(
+        run.id,
+        *ready.place,
+        Status.FAILED,
+        now,
+        summary=f"refused: {refusal.words}",
+        advice=refusal.advice,
+        facts={"changed": False},
         sent=False,
     )
 

@@ -17,12 +17,12 @@ from datetime import datetime
 
 from bot.approval import ApprovalState
 from bot.counting import counting
-from bot.fleet import named
+from bot.ending import ending
 from bot.lacking import lacking, ungranted
 from bot.plan import allowed_failures, partition
 from bot.record import Record
 from bot.result import held_back, whole_verdict
-from bot.rollback import undoing, undone
+from bot.rollback import undoing
 from bot.run import Attempt, Run, RunState, Status
 from bot.runbook import SECTIONS, Runbook, Step
 from bot.verdict import Verdict
@@ -178,13 +178,15 @@ def next_move(
     approval: ApprovalState | None,
     expires_at: datetime | None,
     now: datetime,
+    *,
+    broken: str = "",
 ) -> Move:
-    """Return what the run does now."""
+    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left."""
     book = run.runbook
     parts = Parts.of(book, mutates)
     asking = approval not in (None, "approved")
     late = run.deadline is not None and now >= run.deadline and not asking
-    halt = _halt(run, late=late)
+    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
     look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
@@ -348,29 +350,9 @@ def _end(
     halt: tuple[RunState, str] | None = None,
     why: str = "",
 ) -> Finish:
-    verdict = whole_verdict(run, record)
-    lost = [a.host for a in record.all() if a.status is Status.UNKNOWN and a.step in mutates]
-    if lost:
-        where = named(lost, _LONG)
-        return Finish(RunState.NEEDS_HUMAN, f"Nobody knows how a command ended on {where}.", verdict)
-    back = undone(run.runbook.steps, run.hosts, record.last)
-    if halt is not None:
-        state, why = halt
-        return Finish(RunState.FAILED if back.failed else state, f"{why}{back.words}", verdict)
-    kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
-    for one in kept.values():
-        if one.facts["guard"] == "escalate":
-            return Finish(RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.{back.words}", verdict)
-    if failed and set(failed) <= {host for host, one in kept.items() if one.facts["guard"] == "skip"}:
-        return Finish(RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.{back.words}", verdict)
-    untouched = [host for host in run.hosts if not record.of(host)]
-    if failed:
-        reason = f"Failed on {named(failed, _LONG)}." + (
-            f" Not begun on {named(untouched, _LONG)}." if untouched else ""
-        )
-        reason += back.words
-        return Finish(RunState.FAILED, reason, verdict)
-    return Finish(RunState.SUCCEEDED, why, verdict)
+    return Finish(
+        *ending(run, record, failed, mutates, ordered(run.runbook), halt, why), whole_verdict(run, record)
+    )
 
 
 _TO_THE_END = ("always", "evidence")

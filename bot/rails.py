@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.counting import floor
+from bot.drain import theirs
 from bot.errors import SickbayError
 from bot.freshness import differs, stale
 from bot.guard import Answer, Settings, Want, World, frozen, stopped, thaw_advice
@@ -15,7 +16,7 @@ from bot.maintenance import Windows
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.preparing import Ready, kept, lock_keys, uuids
-from bot.program import Parts
+from bot.program import Parts, ordered
 from bot.record import Record
 from bot.run import Attempt, Run
 from bot.store import Store
@@ -158,12 +159,23 @@ class Rails:
         if answer.reaction != "go":
             words = f"{answer.rail}: {answer.words}"
             return GuardLine(host, "would wait" if answer.reaction == "queue" else "would refuse", words)
+        if words := self._drained(run, plan, host):
+            return GuardLine(host, "would refuse", words)
         notes = [words] if (words := self._windows.at(host, now)) else []
         rule = run.runbook.guard.min_ready if run.runbook.guard else None
         if rule is not None:
             most = f"{rule.replicas} of the {len(plan.members)} in {rule.group} must stay ready"
             notes.append(f"capacity: {most}, which is counted before each batch")
         return GuardLine(host, "ok", "; ".join(notes))
+
+    def _drained(self, run: Run, plan: Plan, host: str) -> str:
+        """Say whose a host is that somebody else keeps out of traffic; whoever only puts it back takes it over."""
+        drain = next((one for one in self._store.drains.open() if one.host == host), None)
+        refusal = theirs(run, drain, busy=False) if drain is not None else None
+        steps = {step.id: step for _, step in ordered(run.runbook)}
+        changes = (steps[one.step] for one in plan.entries if one.host == host and one.changes)
+        acts = any(self._planner.deed(step) != "ready" for step in changes)
+        return f"drain: {refusal.words}" if refusal is not None and acts else ""
 
     def _keys(self, run: Run, host: str) -> tuple[str, ...]:
         """Return what a run that does not exist would lock, as far as that is known."""
@@ -194,9 +206,11 @@ class Rails:
         freezes = [(one, covered(one, self._covers)) for one in self._store.ledger.freezes()]
         found: dict[str, str] = {}
         now = self._store.now()
+        drains = {one.host: one for one in self._store.drains.open()}
         for host in hosts:
             words = [frozen(one) for one, on in freezes if on is None or host in on]
             words += [maintenance] if (maintenance := self._windows.at(host, now)) else []
+            words += [drains[host].owner] if host in drains else []
             if words:
                 found[host] = "; ".join(words)
         return found

@@ -22,7 +22,9 @@ def run_view(store: Store, run: Run) -> RunView:
             streams = store.attempts.output(attempt)
             outputs[attempt.key] = "\n".join(stream.text.rstrip("\n") for stream in streams if stream.total)
     broken = store.timeline.of(run=run.id, kind=BROKEN)
-    return RunView(run, record, store.approvals.get(run.id), outputs, tuple(broken))
+    drains = store.drains.kept(run.id) if run.state.ended else []
+    approval = store.approvals.get(run.id)
+    return RunView(run, record, approval, outputs, broken=tuple(broken), drains=drains)
 
 
 def incident_views(store: Store, incident: Incident) -> list[RunView]:

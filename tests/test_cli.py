@@ -188,6 +188,37 @@ def test_a_plan_is_decided_from_a_second_terminal_while_the_first_waits(clinic: 
     assert ESCAPE not in first.raw
 
 
+def test_what_is_kept_out_of_traffic_is_listed_with_its_owner_and_haproxys_word(clinic: Clinic) -> None:
+    def play(*words: str) -> None:
+        with clinic.talk("run", *words, "--as", "alice") as talk:
+            talk.until("sickbay approve ")
+            number = talk.text.partition("sickbay approve ")[2].split("`")[0]
+            assert clinic.say("approve", number, "--as", "bob").code == 0
+            assert talk.end() == 0, talk.text
+
+    assert clinic.say("drains").out == "Sickbay keeps no server out of traffic.\n"
+    play("drain-host", "gpu-01", "reason=new disk")
+    try:
+        listed = clinic.say("drains")
+        assert listed.code == 0, listed.err
+        assert "1 drain" in listed.out
+        (row,) = [line for line in listed.out.splitlines() if line.startswith("gpu-01")]
+        for words in (
+            "be_vllm/gpu-01 at lb-01",
+            "alice",
+            "1 drain-host",
+            "new disk",
+            "maint (MAINT), 0 sessions",
+        ):
+            assert words in row
+        assert "undrain-host" in listed.out
+        assert "🚧 gpu-01 is out of traffic since" in clinic.say("runs", "1").out
+    finally:
+        play("undrain-host", "gpu-01", "force=true")
+    assert clinic.say("drains").out == "Sickbay keeps no server out of traffic.\n"
+    assert "gpu-01 is no longer held out of traffic since" in clinic.say("runs", "1").out
+
+
 def test_a_plan_is_approved_from_the_terminal_while_slack_is_down_and_it_is_written_down_by_whom(
     clinic: Clinic,
 ) -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bot.approval import Person
+from bot.balancers import Balancers
 from bot.commands import Asker, Commands, Reply
+from bot.drain import Turn
 from bot.errors import SickbayError
 from bot.grammar import (
     Cancel,
@@ -34,6 +36,7 @@ from bot.grammar import (
     usages,
 )
 from bot.guard import Settings, Want
+from bot.inventory import Host, Inventory
 from bot.library import Loaded
 from bot.maintenance import Window, Windows
 from bot.messages import Card
@@ -41,13 +44,14 @@ from bot.messages.card import Link, Output, Plain, Text, Time
 from bot.plan import GuardLine, Plan
 from bot.planner import Planner
 from bot.rails import Rails
-from bot.run import Requester, Run, RunState
+from bot.run import Requester, Run, RunState, Status
 from bot.runbook import Runbook
 from bot.schedule import Cron, Schedule
 from bot.steps import KINDS
 from bot.terminal import render
 from bot.verdict import Verdict
 from tests.parts.books import book
+from tests.parts.script import REFUSED, Script, done
 from tests.parts.states import ALICE, BEGIN, BOB, CHECK, LIBRARY, PEOPLE, Scene, inventory
 
 ON_CALL = Asker("alice", ALICE, "slack", "C0ONCALL")
@@ -404,6 +408,21 @@ def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
     assert "new fans" in said(commands.do("hosts", STRANGER), 200)
 
 
+def test_a_plan_for_a_host_that_somebody_else_keeps_out_of_traffic_says_so(scene: Scene) -> None:
+    turn, place = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk"), ("drain", "gpu-03", 1)
+    run = scene.claim(scene.run(by=Requester("bob", "bob")))
+    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts={"changed": True}), None)])
+    scene.store.runs.finish(run, RunState.FAILED, "", None)
+    owner = f"run {run.id} (restart-container, bob) drained be/gpu-03 at 2026-03-01 03:00 UTC: new disk"
+    commands = desk(scene)
+    assert owner in said(commands.do("hosts", STRANGER), 300)
+    shown = said(commands.do("plan restart-container gpu-[03-04]", ON_CALL), 300)
+    assert f"drain: {owner}, and it is kept so" in shown
+    shown = said(commands.do("plan restart-container gpu-03", Asker("bob", BOB)), 300)
+    assert "it is kept so" not in shown
+
+
 # ── deciding ──
 def test_deciding_and_cancelling(scene: Scene, commands: Commands) -> None:
     first, second = scene.run(), scene.run()
@@ -466,6 +485,42 @@ def test_lists_of_incidents_and_runs(scene: Scene, commands: Commands) -> None:
     assert "alert VLLMStalled" in said(commands.do("runs", STRANGER), 200)
     assert "Queued · restart-container · gpu-03" in said(commands.do(f"runs {run_id}", STRANGER))
     assert "🔴 CRITICAL · VLLMStalled · gpu-03" in said(commands.do(f"incidents {incident}", STRANGER))
+
+
+def test_drains_are_listed_with_what_haproxy_says_now_and_unknown_is_said(
+    scene: Scene, commands: Commands
+) -> None:
+    assert said(commands.do("drains", STRANGER)) == "Sickbay keeps no server out of traffic.\n"
+    run = scene.claim(scene.run())
+    place, turn = ("drain", "gpu-03", 1), Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk")
+    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    scene.clock.on(minutes=90)
+    facts = {"changed": True, "selected": 5}
+    scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts=facts), None)])
+    assert "unknown: not asked" in said(commands.do("drains", STRANGER), 300)
+
+    remote = Script()
+    commands.balancers = Balancers(Inventory([Host("lb-01", "10.0.0.9")]), remote)
+    table = (
+        "# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,\n"
+        "be,gpu-03,0,0,{},2,,2,1,1,,0,,0,0,0,0,{},1,\n"
+    )
+    answers = remote.on("state", done(table.format(3, "DRAIN")), REFUSED, done(table.format(0, "UP")))
+    shown = said(commands.do("drains", STRANGER), 300)
+    for words in ("gpu-03", "be/gpu-03 at lb-01", "alert VLLMStalled", "new disk", "run 1 is at work"):
+        assert words in shown
+    assert "drain (DRAIN), 3 sessions" in shown
+    assert "1 h 30 min" in shown
+    shown = said(commands.do("drains", STRANGER), 300)
+    assert "unknown: lb-01 is unreachable (tcp): connection refused" in shown
+
+    scene.store.runs.finish(run, RunState.FAILED, "", None)
+    shown = said(commands.do("drains", STRANGER), 300)
+    assert "it takes traffic: somebody else has put it back" in shown
+    assert "keeps no server" in said(commands.do("drains", STRANGER))
+    assert answers.answers
+    assert "takes nothing more" in said(commands.do("drains gpu-03", STRANGER))
+    remote.close()
 
 
 def test_help_lists_every_verb_to_who_may_do_everything(commands: Commands) -> None:

@@ -219,6 +219,7 @@ class Kind:
 
     arguments: type[BaseModel] = Nothing
     mutating = False
+    turns: str | None = None
     secrets = frozenset[str]()
 
 

@@ -463,7 +463,10 @@ def test_a_host_that_left_the_inventory_fails_and_says_so(stage: Stage) -> None:
     stage.restart()
     stage.clock.on(seconds=5)
     run = stage.advance(run.id)
-    assert ended(run) == (RunState.FAILED, "Failed on gpu-01.")
+    assert ended(run) == (
+        RunState.FAILED,
+        "Failed on gpu-01. First: stop on gpu-01. Clean-up failed on gpu-01.",
+    )
     stop = stage.attempts(run.id)[3]
     assert (stop.host, stop.step, stop.number) == ("gpu-01", "stop", 2)
     assert "no longer in the inventory" in stop.summary

@@ -58,7 +58,7 @@ def test_what_a_step_did_is_undone_when_verify_fails_with_the_values_of_the_plan
     assert "only where its step has succeeded and the host does not come through" in shown
     stage.decide(run.id)
     run = stage.advance(run.id)
-    assert ended(run) == (RunState.FAILED, "Failed on gpu-01. Rolled back on gpu-01.")
+    assert ended(run) == (RunState.FAILED, "Failed on gpu-01. First: proof on gpu-01. Rolled back on gpu-01.")
     assert stage.script.steps() == ["drain", "start", "proof", "drain_rollback", "note", "undo"]
     back = next(one for one in stage.script.sent if one.step == "drain_rollback")
     assert back.command.mutating

@@ -138,6 +138,18 @@ def test_secrets_are_not_shown(clinic: Clinic) -> None:
     assert SECRET not in said.out
 
 
+def test_a_secret_of_the_configuration_is_known_by_its_name_only(clinic: Clinic) -> None:
+    (clinic.folder / "runbooks" / "fetch.yaml").write_text(
+        "version: 1\nname: fetch\ndescription: Fetch it\nkind: observe\ntriggers: [{command: true}]\n"
+        """steps: [{id: get, run: 'KEY="{{ secrets.hub }}" get it'}]\n"""
+    )
+    clinic.write(secrets={"hub": {"env": "HUB_KEY"}})
+    said = clinic.say("explain", "fetch", "gpu-01", HUB_KEY="horse-battery-staple")
+    assert said.code == 0, said.err
+    assert "      secrets.hub: known by its name, until it reaches the host" in said.out.splitlines()
+    assert "horse-battery" not in said.out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

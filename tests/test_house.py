@@ -18,7 +18,7 @@ NAMES_THAT_NAME_NOTHING = {
     "util", "utils", "helper", "helpers", "manager", "common", "core", "base", "processor", "control", "misc", "shared",
 }  # fmt: skip
 PURE = [
-    "alert", "approval", "authority", "autonomy", "chain", "clock", "counting", "duration", "freshness", "guard", "limits", "maintenance", "result", "effect", "errors", "incident", "intake", "inventory", "pattern", "permissions", "plan", "program", "route",
+    "alert", "approval", "authority", "autonomy", "drain", "ending", "chain", "clock", "counting", "duration", "freshness", "guard", "limits", "maintenance", "result", "effect", "errors", "incident", "intake", "inventory", "pattern", "permissions", "plan", "program", "route",
     "preconditions", "report", "rollback", "run", "runbook", "schema", "witness", "template", "verdict", "steps", "facts", "messages",
 ]  # fmt: skip
 OUTSIDE = {

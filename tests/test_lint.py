@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field, model_validator
 from bot.inputs import Noun
 from bot.inventory import Host, Inventory
 from bot.library import lint_files, load_library, load_runbook, load_text
-from bot.schema import Invalid
+from bot.lint import lint
+from bot.schema import Invalid, read
 
 
 class Restart(Noun):
@@ -37,12 +38,23 @@ class Check(Noun):
         return self
 
 
+class Drain(Noun):
+    """Arguments of a step kind that drains."""
+
+    keep: str = ""
+
+
+class Nothing(Noun):
+    """A step kind without arguments."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What lint has to know of a step kind."""
 
     arguments: type[BaseModel]
     mutating: bool = False
+    turns: str | None = None
     secrets: frozenset[str] = frozenset()
 
 
@@ -110,6 +122,50 @@ def changed(*pairs: tuple[str, str]) -> str:
 
 def test_a_good_runbook_has_no_mistakes() -> None:
     assert mistakes(GOOD, inventory=INVENTORY) == []
+
+
+ENDLESS = (
+    "nothing puts the server back that this step takes out of traffic, when the run fails least of all "
+    "(add `uses: haproxy.undrain` under `always` or as its `rollback`, or say why it stays: `with: {keep: …}`)"
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "found"),
+    [
+        ("uses: lb.drain", "", [ENDLESS]),
+        ("uses: lb.drain, with: {keep: ''}", "", [ENDLESS]),
+        ("uses: lb.drain", "always: [{uses: lb.state}]", [ENDLESS]),
+        ("uses: lb.drain", "rescue: [{uses: lb.undrain}]", [ENDLESS]),
+        ("uses: lb.drain", "always: [{uses: lb.undrain}]", []),
+        ("uses: lb.drain, rollback: {uses: lb.undrain}", "", []),
+        ("uses: lb.drain, with: {keep: new disk}", "", []),
+        ("uses: lb.drain, with: {keep: '{{ inputs.why }}'}", "", []),
+    ],
+)
+def test_a_drain_ends_or_is_said_to_be_kept(step: str, end: str, found: list[str]) -> None:
+    text = f"""\
+version: 1
+name: out
+description: Take it out
+kind: mutate
+triggers: [{{command: true}}]
+inputs:
+  why: {{default: maintenance}}
+steps:
+  - {{id: drain, {step}}}
+verify:
+  - {{uses: lb.state}}
+{end}
+"""
+    kinds = {
+        "lb.drain": Kind(Drain, mutating=True, turns="drain"),
+        "lb.undrain": Kind(Nothing, mutating=True, turns="ready"),
+        "lb.state": Kind(Nothing),
+    }
+    document = read(text.encode(), file="out.yaml")
+    mistakes = lint(document, kinds=kinds, parsers=PARSERS)
+    assert list(map(str, mistakes)) == [f"out.yaml:9: {mistake}" for mistake in found]
 
 
 @pytest.mark.parametrize(

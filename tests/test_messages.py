@@ -1,11 +1,13 @@
 """Messages: what an on-call reads, from states in a real store."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from bot.drain import Said, Turn
 from bot.errors import SickbayError
 from bot.messages import (
     Mask,
@@ -32,7 +34,7 @@ from bot.messages.card import (
 )
 from bot.messages.short import cut, tail, took
 from bot.messages.words import phrases, say
-from bot.run import Requester, RunState, Status
+from bot.run import Requester, Run, RunState, Status
 from bot.verdict import Verdict
 from bot.views import incident_views, run_view
 from tests.parts.stage import attempts
@@ -164,6 +166,71 @@ def test_an_incident_whose_run_did_not_help_says_that_a_person_has_to_go_on(
         line for line in shown_incident(scene, incident) if line.startswith(said[:1]) and said in line
     )
     assert reason in status
+
+
+def drained(scene: Scene, run: Run, *, keep: str = "new disk") -> None:
+    """Let a run take its host out of traffic."""
+    turn = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep=keep)
+    place = ("drain", "gpu-03", 1)
+    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    done = replace(begun, status=Status.OK, summary="0 sessions", facts={"changed": True})
+    scene.store.attempts.end(run, [(done, None)])
+
+
+def test_a_drain_that_a_run_leaves_stands_at_its_incident_until_the_server_takes_traffic(
+    scene: Scene,
+) -> None:
+    incident = scene.incident()
+    run = scene.claim(scene.run(incident=incident))
+    drained(scene, run)
+    assert not [line for line in shown_incident(scene, incident) if "🚧" in line], "the run is at work"
+    scene.store.runs.finish(run, RunState.FAILED, "Failed on gpu-03.", None)
+    left = (
+        "🚧 gpu-03 is out of traffic since 03:00 UTC, for alert VLLMStalled: new disk (be/gpu-03 at lb-01)."
+    )
+    assert left in shown_incident(scene, incident)
+    assert left in shown_run(scene, run.id)
+    assert "Left out of traffic: gpu-03 (be/gpu-03). `undrain-host` brings it back." in " ".join(
+        shown_run(scene, run.id)
+    )
+
+    (drain,) = scene.store.drains.open()
+    scene.store.drains.seen(drain.id, Said("maint", "be/gpu-03: maint"))
+    (line,) = [line for line in shown_incident(scene, incident) if "🚧" in line]
+    assert "Since then it was left drained, and somebody else has put it into maintenance since." in line
+
+    scene.clock.on(minutes=5)
+    scene.store.drains.seen(drain.id, Said("ready", "be/gpu-03: ready"))
+    assert not [line for line in shown_incident(scene, incident) if "🚧" in line]
+    back = (
+        "↩️ gpu-03 is no longer held out of traffic since 03:05 UTC (be/gpu-03 at lb-01): it takes traffic: "
+    )
+    assert f"{back}somebody else has put it back" in shown_run(scene, run.id)
+
+
+def test_one_of_which_nobody_knows_how_it_ended_is_told_as_that(scene: Scene) -> None:
+    incident = scene.incident()
+    run = scene.claim(scene.run(incident=incident))
+    place = ("drain", "gpu-03", 1)
+    scene.store.attempts.claim(
+        run, [place], changes={place: Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03")}
+    )
+    scene.store.runs.finish(run, RunState.NEEDS_HUMAN, "It broke.", None)
+    said = "⚪ Whether gpu-03 takes traffic is not known (be/gpu-03 at lb-01): its end was not seen"
+    assert said in shown_incident(scene, incident)
+    assert said in shown_run(scene, run.id)
+
+
+def test_the_incident_names_what_failed_once_in_its_own_words(scene: Scene) -> None:
+    incident = scene.incident()
+    run = scene.claim(scene.run(incident=incident))
+    scene.step(run, "restart", summary="no such container", status=Status.FAILED)
+    reason = "Failed on gpu-03. First: restart on gpu-03. Rolled back on gpu-03."
+    scene.store.runs.finish(run, RunState.FAILED, reason, None)
+    said = "Rolled back on gpu-03. restart the container: no such container. A person has to go on"
+    assert any(said in line for line in shown_incident(scene, incident))
+    assert not any("First:" in line for line in shown_incident(scene, incident))
+    assert reason in shown_run(scene, run.id)
 
 
 def test_a_check_of_one_host_puts_the_verdict_first_and_the_advice_last(scene: Scene) -> None:

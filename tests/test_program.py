@@ -303,7 +303,7 @@ def test_what_had_succeeded_is_undone_last_first_before_rescue_and_once() -> Non
     ]  # fmt: skip
     assert [step for step, host, _ in calls if host == "b"] == ["look"]
     assert end.state is RunState.FAILED
-    assert end.reason == "Failed on a. Rolled back on a."
+    assert end.reason == "Failed on a. First: start on a. Rolled back on a."
 
 
 def test_a_failed_verify_undoes_and_a_step_that_failed_or_was_skipped_is_not_undone() -> None:
@@ -322,7 +322,10 @@ def test_a_rollback_that_fails_ends_the_undoing_and_is_told() -> None:
         run(undoable(), ("a",)), lambda call: Status.FAILED if call.step.id in bad else Status.OK
     )
     assert [call[0] for call in calls][4:] == ["stop_rollback", "note", "undo"]
-    assert (end.state, end.reason) == (RunState.FAILED, "Failed on a. Rolling back failed on a.")
+    assert (end.state, end.reason) == (
+        RunState.FAILED,
+        "Failed on a. First: start on a. Rolling back failed on a.",
+    )
 
 
 def test_after_a_cancel_what_was_done_is_undone_and_a_failure_of_that_fails_the_run() -> None:

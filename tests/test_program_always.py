@@ -40,6 +40,7 @@ class World:
         self.before: Callable[[Call], None] = lambda _: None
         self.after: Callable[[Call], None] = lambda _: None
         self.crash: Callable[[Call], bool] = lambda _: False
+        self.broken = ""
 
     def play(self) -> Finish:
         """Take the run to its end."""
@@ -51,6 +52,7 @@ class World:
                 self.approval,
                 self.now + timedelta(minutes=9),
                 self.now,
+                broken=self.broken,
             )
             match move:
                 case Act(calls):
@@ -154,6 +156,59 @@ def test_a_run_that_is_stopped_at_any_step_cleans_up_what_had_begun(what: str, s
     world.check(end)
     if world.record.last("drain", "a"):
         assert world.record.last("undrain", "a")
+
+
+@pytest.mark.parametrize("step", EVERY)
+def test_a_mistake_of_ours_at_any_step_still_cleans_up_and_says_so(step: str) -> None:
+    failing = "proof" if step == "note" else ""
+    world = World(
+        run(mending(), ("a", "b")),
+        lambda call: Status.FAILED if call.step.id in (failing, step) else Status.OK,
+    )
+
+    def stumble(call: Call) -> None:
+        if call.step.id == step:
+            world.broken = "Sickbay itself failed (KeyError: 'x')."
+
+    world.after = stumble
+    end = world.play()
+    world.check(end)
+    assert end.state is RunState.NEEDS_HUMAN
+    assert end.reason.startswith("Sickbay itself failed (KeyError: 'x').")
+    assert {host for one, host in world.order if one == "drain"} <= {
+        host for one, host in world.order if one == "undrain"
+    }
+
+
+@pytest.mark.parametrize("what", ["cancel", "timeout"])
+def test_a_clean_up_that_fails_fails_also_a_run_that_was_stopped(what: str) -> None:
+    world = World(
+        run(mending(), ("a", "b")),
+        lambda call: Status.UNREACHABLE if call.step.id == "undrain" else Status.OK,
+    )
+
+    def stop(call: Call) -> None:
+        if call.step.id == "drain":
+            if what == "cancel":
+                world.cancel()
+            else:
+                world.now = DEADLINE
+
+    world.after = stop
+    end = world.play()
+    why = "Cancelled by alice." if what == "cancel" else "The runbook's timeout passed."
+    assert (end.state, end.reason) == (RunState.FAILED, f"{why} Clean-up failed on a.")
+
+
+def test_the_end_names_the_step_that_failed_first_and_its_host() -> None:
+    def answer(call: Call) -> Status:
+        world.now += timedelta(seconds=1)
+        wrong = (call.step.id, call.host) in (("restart", "b"), ("undrain", "b"), ("proof", "a"))
+        return Status.FAILED if wrong else Status.OK
+
+    world = World(run(mending(serial=[2], max_failures=2), ("a", "b")), answer)
+    end = world.play()
+    assert end.reason == "Failed on a,b. First: restart on b. Clean-up failed on b."
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN])

@@ -355,6 +355,24 @@ def test_a_real_run_is_recorded_and_replays_green(clinic: Clinic) -> None:
     assert (books / "other.test.yaml").read_text() == (books / "gpu-check.test.yaml").read_text()
 
 
+def test_a_secret_that_a_host_printed_is_in_no_recorded_case(clinic: Clinic) -> None:
+    books = clinic.folder / "runbooks"
+    (books / "fetch.yaml").write_text(
+        "version: 1\nname: fetch\ndescription: Fetch it\nkind: observe\ntriggers: [{command: true}]\n"
+        """steps: [{id: get, run: 'KEY="{{ secrets.hub }}"; echo "with $KEY"; echo "$KEY" >&2'}]\n"""
+    )
+    clinic.write(secrets={"hub": {"env": "HUB_KEY"}})
+    key = {"HUB_KEY": "horse-battery-staple"}
+    assert clinic.say("run", "fetch", "gpu-01", **key).code == 0
+    said = clinic.say("test", "record", "1", **key)
+    assert said.code == 0, said.err
+    text = (books / "fetch.test.yaml").read_text()
+    assert "horse-battery" not in text
+    assert "with •••" in text
+    replayed = clinic.say("test", "runbooks/fetch.test.yaml")
+    assert (replayed.code, "1 passed, 0 failed" in replayed.out) == (0, True), replayed.out
+
+
 def test_the_main_job_as_it_went_on_real_connections_is_recorded_and_replays_green(clinic: Clinic) -> None:
     books = clinic.folder / "runbooks"
     (books / "restart-container.yaml").write_bytes(

@@ -5,7 +5,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,13 +71,16 @@ class Client:
         text = await self.say("lb-01", SOCKET, "show stat; show servers state\n")
         return {server.name: server for server in haproxy.parse(text).servers}
 
-    async def step(self, host: str, uses: str, **arguments: Any) -> Judgement:
+    async def step(
+        self, host: str, uses: str, found: Mapping[str, str] | None = None, **arguments: Any
+    ) -> Judgement:
         """Do what the step kind plans, and let it judge the answer."""
         kind = KINDS[uses]
         given = kind.arguments.model_validate(arguments)
         context = {"host": {"name": host, "vars": self.hosts[host]["vars"]}}
         effect = kind.plan(given, context)
-        values = "".join(f"{key}={shlex.quote(value)}\n" for key, value in effect.command.env.items())
+        env = {**effect.command.env, **(found or {})}
+        values = "".join(f"{key}={shlex.quote(value)}\n" for key, value in env.items())
         done = await self.run(effect.host or host, values + effect.command.text)
         out, err = str(done.stdout).encode(), str(done.stderr).encode()
         answer = Finished(done.exit_status, Output(out, len(out)), Output(err, len(err)))
@@ -445,7 +448,7 @@ async def test_the_shipped_step_kinds_see_a_stall_and_its_cure(fleet: PretendFle
         return (await client.step(name, "llm.completion", max_time="2s")).verdict
 
     await until(completes, Verdict.HEALTHY)
-    assert (await client.step(name, "haproxy.undrain")).ok
+    assert (await client.step(name, "haproxy.undrain", {"OWN": "drain"})).ok
     moving = await client.step(name, "vllm.progress", window="1s")
     assert moving.verdict is Verdict.HEALTHY, moving.summary
 

@@ -1,9 +1,13 @@
 """The HAProxy kinds against a real HAProxy, through every program that can speak to its socket."""
 
 import contextlib
+import csv
+import json
 import socketserver
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from bot.steps.kind import CannotPlan, Judgement
 from bot.verdict import Verdict
 from tests.parts.haproxy import HAProxy
 from tests.parts.posix import SHELLS, answered, only
-from tests.parts.programs import free_port, require, short_directory
+from tests.parts.programs import free_port, require, short_directory, wait_until
 from tests.parts.step import do, host, judge, plan
 from tests.parts.vllm import Vllm
 
@@ -56,8 +60,42 @@ def context(proxy: HAProxy, server: str = "gpu-03") -> dict[str, Any]:
     return host(haproxy={"host": "lb-01", "socket": str(proxy.socket), "server": f"be_vllm/{server}"})
 
 
-def act(proxy: HAProxy, kind: str, server: str = "gpu-03", shell: str = "dash", **given: Any) -> Judgement:
-    return do(f"haproxy.{kind}", given, context(proxy, server), shell=shell)
+def act(
+    proxy: HAProxy,
+    kind: str,
+    server: str = "gpu-03",
+    shell: str = "dash",
+    found: Mapping[str, str] | None = None,
+    **given: Any,
+) -> Judgement:
+    return do(f"haproxy.{kind}", given, context(proxy, server), shell=shell, found=found)
+
+
+def left(seen: Judgement, **more: str) -> dict[str, str]:
+    """What the ledger makes of an answer, for the next command about the server."""
+    return {"OWN": seen.facts["state"], "SELECTED": str(seen.facts["selected"]), **more}
+
+
+def ask(proxy: HAProxy) -> None:
+    """Ask the service for one completion."""
+    body = json.dumps({"prompt": "How are you?", "max_tokens": 1}).encode()
+    request = urllib.request.Request(
+        f"{proxy.frontend}/v1/completions", body, {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        answer.read()
+
+
+def served(proxy: HAProxy, requests: int) -> None:
+    """Let the service answer so many requests, one after another."""
+    for _ in range(requests):
+        ask(proxy)
+
+
+def backlog(proxy: HAProxy) -> int:
+    """How many requests wait for any server."""
+    rows = csv.DictReader(proxy.command("show stat").removeprefix("# ").splitlines())
+    return next(int(row["qcur"]) for row in rows if (row["pxname"], row["svname"]) == ("be_vllm", "BACKEND"))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -73,11 +111,14 @@ def test_a_server_is_drained_put_into_maintenance_and_brought_back(balancer: HAP
     assert balancer.server_state("gpu-03") == "DRAIN"
     assert act(balancer, "state", shell=shell).verdict is None
 
-    assert act(balancer, "maintenance", shell=shell).ok
+    assert drained.facts["changed"] is True
+    deeper = act(balancer, "maintenance", shell=shell, found=left(drained))
+    assert deeper.ok, deeper.summary
     assert balancer.server_state("gpu-03") == "MAINT"
 
-    back = act(balancer, "undrain", shell=shell)
-    assert back.ok
+    back = act(balancer, "undrain", shell=shell, found=left(deeper, AGE="0"))
+    assert back.ok, back.summary
+    assert back.facts["changed"] is True
     assert back.facts["state"] == "ready"
     balancer.wait_for("gpu-03", "UP")
 
@@ -137,6 +178,127 @@ def test_a_server_that_somebody_else_took_out_is_left_alone(
     assert not refused.ok
     assert refused.summary == f"refused: be_vllm/gpu-03 is {word} already: somebody else took it out"
     assert "undrain-host" in refused.advice
+    assert refused.facts == {"changed": False}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("state", ["drain", "maint"])
+def test_what_somebody_else_took_out_may_be_left_so_and_is_not_ours(
+    balancer: HAProxy, state: str, shell: str
+) -> None:
+    balancer.command(f"set server be_vllm/gpu-03 state {state}")
+    seen = act(balancer, "drain", shell=shell, taken="leave")
+    assert seen.ok, seen.summary
+    assert seen.facts["changed"] is False
+    assert "somebody else took it out, and it is theirs" in seen.summary
+    assert act(balancer, "state").facts["state"] == state
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(("state", "word"), [("drain", "drained"), ("maint", "in maintenance")])
+def test_what_is_not_ours_is_neither_put_into_maintenance_nor_put_back(
+    balancer: HAProxy, state: str, word: str, shell: str
+) -> None:
+    balancer.command(f"set server be_vllm/gpu-03 state {state}")
+    for kind in ("undrain", "maintenance"):
+        refused = act(balancer, kind, shell=shell)
+        assert not refused.ok
+        assert f"be_vllm/gpu-03 is {word}" in refused.summary
+        assert "somebody else took it out" in refused.summary
+        assert refused.advice == (
+            "ask who drained gpu-03; `undrain-host` with take_over=true puts it back all the same"
+        )
+    assert act(balancer, "state").facts["state"] == state
+    assert act(balancer, "undrain", shell=shell, found={"OWN": "any"}).ok
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_somebody_has_changed_since_is_no_longer_ours(balancer: HAProxy, shell: str) -> None:
+    found = left(act(balancer, "drain", shell=shell))
+    balancer.command("set server be_vllm/gpu-03 state maint")
+    refused = act(balancer, "undrain", shell=shell, found=found)
+    assert refused.summary == (
+        "refused: be_vllm/gpu-03 is in maintenance, and Sickbay left it in drain: somebody else has changed it since"
+    )
+    assert not act(balancer, "maintenance", shell=shell, found=found).ok
+    assert balancer.server_state("gpu-03") == "MAINT"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_took_requests_since_was_put_back_and_taken_out_again_by_somebody(
+    balancer: HAProxy, shell: str
+) -> None:
+    found = left(act(balancer, "drain", shell=shell))
+    served(balancer, 2)
+    assert act(balancer, "state").facts["selected"] == int(found["SELECTED"]), "a drained server was chosen"
+    balancer.command("set server be_vllm/gpu-03 state ready")
+    served(balancer, 2)
+    balancer.command("set server be_vllm/gpu-03 state drain")
+    refused = act(balancer, "undrain", shell=shell, found=found)
+    assert "has taken requests since Sickbay took it out" in refused.summary
+    assert balancer.server_state("gpu-03") == "DRAIN"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_younger_maintenance_is_somebody_elses(balancer: HAProxy, shell: str) -> None:
+    deeper = act(balancer, "maintenance", shell=shell, found=left(act(balancer, "drain")))
+    balancer.command("set server be_vllm/gpu-03 state ready")
+    balancer.wait_for("gpu-03", "UP")
+    balancer.command("set server be_vllm/gpu-03 state maint")
+    refused = act(balancer, "undrain", shell=shell, found=left(deeper, AGE="600"))
+    assert "the maintenance of be_vllm/gpu-03 is younger than Sickbay's" in refused.summary
+    assert act(balancer, "undrain", shell=shell, found=left(deeper, AGE="0")).ok
+
+
+def test_a_haproxy_that_was_started_anew_knows_no_drain_of_ours(balancer: HAProxy) -> None:
+    served(balancer, 4)
+    found = left(act(balancer, "drain"))
+    assert int(found["SELECTED"]) > 0
+    balancer.stop()
+    balancer.start()
+    balancer.command("set server be_vllm/gpu-03 state drain")
+    refused = act(balancer, "undrain", found=found)
+    assert "HAProxy was started anew" in refused.summary
+    assert "take_over=true" in refused.advice
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_somebody_has_put_back_needs_no_undrain(balancer: HAProxy, shell: str) -> None:
+    found = left(act(balancer, "drain", shell=shell))
+    balancer.command("set server be_vllm/gpu-03 state ready")
+    back = act(balancer, "undrain", shell=shell, found=found)
+    assert back.ok
+    assert back.facts["changed"] is False
+    assert "takes traffic already: somebody else put it back" in back.summary
+    again = act(balancer, "drain", shell=shell, found=found)
+    assert not again.ok
+    assert "somebody else has put it back" in again.summary
+    assert balancer.server_state("gpu-03") == "UP"
+
+
+def test_requests_that_waited_for_the_server_are_not_taken_for_new_ones() -> None:
+    """Behind `maxconn` a request may have been waiting when the server was drained."""
+    with (
+        Vllm() as one,
+        Vllm() as two,
+        short_directory("lb") as directory,
+        HAProxy(directory, {"gpu-03": f"{one.address} maxconn 1", "gpu-04": two.address}) as proxy,
+        ThreadPoolExecutor() as clients,
+    ):
+        one.stall()
+        proxy.command("set server be_vllm/gpu-04 state maint")
+        for _ in range(3):
+            clients.submit(ask, proxy)
+        wait_until(lambda: int(proxy.stat("gpu-03")["scur"]) == 1, "a request in flight")
+        wait_until(lambda: int(proxy.stat("gpu-03")["qcur"]) + backlog(proxy) == 2, "two that wait")
+        proxy.command("set server be_vllm/gpu-04 state ready")
+        drained = act(proxy, "drain", last="allow")
+        assert drained.ok, drained.summary
+        found = left(drained)
+        one.resume()
+        wait_until(lambda: int(proxy.stat("gpu-03")["scur"]) == 0, "the end of all")
+        back = act(proxy, "undrain", found=found)
+        assert back.ok, (back.summary, drained.facts)
 
 
 @pytest.mark.parametrize("shell", SHELLS)

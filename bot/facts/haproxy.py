@@ -44,6 +44,10 @@ class Server(Facts):
     weight: int | None = None
     check: str | None = None
     """Result of the last health check, such as L7OK."""
+    selected: int | None = None
+    """How often it was chosen for a request since HAProxy started (`lbtot`); sessions that cling to it do not count."""
+    changed: int | None = None
+    """Seconds since it last went up or down."""
     operation: Operation | None = None
     admin: tuple[str, ...] | None = None
     """Why it is kept from traffic by a person or the configuration; empty when it is not."""
@@ -113,6 +117,8 @@ def _row(row: dict[str, str], servers: dict[tuple[str, str], dict[str, Any]]) ->
             "queued": _count(row.get("qcur")),
             "weight": _count(row.get("weight")),
             "check": row.get("check_status", "").removeprefix("* ") or None,
+            "selected": _count(row.get("lbtot")),
+            "changed": _count(row.get("lastchg")),
         }
         # A drained server that is also down shows as DOWN; only `show servers state` tells.
         hidden = not status or status.startswith(("DOWN", "MAINT"))
@@ -123,6 +129,7 @@ def _row(row: dict[str, str], servers: dict[tuple[str, str], dict[str, Any]]) ->
         admin = None if bits is None else tuple(why for bit, why in _ADMIN_BITS.items() if bits & bit)
         server |= {"operation": _OPERATION.get(row.get("srv_op_state", "")), "admin": admin}
         server["weight"] = server.get("weight", _count(row.get("srv_uweight")))
+        server.setdefault("changed", _count(row.get("srv_time_since_last_change")))
         if bits is not None:
             server |= {"drain": bool(bits & _DRAIN), "maint": bool(bits & _MAINT)}
 

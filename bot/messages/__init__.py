@@ -7,6 +7,7 @@ no message is ever computed from an older message.
 from bot.mask import Mask
 from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
+from bot.messages.drains import drain_table
 from bot.messages.glass import glass_card
 from bot.messages.incident import incident_card
 from bot.messages.listing import (
@@ -33,6 +34,7 @@ __all__ = [
     "RunView",
     "ScheduleRow",
     "approval_card",
+    "drain_table",
     "glass_card",
     "help_card",
     "host_table",

@@ -1,9 +1,11 @@
 """An incident as a message: what is wrong, where, since when, and what is being done about it."""
 
+import re
 from collections.abc import Sequence
 
 from bot.incident import Incident, IncidentState
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
+from bot.messages.drains import standing
 from bot.messages.progress import RunView, asks, blamed, ending, position
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import count, cut, line
@@ -13,6 +15,8 @@ from bot.run import RunState, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
 
+_FIRST = re.compile(r" First: \S+ on \S+\.(?= |$)")
+"""Said again by what follows, with the step's own words."""
 _LOUD = ("critical", "page", "error", "emergency", "disaster")
 
 
@@ -96,7 +100,7 @@ def _status(incident: Incident, runs: Sequence[RunView]) -> list[Words]:
         lines.append(text(incident.note) if incident.note else say("incident.nothing"))
     else:
         lines.append(_doing(current))
-    return lines
+    return [*(standing(one) for view in runs for one in view.drains if not one.closed), *lines]
 
 
 def _unsettled(view: RunView) -> bool:
@@ -157,9 +161,11 @@ def _doing(view: RunView) -> Words:
 def _reason(view: RunView) -> str:
     """Say why a run ended as it did, and at which step; one host is not named twice."""
     run = view.run
-    named = len(run.hosts) == 1 and run.reason == f"Failed on {run.hosts[0]}."
     found = blamed(view) if run.state in (RunState.FAILED, RunState.NEEDS_HUMAN) else ""
-    return " ".join(part for part in ("" if named and found else ending(view), found) if part)
+    said = _FIRST.sub("", ending(view), count=1) if found else ending(view)
+    if found and len(run.hosts) == 1:
+        said = said.removeprefix(f"Failed on {run.hosts[0]}.").strip()
+    return " ".join(part for part in (said, found) if part)
 
 
 def _title(step: Step | None) -> str:

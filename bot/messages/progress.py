@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from bot.approval import Approval
+from bot.drain import Drain
 from bot.fleet import Folded, folded, named
 from bot.incident import Event
 from bot.messages.card import Item, Mark, Plain, Words
@@ -33,6 +34,8 @@ class RunView:
     approval: Approval | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     """What commands printed, by attempt key, of those attempts whose output is to be shown."""
+    drains: Sequence[Drain] = ()
+    """What it has left out of traffic when it ended, also what takes traffic again."""
     broken: tuple[Event, ...] = ()
     """Every time that somebody broke glass."""
 

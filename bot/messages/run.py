@@ -19,6 +19,7 @@ from bot.messages.card import (
     Words,
     plain,
 )
+from bot.messages.drains import standing
 from bot.messages.glass import glass_line
 from bot.messages.progress import RunView, asks, checklist, diagnosis, ending, wrong
 from bot.messages.short import TAIL, count, line, tail
@@ -82,6 +83,7 @@ def _state_lines(view: RunView) -> list[Words]:
         lines.append(say("run.cancelling", by=run.cancelled_by))
     if run.state.ended and run.reason:
         lines.append(text(ending(view)))
+    lines += [standing(one) for one in view.drains]
     if run.state.ended and len(run.hosts) > 1:
         lines += _host_lines(view)
     return lines

@@ -157,6 +157,7 @@ class Seen(Noun):
             "queue": server.queued,
             "weight": server.weight,
             "check": server.check,
+            "selected": server.selected,
             "backend_up": self.backend_up,
         }
 

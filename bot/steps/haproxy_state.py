@@ -74,6 +74,7 @@ KIND = Kind(
     arguments=StateArguments,
     plan=plan,
     judge=judge,
+    turns="look",
 )
 
 

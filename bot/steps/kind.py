@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from bot.drain import Deed
 from bot.effect import Command, Finished
 from bot.errors import SickbayError
 from bot.verdict import Verdict
@@ -67,6 +68,8 @@ class Kind:
     judge: Callable[[Any, Finished, Context], Judgement]
     """(arguments, answer, context) → judgement; never raises for anything a host prints."""
     mutating: bool = False
+    turns: Deed | None = None
+    """What it does with a server at a load balancer: the ledger of drains is asked before a change and told after."""
     secrets: frozenset[str] = frozenset()
     """Arguments in which `{{ secrets.NAME }}` may stand: their values reach the host as shell variables only."""
     level: int = 1

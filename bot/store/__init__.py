@@ -13,6 +13,7 @@ from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
+from bot.store.drains import Drains
 from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
@@ -50,6 +51,7 @@ class Store:
         self.outputs = Outputs(self.database)
         self.attempts = Attempts(self.database, self.outputs)
         self.approvals = Approvals(self.database)
+        self.drains = Drains(self.database)
         self.schedules = Schedules(self.database)
         self.findings = Findings(self.database, self.alerts)
         self.ledger = Ledger(self.database)

@@ -1,15 +1,17 @@
 """Attempts: a row before each command leaves and its result after; those of one moment in one transaction."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, exists, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
+from bot.drain import Grant, Refusal, Turn
 from bot.effect import Command, Output
 from bot.run import Attempt, Run, Status
 from bot.store.database import Database, masked
+from bot.store.drains import Place, settle, take
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
 from bot.store.tables import attempts, commands
@@ -40,6 +42,9 @@ _TALLY = (
 )
 
 
+NOTHING: Mapping[Place, Turn | None] = {}
+
+
 class Attempts:
     """All attempts of all runs."""
 
@@ -50,7 +55,7 @@ class Attempts:
     def begin(
         self,
         run: Run,
-        places: Sequence[tuple[str, str, int]],
+        places: Sequence[Place],
         leaving: Sequence[tuple[str, Command]] = (),
     ) -> list[Attempt]:
         """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
@@ -58,21 +63,36 @@ class Attempts:
         `leaving` is each one's command, and the machine that it goes to. Its text, which is the author's alone, is kept
         once; the timeline has its hash, and the values beside it.
         """
+        return self.claim(run, places, leaving)[0]
+
+    def claim(
+        self,
+        run: Run,
+        places: Sequence[Place],
+        leaving: Sequence[tuple[str, Command]] = (),
+        changes: Mapping[Place, Turn | None] = NOTHING,
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
+        """Write the same, but of those that change something only what the ledger of drains allows; and what it said.
+
+        `changes` tells of each what it does with a server at its load balancer.
+        """
         now = self._db.now()
-        begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in places]
-        hashes = {one.text: hashlib.sha256(one.text.encode()).hexdigest() for _, one in leaving}
         with self._db.write() as tx:
             fenced(tx, run)
+            said = take(tx, now, run, changes) if changes else {}
+            going = [place for place in places if not isinstance(said.get(place), Refusal)]
+            begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in going]
+            if not begun:
+                return [], said
             tx.execute(_BEGIN, [_row(attempt) for attempt in begun])
-            if hashes:
-                tx.execute(_TEXT, [{"sha256": sha256, "text": text} for text, sha256 in hashes.items()])
             told = [_event(attempt) for attempt in begun]
-            for event, (on, command) in zip(told, leaving, strict=bool(leaving)):
-                event["data"] |= {"command": hashes[command.text], "env": dict(command.env)}
-                event["data"] |= {"on": on} if on != event["host"] else {}
-                event["data"] |= {"changes": True} if command.mutating else {}
+            if leaving:
+                sent = dict(zip(places, leaving, strict=True))
+                _tell_commands(
+                    tx, told, [sent[place] for place in going], [said.get(place) for place in going]
+                )
             tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
-        return begun
+        return begun, said
 
     def resume(self, run: Run, begun: Sequence[Attempt]) -> None:
         """Write that hosts are asked what became of commands that were sent in an earlier life of this process."""
@@ -100,6 +120,7 @@ class Attempts:
             fenced(tx, run)
             ended = [(masked(tx, attempt), streams) for attempt, streams in ended]
             tx.execute(_END, [_row(attempt) | {"ended_at": attempt.ended_at or now} for attempt, _ in ended])
+            settle(tx, now, run, [attempt for attempt, _ in ended])
             answered = (Status.OK, Status.FAILED)
             self._outputs.last(tx, [(streams, one.status in answered) for one, streams in ended if streams])
             told = [
@@ -152,6 +173,22 @@ def _row(attempt: Attempt) -> dict[str, Any]:
         "again": int(attempt.again),
         "sent": int(attempt.sent),
     }
+
+
+def _tell_commands(
+    tx: Connection,
+    told: Sequence[dict[str, Any]],
+    leaving: Sequence[tuple[str, Command]],
+    said: Sequence[Grant | Refusal | None],
+) -> None:
+    """Keep the texts of commands, and put what goes with them into their events."""
+    hashes = {one.text: hashlib.sha256(one.text.encode()).hexdigest() for _, one in leaving}
+    tx.execute(_TEXT, [{"sha256": sha256, "text": text} for text, sha256 in hashes.items()])
+    for event, (on, command), answer in zip(told, leaving, said, strict=True):
+        found = answer.env if isinstance(answer, Grant) else {}
+        event["data"] |= {"command": hashes[command.text], "env": {**command.env, **found}}
+        event["data"] |= {"on": on} if on != event["host"] else {}
+        event["data"] |= {"changes": True} if command.mutating else {}
 
 
 def _seal(attempt: Attempt) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from bot.run import Requester, Run, RunState
 from bot.runbook import Mode, Runbook
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
+from bot.store.drains import leave
 from bot.store.tables import approvals, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 from bot.verdict import Verdict
@@ -201,14 +202,15 @@ class Runs:
     def finish(
         self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
     ) -> None:
-        """End a run and what it still asks, free its hosts, and tell the incident when recovery was verified.
+        """End a run and what it still asks, free its hosts, keep its drains, and tell the incident of a verified recovery.
 
         `proved` says whether its verify passed; it counts for the runbook's autonomy.
         """
         now, reason = self._db.now(), self._db.mask.text(reason)
-        counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
-        ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
         with self._db.write() as tx:
+            state, reason = leave(tx, now, run, state, reason)
+            counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
+            ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
             fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
             if state is RunState.SUCCEEDED:

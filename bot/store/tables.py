@@ -226,6 +226,50 @@ freezes = Table(
     Column("reason", Text, nullable=False),
 )
 
+drains = Table(
+    "drains",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("lb", String, nullable=False),
+    Column("socket", String, nullable=False),
+    Column("server", String, nullable=False),
+    # Of the run all is written down that tells whose the drain is: it outlives the run's row.
+    Column("run", Integer, nullable=False, index=True),
+    Column("first_run", Integer, nullable=False, index=True),
+    Column("runbook", String, nullable=False),
+    Column("incident", Integer),
+    Column("by", String, nullable=False),
+    Column("person", String),
+    Column("why", Text, nullable=False),
+    Column("keep", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", Moment),
+    Column("selected", Integer),
+    Column("doing", String),
+    Column("doing_run", Integer, index=True),
+    Column("doing_step", String),
+    Column("doing_host", String),
+    Column("doing_number", Integer),
+    Column("kept_at", Moment),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("lost", Text, nullable=False, server_default=""),
+    Column("seen", String, nullable=False, server_default=""),
+    Column("seen_words", Text, nullable=False, server_default=""),
+    Column("seen_at", Moment),
+    Column("closed", Text, nullable=False, server_default=""),
+    Column("closed_at", Moment),
+)
+Index(
+    "one_owner_per_server",
+    drains.c.lb,
+    drains.c.socket,
+    drains.c.server,
+    unique=True,
+    sqlite_where=text("closed_at is null"),
+)
+
 approvals = Table(
     "approvals",
     metadata,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.delivery import Delivery
+from bot.drain import Grant, Refusal, Turn
 from bot.effect import Command
 from bot.engine import Engine
 from bot.plan import Plan
@@ -22,7 +23,8 @@ from bot.run import Attempt, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store, Streams
 from bot.store.approvals import Approvals
-from bot.store.attempts import Attempts
+from bot.store.attempts import NOTHING, Attempts
+from bot.store.drains import Place
 from bot.store.runs import Runs
 from bot.verdict import Verdict
 from tests.parts.script import World
@@ -78,16 +80,17 @@ class TellingAttempts(Attempts):
         super().__init__(store.database, store.outputs)
         self._at = at
 
-    def begin(
+    def claim(
         self,
         run: Run,
-        places: Sequence[tuple[str, str, int]],
+        places: Sequence[Place],
         leaving: Sequence[tuple[str, Command]] = (),
-    ) -> list[Attempt]:
+        changes: Mapping[Place, Turn | None] = NOTHING,
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().begin(run, places, leaving)
+        begun = super().claim(run, places, leaving, changes)
         for _ in places:
             self._at("begun")
         return begun

@@ -1,6 +1,7 @@
 """A step kind used as the engine uses it: arguments as YAML gives them, planned, run by a real shell, judged."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bot.effect import Command, Finished
@@ -40,7 +41,10 @@ def do(
     context: Mapping[str, Any] | None = None,
     *,
     shell: str = "dash",
+    found: Mapping[str, str] | None = None,
     **how: Any,
 ) -> Judgement:
-    """Plan, run here, judge."""
-    return judge(kind, given, run(plan(kind, given, context), shell, **how), context)
+    """Plan, run here, judge; `found` are variables that the engine adds when the command leaves."""
+    command = plan(kind, given, context)
+    command = replace(command, env={**command.env, **(found or {})})
+    return judge(kind, given, run(command, shell, **how), context)

@@ -264,7 +264,7 @@ def test_one_silent_host_among_eight_holds_up_no_other() -> None:
             assert ward.run().state is RunState.RUNNING
             ward.shown("gpu-[01-04,06-08]", "all healthy", "Running")
             run = ward.ended(seconds=15)
-        assert (run.state, run.reason) == (RunState.FAILED, "Failed on gpu-05.")
+        assert (run.state, run.reason) == (RunState.FAILED, "Failed on gpu-05. First: gpus on gpu-05.")
         card = flat(ward.shown("gpu-05 failed: unreachable", "gpu-[01-04,06-08] healthy"))
         assert "accepts connections but does not serve them" in card
 

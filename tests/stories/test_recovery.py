@@ -200,6 +200,7 @@ def test_a_bot_killed_in_the_middle_goes_on_and_restarts_the_container_once(stag
         assert after is not None
         assert after > before
         with stage.store() as store:
+            assert store.drains.open() == [], "a drain was left behind"
             ended = [
                 (event.step, event.data["number"])
                 for event in store.timeline.of(run=1)
