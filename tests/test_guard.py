@@ -275,8 +275,10 @@ def test_nobody_is_asked_about_what_the_rails_would_not_let_go(stage: Stage) -> 
     stage.clock.on(minutes=31)
     assert ended(stage.play(rested, mode="approve")) == (
         RunState.NEEDS_HUMAN,
-        "mend has acted on gpu-01 1 time within 6h, and 1 is the limit. Nobody was asked. "
-        "it does not help for long: look for the cause.",
+        (
+            "mend has acted on gpu-01 1 time within 6h, and 1 is the limit. Nobody was asked. "
+            "it does not help for long: look for the cause."
+        ),
     )
     stage.clock.on(hours=7)
     third = stage.play(rested, ("gpu-01", "gpu-02"), mode="approve")
