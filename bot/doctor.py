@@ -201,10 +201,10 @@ def _secrets(config: Config, secrets: Secrets) -> Iterator[Finding]:
 def _kept(vault: Vault, config: Config) -> Iterator[Finding]:
     """Say of each secret that runbooks may use whether it can be read."""
     for name in config.secrets:
-        if name in vault.lacking:
-            yield Finding("wrong", _said(vault.lacking[name]), vault.lacking[name].advice)
-        else:
+        if name not in vault.lacking:
             yield Finding("well", f"secret `{name}` can be read")
+    for error in vault.lacking.values():
+        yield Finding("wrong", _said(error), error.advice)
 
 
 def _alert_secret(config: Config, secrets: Secrets) -> Finding:

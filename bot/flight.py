@@ -127,13 +127,14 @@ class Flight:
                     continue
                 more = self._start(move.calls)
                 if self._waits and not self._going:
-                    self._store.runs.queue(run, self._again(), self._waits)
+                    self._store.runs.queue(run, self._record.anew, self._waits)
                     return
                 self._hear(timedelta() if more or not self._going else self._until(move.due))
                 continue
             match move:
                 case Ask(without):
-                    self._ask(run, without)
+                    if not self._ask(run, without):
+                        return
                 case Sleep(until):
                     waiting = state == "pending"
                     if waiting and run.begun_at is None and (why := self._planner.broken(run)):
@@ -192,25 +193,26 @@ class Flight:
 
         self._record = Record(self._store.attempts.of(run.id), self._printed, first)
 
-    def _again(self) -> int:
-        """Return the number that a new beginning begins with."""
-        return 1 + max((one.number for one in self._record.all()), default=0)
-
-    def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> None:
+    def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> bool:
+        """Make the plan, and ask about it; false when the run has ended instead."""
         if run.plan is not None:
             plan = replace(run.plan, without=(*run.plan.without, *without))
             self._store.approvals.plan(run, plan, ask=True, lowered=run.lowered)
             self.run = replace(run, plan=plan)
-            return
+            return True
         hosts = [host for host in run.hosts if all(attempt.good for attempt in self._record.of(host))]
         plan = self._planner.plan(run, self._record, hosts)
         earned = self._store.runs.earned(plan.runbook, plan.runbook_digest)
         mode, lowered = settled(run.mode, earned, self._successes) if plan.changes else (run.mode, "")
         ask = plan.changes and mode == "approve"
+        if ask and (end := self._rails.rested(run, self._record, plan)):
+            self._store.runs.finish(run, *end, None)
+            return False
         self._rails.wish(run, plan)
         plan = self._store.approvals.plan(run, plan, ask=ask, lowered=lowered)
         self.run = replace(run, plan=plan, former=None, mode=mode, lowered=lowered)
         self._index()
+        return True
 
     def _begin_plan(self, run: Run) -> bool:
         """Note that the plan begins; false when it no longer holds: its question is void, or the run has ended."""

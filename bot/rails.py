@@ -18,7 +18,7 @@ from bot.planner import Planner
 from bot.preparing import Ready, kept, lock_keys, uuids
 from bot.program import Parts, ordered
 from bot.record import Record
-from bot.run import Attempt, Run
+from bot.run import Attempt, Run, RunState
 from bot.store import Store
 from bot.store.ledger import covered
 
@@ -145,6 +145,19 @@ class Rails:
         if hosts:
             wants = {host: Want(level=self._level(run, plan, host)) for host in sorted(hosts)}
             self._store.ledger.wish(run, wants, self._settings)
+
+    def rested(self, run: Run, record: Record, plan: Plan) -> tuple[RunState, str] | None:
+        """Return how a run ends that people need not be asked about: whatever they say, its rails let no host go."""
+        hosts = sorted({entry.host for entry in plan.entries if entry.changes})
+        wants = {
+            host: Want(gpus=uuids(run, record, host), level=self._level(run, plan, host)) for host in hosts
+        }
+        answers = self._store.ledger.answers(run, wants, self.world)
+        if not answers or any(one.rail not in ("cooldown", "limits") for one in answers.values()):
+            return None
+        told = max(answers.values(), key=lambda one: one.reaction == "escalate")
+        state = RunState.NEEDS_HUMAN if told.reaction == "escalate" else RunState.FAILED
+        return state, f"{told.words}. Nobody was asked. {told.advice}."
 
     # ── for people ──
     def lines(self, run: Run, plan: Plan) -> list[GuardLine]:

@@ -51,6 +51,11 @@ class Record:
         """Return the number that a step on a host begins with."""
         return 1 if self._first is None else self._first(step, host)
 
+    @property
+    def anew(self) -> int:
+        """The number that a new beginning of the whole begins with."""
+        return 1 + max((one.number for one in self.all()), default=0)
+
     def last(self, step: str, host: str) -> Attempt | None:
         """Return the newest attempt of a step on a host."""
         column = (self._counts if step.startswith(COUNT) else self._latest).get(host)

@@ -108,7 +108,10 @@ class Step(Noun):
     @property
     def title(self) -> str:
         """What people read."""
-        return self.name or self.uses or (self.run if isinstance(self.run, str) else " ".join(self.run or ()))
+        if isinstance(self.run, str):
+            first, *more = self.run.strip().splitlines() or [""]
+            return self.name or (f"{first} …" if more else first)
+        return self.name or self.uses or " ".join(self.run or ())
 
     @property
     def undo(self) -> "Step | None":

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import SecretStr
 
 from bot.settings import Config
+from bot.shapes import SHORTEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,21 @@ class Secrets:
             secret("SLACK_SIGNING_SECRET"),
             secret(config.alerts.alertmanager.secret_env),
         )
+
+    def short(self, config: Config) -> list[str]:
+        """Name the variables whose values are shorter than what can be masked."""
+        names = [
+            "SLACK_BOT_TOKEN",
+            "SLACK_APP_TOKEN",
+            "SLACK_SIGNING_SECRET",
+            config.alerts.alertmanager.secret_env,
+        ]
+        held = (getattr(self, field.name) for field in fields(self))
+        return [
+            name
+            for name, secret in zip(names, held, strict=True)
+            if secret is not None and len(secret.get_secret_value()) < SHORTEST
+        ]
 
     def values(self) -> list[str]:
         """Return what must never be shown, for the mask."""

@@ -41,6 +41,9 @@ def read_secrets(config: Config, environ: Mapping[str, str]) -> tuple[Secrets, "
     secrets = Secrets.read(config, environ)
     mask = Mask(secrets.values())
     vault = Vault(config.secrets, environ, mask)
+    for variable in secrets.short(config):
+        what = f"{variable} is too short to be masked: ordinary words would be blanked out"
+        vault.lacking[variable] = SickbayError(what, advice=f"use one of at least {SHORTEST} characters")
     know(mask)
     return secrets, vault, mask
 
@@ -73,7 +76,8 @@ class Vault:
         if len(errors) == 1:
             raise errors[0]
         if errors:
-            raise SickbayError("\n".join(f"{error.where}: {error.what}" for error in errors), advice=_MEND)
+            said = (f"{error.where}: {error.what}" if error.where else error.what for error in errors)
+            raise SickbayError("\n".join(said), advice=_MEND)
 
     def of(self, name: str) -> str:
         """Return a value; one whose file has changed is read again.
@@ -101,7 +105,9 @@ class Vault:
         where = f"secret `{name}`"
         section = self._sections.get(name)
         if section is None:
-            raise SickbayError("there is none of this name", where=where, advice="add it under `secrets:`")
+            raise SickbayError(
+                f"there is no secret `{name}`", advice="name it under `secrets:` in sickbay.yaml"
+            )
         if section.file is not None:
             data, stamp = _contents(section.file, where)
             try:

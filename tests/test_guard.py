@@ -264,6 +264,25 @@ def test_a_run_that_ended_holds_nobody_up_whatever_it_left_behind(stage: Stage) 
     assert stage.play(book(on_conflict="fail")).state is RunState.SUCCEEDED
 
 
+def test_nobody_is_asked_about_what_the_rails_would_not_let_go(stage: Stage) -> None:
+    rested = book(cooldown="30m", limits={"runs": 1, "per": "6h", "by": "host"}, **BARE)
+    assert stage.play(rested).state is RunState.SUCCEEDED
+    second = stage.play(rested, mode="approve")
+    assert second.state is RunState.FAILED
+    assert second.reason.startswith("mend mended gpu-01 at ")
+    assert second.reason.endswith("Nobody was asked. if it is broken again, look for the cause.")
+    assert stage.store.approvals.get(second.id) is None
+    stage.clock.on(minutes=31)
+    assert ended(stage.play(rested, mode="approve")) == (
+        RunState.NEEDS_HUMAN,
+        "mend has acted on gpu-01 1 time within 6h, and 1 is the limit. Nobody was asked. "
+        "it does not help for long: look for the cause.",
+    )
+    stage.clock.on(hours=7)
+    third = stage.play(rested, ("gpu-01", "gpu-02"), mode="approve")
+    assert third.state is RunState.WAITING, "where some hosts may be changed, people are asked"
+
+
 def test_two_runs_that_hold_and_wait_do_not_wait_for_each_other(stage: Stage) -> None:
     gate = threading.Event()
     rule = stage.script.on("stop", host="gpu-02", gate=gate)

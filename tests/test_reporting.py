@@ -336,6 +336,21 @@ def test_secrets_are_in_neither_form(night: Night) -> None:
         assert "•••" in text
 
 
+def test_evidence_with_a_secret_in_it_is_kept_sealed_and_told_without_it_and_the_chain_fits(
+    night: Night,
+) -> None:
+    night.stage.store.mask.learn(["my-own-secret"])
+    night.stage.script.on("evidence.*", done(captured(boot="my-own-secret", logs=WORDS)))
+    night.stage.script.on("look", done("my-own-secret"))
+    night.play()
+    found = night.told()
+    (evidence,) = only(found).evidence
+    assert evidence.holds
+    assert "my-own-secret" not in found.model_dump_json()
+    assert "•••" in next(one.stdout.text for one in only(found).tries if one.step == "evidence")
+    assert found.chain.fault == ""
+
+
 def test_an_incident_that_is_not_there_is_told(stage: Stage) -> None:
     with pytest.raises(SickbayError, match="there is no incident 7") as told:
         report(stage.store, 7, Mask())

@@ -151,3 +151,4 @@ def test_a_step_is_called_by_what_it_does() -> None:
     assert Step(run=["docker", "ps"]).title == "docker ps"
     assert Step(uses="gpu.check").title == "gpu.check"
     assert Step(run="x", name="Look around").title == "Look around"
+    assert Step(run="\necho a\necho b\n").title == "echo a …"

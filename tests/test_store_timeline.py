@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from bot.chain import BEGIN, COLUMNS, link
 from bot.errors import SickbayError
 from bot.incident import Event
+from bot.mask import Mask
 from bot.store import Store
 from bot.store.tables import APPEND_ONLY
 from bot.store.timeline import tell, tell_each, verify
@@ -263,6 +264,18 @@ def test_what_is_taken_out_of_a_text_on_its_way_into_the_file_is_not_in_the_hash
     (told,) = stage.store.timeline.after(0)
     assert told.data == {"said": "••• now"}
     assert verify(stage.store.database.path).fault == ""
+
+
+def test_a_secret_is_neither_in_an_event_nor_in_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "sickbay.db"
+    with closing(Store(path, mask=Mask(['my "own" secret']))) as store:
+        store.timeline.note(
+            "x.y", said='it is my "own" secret', host="gpu-03", hf_token="HF_TOKEN=hf_abcdefghijklmnop"
+        )
+        (told,) = store.timeline.after(0)
+    assert told.data["said"] == "it is •••"
+    assert "hf_abc" not in told.data["hf_token"]
+    assert verify(path).fault == ""
 
 
 def test_many_writers_at_once_make_one_chain(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from bot.errors import SickbayError
 from bot.inventory import Host
 from bot.mask import HIDDEN, Mask
 from bot.secret_section import SecretSection
-from bot.vault import LARGEST, Furnished, Vault
+from bot.settings import Config
+from bot.vault import LARGEST, Furnished, Vault, read_secrets
 from tests.parts.script import Script
 
 HOST = Host("gpu-01", "10.0.0.1")
@@ -110,6 +111,14 @@ def test_all_that_are_lacking_are_told_together() -> None:
     assert "secret `b`: B is not set" in str(caught.value)
 
 
+def test_a_secret_of_sickbay_itself_that_is_too_short_is_refused_too() -> None:
+    environ = {"SICKBAY_ALERTMANAGER_SECRET": "abc12", "SLACK_BOT_TOKEN": "xoxb-long-enough"}
+    _, vault, mask = read_secrets(Config(), environ)
+    with pytest.raises(SickbayError, match="SICKBAY_ALERTMANAGER_SECRET is too short to be masked"):
+        vault.complete()
+    assert mask.text("xoxb-long-enough abc12") == f"{HIDDEN} abc12"
+
+
 def test_a_file_that_has_changed_is_read_again_and_both_values_are_masked(tmp_path: Path) -> None:
     mask = Mask()
     vault = Vault({"it": kept(tmp_path, "the-first-value")}, {}, mask)
@@ -151,6 +160,7 @@ def test_a_command_whose_secret_cannot_be_had_is_not_sent() -> None:
     remote = Furnished(script, Vault({}, {}, Mask()))
     with pytest.raises(SickbayError) as caught:
         remote.start(HOST, Command("x", {"a": "‹secret gone›"}), key="1/step/gpu-01/1", first_sent=None)
-    assert str(caught.value) == "secret `gone`: there is none of this name\n  → add it under `secrets:`"
+    advice = "name it under `secrets:` in sickbay.yaml"
+    assert str(caught.value) == f"there is no secret `gone`\n  → {advice}"
     assert script.sent == []
     remote.close()

@@ -96,7 +96,8 @@ def broken(
     yield from _is_told(seen)
     yield from _knows(seen, fault)
     out = left_out(played)
-    for host in sorted(out - meant if played.run.state is RunState.SUCCEEDED else out):
+    out -= meant if played.run.state is RunState.SUCCEEDED else frozenset()
+    for host in sorted(out - played.kept):
         if not _shown(seen, host):
             yield f"{host} was taken out of traffic, not put back, and no later step says so"
 

@@ -46,6 +46,8 @@ class Played:
     mutates: frozenset[str]
     """Ids of the steps that change hosts."""
     approval: Approval | None = None
+    kept: frozenset[str] = frozenset()
+    """Hosts that are out of traffic on purpose: `drains` lists them, with why."""
     sent: Sequence[Sent] = ()
     """Every command, in the order they went out."""
 
@@ -95,6 +97,7 @@ class Stage:
                 store.attempts.of(run.id),
                 planner.mutates(run.runbook),
                 store.approvals.get(run.id),
+                frozenset(one.host for one in store.drains.open() if one.keep),
                 tuple(self._remote.sent),
             )
         finally:

@@ -26,7 +26,6 @@ from bot.store.database import Database, masked
 from bot.store.tables import APPEND_ONLY, Ours, cursors, events, posts, runs, seen, written
 
 _HALF = re.compile("[\ud800-\udfff]")
-_COUNTER = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
 # Statements of ours alone, written out or made from our own names.
 _COUNTER = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
 _TELL = """
