@@ -3,7 +3,7 @@
 Apart from `app`, so that whoever needs no doors (the command line at its desk) does not wait for Slack and web to load.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,23 +36,35 @@ from bot.timetable import Rules, Timetable
 from bot.vault import Furnished, Vault, read_secrets
 
 
-def read_library(config: Config, document: Document, mask: Mask | None = None) -> dict[str, Loaded]:
+def read_library(
+    config: Config,
+    document: Document,
+    mask: Mask | None = None,
+    told: Callable[[Invalid], None] | None = None,
+) -> dict[str, Loaded]:
     """Read the runbooks, and hold the configuration against them.
 
+    Whoever is `told` of mistakes goes on with the runbooks that have none: a slip in one of them must not keep anybody
+    from deciding about another.
+
     Raises:
-        SickbayError: with every mistake.
+        SickbayError: with every mistake, where nobody is told.
 
     """
-    library = load_library(
+    library, mistakes = load_library(
         config.runbook_folders,
         kinds=KINDS,
         parsers=PARSERS,
         inventory=config.inventory,
         secrets=config.secrets,
     )
-    found = exposed(document, library, mask) if mask is not None else []
-    if mistakes := found or check_routes(config, document, library):
+    if not mistakes:
+        mistakes = exposed(document, library, mask) if mask is not None else []
+        mistakes = mistakes or check_routes(config, document, library)
+    if mistakes and told is None:
         raise Invalid(mistakes)
+    if mistakes and told is not None:
+        told(Invalid(mistakes))
     return library
 
 
@@ -81,9 +93,14 @@ class Assembly:
 
     @classmethod
     def of(
-        cls, config: Config, document: Document, environ: Mapping[str, str], clock: Clock = utc_now
+        cls,
+        config: Config,
+        document: Document,
+        environ: Mapping[str, str],
+        clock: Clock = utc_now,
+        told: Callable[[Invalid], None] | None = None,
     ) -> Self:
-        """Read runbooks and open the store.
+        """Read runbooks and open the store; `told` as in `read_library`.
 
         Raises:
             SickbayError: with every mistake in the configuration and in the runbooks.
@@ -91,7 +108,7 @@ class Assembly:
         """
         inventory = config.inventory
         secrets, vault, mask = read_secrets(config, environ)
-        library = read_library(config, document, mask)
+        library = read_library(config, document, mask, told)
         store = Store(config.store_path, clock, mask=mask)
         planner = Planner(KINDS, inventory, partial(digest_in, library))
         breaker = config.breaker

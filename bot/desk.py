@@ -17,6 +17,7 @@ from bot.follow import Follower, question
 from bot.grammar import VERBS, Cancel, Check, Command, Decide, ListDrains, Look, Start
 from bot.login import asker_of, login
 from bot.run import RunState
+from bot.schema import Invalid
 from bot.terminal import OK, REFUSED, UNWELL, console, render
 from bot.views import run_view
 
@@ -30,7 +31,8 @@ def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None)
     """
     command = VERBS[verb].read(words)
     path = find_config(config, os.environ, Path.cwd())
-    assembly = Assembly.of(*load(path, os.environ), os.environ)
+    told = None if isinstance(command, Start | Check) else _tell
+    assembly = Assembly.of(*load(path, os.environ), os.environ, told=told)
     with closing(assembly.store), ExitStack() as stack:
         asker = asker_of(assembly.config.persons, name, login())
         if assembly.secrets.slack_bot_token is not None:
@@ -40,6 +42,11 @@ def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None)
             way = stack.enter_context(closing(assembly.remote()))
             assembly.commands.balancers = Balancers(assembly.inventory, way)
         return _say(command, assembly, asker, console(sys.stdout))
+
+
+def _tell(mistakes: Invalid) -> None:
+    words = f"{mistakes}\nThat is left out here, and nothing can be started until it is mended."
+    console(sys.stderr).print(words, markup=False, soft_wrap=True)
 
 
 class _Slack(Members):

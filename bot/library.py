@@ -119,11 +119,12 @@ def load_library(
     parsers: Collection[str],
     inventory: Inventory | None = None,
     secrets: Collection[str] | None = None,
-) -> dict[str, Loaded]:
+) -> tuple[dict[str, Loaded], list[Mistake]]:
     """Read every runbook (`*.yaml`, without the `*.test.yaml` beside them) of these directories, by name.
 
+    Return those that may run, and the mistakes of all others.
+
     Raises:
-        Invalid: with the mistakes of all files.
         SickbayError: when a directory is missing.
 
     """
@@ -140,9 +141,7 @@ def load_library(
             what = f"there are two runbooks `{name}`"
             mistakes.append(Mistake(str(path), 1, 0, what, f"the other one is {library[name].file}"))
         library.setdefault(name, loaded)
-    if mistakes:
-        raise Invalid(mistakes)
-    return library
+    return library, mistakes
 
 
 def digest_in(library: Mapping[str, Loaded], name: str) -> str | None:

@@ -188,6 +188,21 @@ def test_a_plan_is_decided_from_a_second_terminal_while_the_first_waits(clinic: 
     assert ESCAPE not in first.raw
 
 
+def test_a_slip_in_another_runbook_keeps_nobody_from_deciding(clinic: Clinic) -> None:
+    with clinic.talk("run", "mend", "gpu-01", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        bad = clinic.folder / "runbooks" / "bad.yaml"
+        bad.write_text("version: 1\nname: bad\ndescription: Bad\nkind: observe\nstepps: []\n")
+        assert clinic.say("runs").code == 0
+        said = clinic.say("approve", "1", "--as", "bob")
+        assert said.code == 0, said.err
+        assert f"{bad}:5:" in said.err
+        assert "nothing can be started until it is mended" in said.err
+        assert first.end() == 0, first.text
+    refused = clinic.say("check", "gpu-01", "--as", "alice")
+    assert (refused.code, "did you mean `steps`?" in refused.err) == (2, True)
+
+
 def test_what_is_kept_out_of_traffic_is_listed_with_its_owner_and_haproxys_word(clinic: Clinic) -> None:
     def play(*words: str) -> None:
         with clinic.talk("run", *words, "--as", "alice") as talk:

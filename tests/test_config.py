@@ -199,7 +199,7 @@ def test_the_value_of_a_secret_in_the_configuration_or_a_runbook_is_told_by_line
     path = tmp_path / "sickbay.yaml"
     path.write_text("hosts:\n  a:\n    vars: {x: [1, 'a the-canary-value']}\nrunbooks: [books]\n")
     config, document = load(path, {})
-    library = load_library(config.runbook_folders, kinds={"x": Kind()}, parsers=())
+    library, _ = load_library(config.runbook_folders, kinds={"x": Kind()}, parsers=())
     found = [str(one) for one in exposed(document, library, Mask(["the-canary-value"]))]
     assert len(found) == 2
     assert f"{path}:3: the value of a secret stands here" in found[0]
@@ -246,7 +246,7 @@ def library(tmp_path: Path) -> Any:
     ):
         text = BOOK.format(name=name, kind=kind, trigger=f"{{{trigger}}}")
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-    return load_library([folder], kinds={"x": Kind()}, parsers=())
+    return load_library([folder], kinds={"x": Kind()}, parsers=())[0]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bot.dispatch import Dispatch
 from bot.engine import Engine
 from bot.facts.registry import PARSERS
 from bot.inventory import Host, Inventory
-from bot.library import Loaded, digest_in, load_library
+from bot.library import digest_in, load_library
 from bot.messages import approval_card, run_card
 from bot.messages.card import Card
 from bot.plan import Plan, Precondition
@@ -58,7 +58,7 @@ class Desk:
         self.stage = stage
         self.file = folder / "mend.yaml"
         self.file.write_text(MEND)
-        self.library: dict[str, Loaded] = load_library([folder], kinds=KINDS, parsers=PARSERS)
+        self.library, _ = load_library([folder], kinds=KINDS, parsers=PARSERS)
         self.reload(stage.inventory)
 
     def reload(self, inventory: Inventory) -> None:

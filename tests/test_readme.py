@@ -25,7 +25,7 @@ COMMANDS = {
 def test_the_configurations_it_shows_load_and_their_routes_fit_the_shipped_runbooks(tmp_path: Path) -> None:
     shown = [block for block in BLOCKS if "hosts:" in block and "version:" not in block]
     assert len(shown) == 5
-    library = load_library([shipped("runbooks")], kinds=KINDS, parsers=PARSERS)
+    library, _ = load_library([shipped("runbooks")], kinds=KINDS, parsers=PARSERS)
     for text in shown:
         path = tmp_path / "sickbay.yaml"
         path.write_text(text)
