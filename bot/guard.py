@@ -13,6 +13,8 @@ from bot.duration import write
 from bot.run import Run
 
 Rail = Literal["lock", "freeze", "maintenance", "breaker", "cooldown", "limits", "capacity", "evidence"]
+TRIPPED = "breaker.tripped"
+"""The event that automation stopped itself."""
 Reaction = Literal["go", "queue", "skip", "refuse", "escalate"]
 
 PEOPLE = ("slack", "cli")

@@ -10,6 +10,7 @@ import pytest
 
 from bot.approval import Approval, Person
 from bot.authority import Asker
+from bot.guard import Settings, Want
 from bot.library import Loaded
 from bot.permissions import Permission
 from bot.run import Requester
@@ -452,3 +453,19 @@ async def test_a_deactivated_account_breaks_no_glass(open_room: Room) -> None:
     await open_room.slack.slash("carol", "/sickbay", f"approve {run_id} break-glass now")
     await open_room.told("carol", "carol is deactivated in Slack")
     assert given(open_room, run_id) == []
+
+
+# ── automation at a standstill ──
+async def test_the_whole_channel_hears_that_automation_stopped_itself(open_room: Room) -> None:
+    by = Requester("alert VLLMStalled", via="alert")
+    for host in ("gpu-01", "gpu-02", "gpu-03"):
+        run_id, _ = await asked(open_room, host=host, by=by)
+        run = open_room.scene.store.runs.get(run_id)
+        assert run is not None
+        open_room.scene.store.ledger.wish(run, {host: Want(level=2)}, Settings())
+    loud = await open_room.shows("Automation stopped itself:", open_room.slack.messages)
+    assert {"type": "broadcast", "range": "channel"} in loud.blocks[0]["elements"][0]["elements"]
+    assert "3 hosts were to be changed deeply at once, gpu-[01-03]." in words(loud)
+    assert "breaker reset REASON" in words(loud)
+    await open_room.settled()
+    assert len(open_room.slack.messages()) == 4, "three incidents, and this once"

@@ -25,6 +25,7 @@ from bot.messages.progress import RunView
 from bot.messages.report import report_card
 from bot.messages.run import output_text, output_wanted, run_card
 from bot.messages.schedules import ScheduleRow, schedule_table
+from bot.messages.standstill import standstill_card
 from bot.messages.words import say
 
 __all__ = [
@@ -55,4 +56,5 @@ __all__ = [
     "runbook_table",
     "say",
     "schedule_table",
+    "standstill_card",
 ]

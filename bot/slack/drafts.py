@@ -2,7 +2,7 @@
 
 Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
 its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
-which is event 345, `glass:345` says so in the thread and `alarm:345` in the channel.
+which is event 345, `glass:345` says so in the thread and `alarm:345` in the channel; there also that automation stopped itself.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bot.approval import BROKEN, Person
+from bot.guard import TRIPPED
 from bot.incident import Event
 from bot.messages import (
     Card,
@@ -23,6 +24,7 @@ from bot.messages import (
     plan_card,
     plan_text,
     run_card,
+    standstill_card,
 )
 from bot.messages.short import TAIL, count
 from bot.permissions import Groups
@@ -77,6 +79,8 @@ def touched(event: Event) -> dict[str, Urgency]:
             keys[f"approval:{event.run_id}"] = 0
         if event.kind == BROKEN:
             keys |= {f"glass:{event.id}": 0, f"alarm:{event.id}": 0}
+        if event.kind == TRIPPED:
+            keys[f"alarm:{event.id}"] = 0
         if event.kind == "approval.asked":
             keys[f"plan:{event.run_id}"] = 0
         if event.kind == "run.ended":
@@ -119,7 +123,7 @@ class Drafts:
         if kind == "incident":
             return self._incident(int(number))
         if kind in ("glass", "alarm"):
-            return self._glass(int(number), everybody=kind == "alarm")
+            return self._alarm(int(number), everybody=kind == "alarm")
         run = self._store.runs.get(int(number))
         if run is None or not run.channel:
             return None
@@ -160,11 +164,13 @@ class Drafts:
         card = approval_card(view, self._people, self._store.now(), self._groups)
         return self._below(run, self._mask.over(card))
 
-    def _glass(self, event_id: int, *, everybody: bool) -> Draft | None:
+    def _alarm(self, event_id: int, *, everybody: bool) -> Draft | None:
         event = self._store.timeline.get(event_id)
         run = self._store.runs.get(event.run_id) if event is not None and event.run_id is not None else None
         if event is None or run is None or not run.channel:
             return None
+        if event.kind == TRIPPED:
+            return Draft(run.channel, self._mask.over(standstill_card(run, event)))
         card = self._mask.over(glass_card(run, event, everybody=everybody))
         return Draft(run.channel, card) if everybody else self._below(run, card)
 

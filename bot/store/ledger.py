@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from bot.errors import SickbayError
 from bot.guard import (
     PEOPLE,
+    TRIPPED,
     Answer,
     Capacity,
     Covers,
@@ -124,7 +125,7 @@ class Ledger:
         query = select(wishes.c.host, wishes.c.at).where(wishes.c.settled == 0)
         if over := trips([(row.host, row.at) for row in tx.execute(query)], now, settings):
             tx.execute(breaker.insert().values(at=now, hosts=list(over)))
-            tell(tx, now, "breaker.tripped", incident=run.incident_id, run=run.id, hosts=list(over))
+            tell(tx, now, TRIPPED, incident=run.incident_id, run=run.id, hosts=list(over))
 
     # ── freezing ──
     def freezes(self) -> list[Freeze]:
