@@ -18,7 +18,13 @@ demo: $(STAMP) ## start Sickbay with a pretend Slack and a pretend fleet; prints
 	@$(VENV)/bin/sickbay demo
 
 test: packages lint ## install what the tests need (Debian, root), then lint, types, import floors and all tests (ARGS=... goes to pytest)
+ifdef ARGS
 	$(VENV)/bin/pytest $(ARGS)
+else # the stories mostly wait: they go beside the rest, and are told after it
+	@$(VENV)/bin/pytest tests/stories >$(VENV)/stories.log 2>&1 & stories=$$!; \
+	$(VENV)/bin/pytest --ignore tests/stories; rooms=$$?; \
+	wait $$stories || rooms=$$?; cat $(VENV)/stories.log; exit $$rooms
+endif
 
 lint: $(STAMP) ## style, types and import floors
 	$(VENV)/bin/ruff check
