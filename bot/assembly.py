@@ -44,11 +44,11 @@ def read_library(
 ) -> dict[str, Loaded]:
     """Read the runbooks, and hold the configuration against them.
 
-    Whoever is `told` of mistakes goes on with the runbooks that have none: a slip in one of them must not keep anybody
-    from deciding about another.
+    Whoever is `told` of mistakes in runbooks goes on with those that have none: a slip in one of them must not keep
+    anybody from deciding about another.
 
     Raises:
-        SickbayError: with every mistake, where nobody is told.
+        SickbayError: with every mistake of the configuration, and of the runbooks where nobody is told.
 
     """
     library, mistakes = load_library(
@@ -58,11 +58,11 @@ def read_library(
         inventory=config.inventory,
         secrets=config.secrets,
     )
-    if not mistakes:
-        mistakes = exposed(document, library, mask) if mask is not None else []
-        mistakes = mistakes or check_routes(config, document, library)
     if mistakes and told is None:
         raise Invalid(mistakes)
+    found = exposed(document, library, mask) if mask is not None else []
+    if found := found or (check_routes(config, document, library) if not mistakes else []):
+        raise Invalid(found)
     if mistakes and told is not None:
         told(Invalid(mistakes))
     return library
