@@ -61,6 +61,6 @@ The map, from the front door down; imports go down only.
     secret                  a secret as plans know it: by reference
     outlet                  what this process writes to its terminal, masked
     mask · shapes           secrets taken out of whatever leaves; the forms they come in
-    chain clock             the hashes of the timeline; what a host's times are by ours
+    chain clock atomic      the hashes of the timeline; what a host's times are by ours; files written whole or not at all
     duration verdict wording names errors printable   ground
 """

@@ -60,11 +60,12 @@ def read_library(
     )
     if mistakes and told is None:
         raise Invalid(mistakes)
-    found = exposed(document, library, mask) if mask is not None else []
-    if found := found or (check_routes(config, document, library) if not mistakes else []):
+    if mask is not None and (found := exposed(document, library, mask)):
         raise Invalid(found)
     if mistakes and told is not None:
-        told(Invalid(mistakes))
+        told(Invalid(mistakes))  # a route may lead to one of these: routes are checked when all are whole
+    elif found := check_routes(config, document, library):
+        raise Invalid(found)
     return library
 
 
@@ -121,7 +122,7 @@ class Assembly:
             config.persons,
             rights=config.rights,
             groups=config.slack.usergroups,
-            read=RosterFile(Path(document.file), environ, config),
+            read=RosterFile(Path(document.file), environ, config, document.sha256),
             planner=planner,
             rails=rails,
             successes=config.autonomy.successes,

@@ -47,6 +47,7 @@ def _say(found: Walked, head: str, out: Console) -> int:
 
     if found.fault:
         say(f"The timeline does not hold: {found.fault}.")
+    if not found.whole:
         say(f"Before that, {_events(found.events)} fit. Keep the file as it is, and compare it with a copy.")
     else:
         say(f"All {_events(found.events)} fit.")

@@ -80,6 +80,8 @@ class Walked:
     """What does not fit, and where; empty: all of it does."""
     noted: int | None = None
     """The event whose hash was noted, if it was met."""
+    whole: bool = True
+    """Was the end reached? A fault that a whole chain has is not in an event."""
 
 
 def walk(events: Iterable[Stored], written: int, noted: str = "") -> Walked:
@@ -93,12 +95,14 @@ def walk(events: Iterable[Stored], written: int, noted: str = "") -> Walked:
     for event in events:
         fault = _fault(last, before, event)
         if fault:
-            return Walked(count, before, fault, met)
+            return Walked(count, before, fault, met, whole=False)
         before, last, count = event.hash.decode(), event, event.id
         if noted and met is None and before.startswith(noted):
             met = event.id
     if count < written:
-        return Walked(count, before, f"{_missing(count + 1, written)} at the end, {_after(last)}", met)
+        return Walked(
+            count, before, f"{_missing(count + 1, written)} at the end, {_after(last)}", met, whole=False
+        )
     return Walked(count, before, "", met)
 
 

@@ -265,7 +265,7 @@ class Commands:
                 person = self.authority.may(asker, "change", what, runbook=name, hosts=hosts)
                 changed += hosts
         self._rails.refuse_frozen(changed)
-        requester = Requester(asker.name, person.name if person else None, asker.via)
+        requester = Requester(asker.name, person.name if person else None, asker.via, asker.door)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):
                 return Reply(notice(say("listing.again")))

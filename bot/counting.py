@@ -10,10 +10,15 @@ from bot.runbook import Step
 from bot.verdict import Verdict
 
 
-def counting(run: Run, number: int, hosts: Sequence[str]) -> tuple[list[Step], tuple[str, ...]]:
-    """Return the step that counts before a batch (they count from 1), and the hosts it is done for; nothing without a floor."""
+def counting(
+    run: Run, number: int, hosts: Sequence[str], changed: frozenset[str]
+) -> tuple[list[Step], tuple[str, ...]]:
+    """Return the step that counts before a batch (they count from 1), and the hosts it is done for; nothing without a floor.
+
+    `changed` are the hosts of the plan on which something may be changed.
+    """
     rule, plan = run.runbook.guard, run.plan
-    if rule is None or plan is None or not any(one.changes and one.host in hosts for one in plan.entries):
+    if rule is None or plan is None or changed.isdisjoint(hosts):
         return [], ()
     given: dict[str, Any] = {
         "id": f"{COUNT}{number}",

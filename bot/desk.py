@@ -38,7 +38,11 @@ def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None)
         if assembly.secrets.slack_bot_token is not None:
             desk = assembly.commands.asking(_Slack(assembly.config, assembly.secrets))
             assembly = replace(assembly, commands=desk)
-        if isinstance(command, ListDrains):
+        if isinstance(command, ListDrains) and assembly.vault.lacking:
+            names = ", ".join(assembly.vault.lacking)
+            words = f"HAProxy is not asked: the secret {names} cannot be used here."
+            console(sys.stderr).print(words, markup=False, soft_wrap=True)
+        elif isinstance(command, ListDrains):
             way = stack.enter_context(closing(assembly.remote()))
             assembly.commands.balancers = Balancers(assembly.inventory, way)
         return _say(command, assembly, asker, console(sys.stdout))

@@ -91,7 +91,9 @@ class Drain:
     def owner(self) -> str:
         """Who drained what, when and why."""
         why = f": {self.why}" if self.why else ""
-        return f"run {self.run} ({self.runbook}, {self.by}) drained {self.server} at {self.at:%Y-%m-%d %H:%M} UTC{why}"
+        taken = self.first_run not in (0, self.run)
+        did = f"has taken over from run {self.first_run}, which drained" if taken else "drained"
+        return f"run {self.run} ({self.runbook}, {self.by}) {did} {self.server} at {self.at:%Y-%m-%d %H:%M} UTC{why}"
 
 
 @dataclass(frozen=True, slots=True)

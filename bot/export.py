@@ -2,12 +2,12 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+from bot.atomic import replace
 from bot.config import find_config, load
 from bot.errors import SickbayError
 from bot.grammar import one_number
@@ -48,17 +48,7 @@ def export(words: Sequence[str], form: Form, output: Path | None, config: Path |
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all, for its owner only: it holds what hosts printed."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            made = Path(file.name)
-            try:
-                file.write(text)
-                file.flush()
-                made.replace(path)
-            except BaseException:
-                made.unlink(missing_ok=True)
-                raise
+        replace(path, text.encode(), None)
     except OSError as error:
         raise SickbayError(
             f"cannot be written: {error.strerror or error}",

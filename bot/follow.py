@@ -18,7 +18,7 @@ from bot.assembly import Assembly
 from bot.commands import Asker
 from bot.delivery import POLL, Busy
 from bot.gauge import Gauge
-from bot.grammar import Decide
+from bot.grammar import Cancel, Decide
 from bot.messages import RunView, approval_card, plan_card, run_card
 from bot.messages.progress import FEW
 from bot.run import Run, RunState
@@ -79,7 +79,7 @@ class Follower:
         with Progress(self._assembly) as progress:
             progress.ours()
             for run_id in run_ids:
-                self._to_the_end(run_id, run_ids, progress)
+                self._to_the_end(run_id, run_ids, progress, own=True)
         return self._well(run_ids)
 
     def finish(self, run_id: int) -> bool:
@@ -87,13 +87,13 @@ class Follower:
         if self._assembly.vault.lacking:
             names = ", ".join(self._assembly.vault.lacking)
             self._console.print(
-                f"It goes on where `sickbay serve` runs: the secret {names} cannot be read here.",
+                f"It goes on where `sickbay serve` runs: the secret {names} cannot be used here.",
                 markup=False,
             )
             return True
         with Progress(self._assembly) as progress:
             if progress.ours():
-                self._to_the_end(run_id, [run_id], progress)
+                self._to_the_end(run_id, [run_id], progress, own=False)
                 return self._well([run_id])
         return True
 
@@ -104,7 +104,7 @@ class Follower:
             for run in runs
         )
 
-    def _to_the_end(self, run_id: int, together: Sequence[int], progress: Progress) -> None:
+    def _to_the_end(self, run_id: int, together: Sequence[int], progress: Progress, *, own: bool) -> None:
         run: Run | None = None
         while True:
             try:
@@ -113,12 +113,19 @@ class Follower:
                     break
                 self._watch(run_id, progress)
             except KeyboardInterrupt:
-                by = self._asker.name
-                if not [one for one in together if self._store.runs.cancel(one, by, via="cli")]:
+                if not [one for one in together if self._cancelled(one, own=own)]:
                     raise
                 self._console.print("Cancelling: what has begun is told to end. Ctrl-C again leaves at once.")
         if run is not None:
             self._console.print(self._shown(run))
+
+    def _cancelled(self, run_id: int, *, own: bool) -> bool:
+        if own:  # whoever started a run may always end it
+            return self._store.runs.cancel(run_id, self._asker.name, via=self._asker.door)
+        reply = self._assembly.commands.do(Cancel(run_id), self._asker)
+        if not reply.ok:
+            self._console.print(render(self._mask.over(reply.card)))
+        return reply.ok
 
     def _watch(self, run_id: int, progress: Progress) -> None:
         """Show the run live until it ends or asks something new."""

@@ -25,7 +25,7 @@ class Halting:
 
         """
         person = self._authority.may(asker, "freeze", "freeze hosts", hosts=self._names(hosts), stops=True)
-        self._store.ledger.freeze(Freeze(person.name, self._store.now(), reason, hosts))
+        self._store.ledger.freeze(Freeze(person.name, self._store.now(), reason, hosts), asker.door)
         what, undo = hosts or "everything", f"thaw {hosts}".strip()
         return say("listing.frozen", hosts=what, reason=reason, undo=undo)
 
@@ -42,7 +42,7 @@ class Halting:
             person = self._authority.may(asker, "freeze", "thaw hosts", hosts=self._still(hosts))
         else:
             person = self._authority.known(asker, "thaw hosts")
-        if not self._store.ledger.thaw(hosts, person.name):
+        if not self._store.ledger.thaw(hosts, person.name, asker.door):
             raise SickbayError(f"{hosts or 'everything'} is not frozen", advice=known)
         return say("listing.thawed", hosts=hosts or "everything")
 
@@ -54,7 +54,7 @@ class Halting:
 
         """
         person = self._authority.may(asker, "reset", "reset the breaker")
-        if not self._store.ledger.reset(person.name, reason):
+        if not self._store.ledger.reset(person.name, reason, asker.door):
             raise SickbayError("the breaker is not open: automation goes on")
         return say("listing.reset", person=person.name, reason=reason)
 

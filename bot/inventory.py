@@ -133,6 +133,15 @@ class Inventory:
             )
         return tuple(self.hosts[name] for name in names)
 
+    def called(self, names: Iterable[str]) -> Host | None:
+        """Return the host of the first of these names or addresses that is one."""
+        hosts = self.hosts.values()
+        return next((host for name in names for host in hosts if name in (host.name, host.address)), None)
+
+    def covers(self, pattern: str) -> frozenset[str]:
+        """Return the names of the hosts of a host set; raises as `select` does."""
+        return frozenset(host.name for host in self.select(pattern))
+
 
 def expand(pattern: str) -> list[str]:
     """Write out the names of a host set without groups, in the order of their numbers.

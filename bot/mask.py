@@ -6,6 +6,7 @@ value when its file changes and forgets no old one.
 """
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
@@ -69,13 +70,20 @@ class Mask:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Take the values that are known: tokens, webhook secrets, what `secrets:` names."""
+        self._lock = threading.Lock()
         self._forms: frozenset[str] = frozenset()
+        self._compile()
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Take more values."""
+        """Take more values; when it returns they are hidden. From any thread."""
         more = {form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret)}
-        self._forms |= more
+        with self._lock:
+            if not more <= self._forms:
+                self._forms |= more
+                self._compile()
+
+    def _compile(self) -> None:
         known = tree(self._forms) if self._forms else None
         written = [form.encode("utf-8", "surrogateescape") for form in self._forms]
         self._texts = _Search(

@@ -1,7 +1,8 @@
 """Regular expressions that people write, refused where a hostile text could keep them busy for ever.
 
 Python's `re` tries every way to divide a text among repeats, and cannot be interrupted: `^(a+)+$` takes longer than the
-age of a machine on forty letters. What does that is a repeat inside a repeated group, or alternatives inside one. It is
+age of a machine on forty letters. What does that is a repeat inside a repeated group, or alternatives or what may be
+missing inside one. It is
 harmless where each round begins or ends with a sign that nothing else in the group matches: `^[a-z]+(-[a-z]+)*$`.
 """
 
@@ -13,6 +14,8 @@ LONGEST = 1000
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[*+]|\{[0-9]*,?[0-9]*\}|.", re.DOTALL)
 _ENDLESS = re.compile(r"[*+]|\{[0-9]*,[0-9]*\}")
 _TIMES = re.compile(r"[*+]|\{[0-9]*,?[0-9]*\}")
+_MAYBE = re.compile(r"[?*]|\{0?,[0-9]*\}|\{0\}")
+"""What stands behind a sign that may not be there at all."""
 _OPENING = re.compile(r"\?(?:[:=!>]|<[=!]|P?<\w+>|[aiLmsux-]+:?)")
 
 
@@ -36,9 +39,10 @@ def _ambiguous(inside: list[str]) -> bool:
     text = "".join(inside)
     if opening := _OPENING.match(text):
         inside = _PIECE.findall(text[opening.end() :])
-    if not any(piece == "|" or _ENDLESS.fullmatch(piece) for piece in inside):
+    if not any(piece in ("|", "?") or _ENDLESS.fullmatch(piece) for piece in inside):
         return False
-    return not (_apart(inside[:1], inside[1:]) or _apart(inside[-1:], inside[:-1]))
+    begins = _apart(inside[:1], inside[1:]) and not (inside[1:] and _MAYBE.fullmatch(inside[1]))
+    return not (begins or _apart(inside[-1:], inside[:-1]))
 
 
 def _apart(sign: list[str], rest: list[str]) -> bool:

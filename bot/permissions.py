@@ -67,10 +67,10 @@ class Permissions:
         self._rules: list[tuple[Permission, frozenset[str] | None]] = []
         for index, rule in enumerate(rules):
             try:
-                hosts = {host.name for host in inventory.select(rule.hosts)} if rule.hosts else None
+                hosts = inventory.covers(rule.hosts) if rule.hosts else None
             except SickbayError as error:
                 raise Misplaced(("permissions", index, "hosts"), error.what, error.advice) from error
-            self._rules.append((rule, None if hosts is None else frozenset(hosts)))
+            self._rules.append((rule, hosts))
 
     def has(self, person: Person | None, right: Right) -> bool:
         """Is there anything on which this person has the right?"""

@@ -93,6 +93,11 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def changed(self) -> frozenset[str]:
+        """The hosts on which something may be changed, leaving rescue aside."""
+        return frozenset(entry.host for entry in self.entries if entry.changes)
+
+    @property
     def changes(self) -> bool:
         """Could anything be changed on any host, leaving rescue aside?"""
         return any(entry.changes for entry in self.entries)

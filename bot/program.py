@@ -208,9 +208,10 @@ def next_move(
         return _end(run, record, failed, mutates, why=why)
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
+    changed = run.plan.changed if run.plan is not None else frozenset()
     for number, batch in enumerate(batches, 1):
         left = [host for host in batch if host not in failed]  # a host may be gone when it is looked at again
-        move, dropped = _batch(run, parts, number, left, record, now, stopping=halt is not None)
+        move, dropped = _batch(run, parts, number, left, changed, record, now, stopping=halt is not None)
         if move is not None:
             return move
         failed += dropped
@@ -282,6 +283,7 @@ def _batch(
     parts: Parts,
     number: int,
     batch: Sequence[str],
+    changed: frozenset[str],
     record: Record,
     now: datetime,
     *,
@@ -293,7 +295,7 @@ def _batch(
     if move is not None:
         return move, []
     granted = [host for host in batch if host not in refused]
-    count = _walk("count", *counting(run, number, granted), record, now, stopping=stopping)
+    count = _walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
     act = _walk("steps", parts.act, granted, record, now, stopping=stopping)

@@ -5,10 +5,10 @@ here: what a runbook wants locked, the GPUs of a host, how deep a change goes, w
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bot.counting import floor
-from bot.drain import theirs
+from bot.drain import Drain, theirs
 from bot.errors import SickbayError
 from bot.freshness import differs, stale
 from bot.guard import Answer, Settings, Want, World, frozen, stopped, thaw_advice
@@ -47,10 +47,7 @@ class Rails:
         self._planner = planner
         self._windows = windows or Windows()
         self._settings = settings or Settings()
-        self.world = World(self._covers, self._settings, self._windows.at)
-
-    def _covers(self, pattern: str) -> frozenset[str]:
-        return frozenset(host.name for host in self._planner.inventory.select(pattern))
+        self.world = World(planner.inventory.covers, self._settings, self._windows.at)
 
     # ── for the engine ──
     def take(self, run: Run, record: Record, ready: Sequence[Ready], mine: set[str]) -> Taken:
@@ -127,7 +124,8 @@ class Rails:
             )
         if why or not looked or run.plan is None:
             return why
-        other = differs(run.plan, self._planner.plan(run, record, [host]), host)
+        alone = replace(run, hosts=(host,))  # what the plan for it rests on is of this host only
+        other = differs(run.plan, self._planner.plan(alone, record, [host]), host)
         if not other:
             return ""
         words = f"{host} is another than when the plan was made: {other}"
@@ -141,17 +139,15 @@ class Rails:
 
     def wish(self, run: Run, plan: Plan) -> None:
         """Note what automation wants to change, though people may still be asked."""
-        hosts = {entry.host for entry in plan.entries if entry.changes}
-        if hosts:
-            wants = {host: Want(level=self._level(run, plan, host)) for host in sorted(hosts)}
+        if plan.changed:
+            wants = {host: Want(level=self._level(run, plan, host)) for host in sorted(plan.changed)}
             self._store.ledger.wish(run, wants, self._settings)
 
     def rested(self, run: Run, record: Record, plan: Plan) -> tuple[RunState, str] | None:
         """Return how a run ends that people need not be asked about: whatever they say, its rails let no host go."""
-        hosts = sorted({entry.host for entry in plan.entries if entry.changes})
-        wants = {
-            host: Want(gpus=uuids(run, record, host), level=self._level(run, plan, host)) for host in hosts
-        }
+        if run.runbook.cooldown is None and run.runbook.limits is None:
+            return None
+        wants = {host: Want(gpus=uuids(run, record, host)) for host in sorted(plan.changed)}
         answers = self._store.ledger.answers(run, wants, self.world)
         if not answers or any(one.rail not in ("cooldown", "limits") for one in answers.values()):
             return None
@@ -162,17 +158,18 @@ class Rails:
     # ── for people ──
     def lines(self, run: Run, plan: Plan) -> list[GuardLine]:
         """Say what the rails would say to a plan that is only shown."""
-        hosts = [host for host in run.hosts if any(one.changes for one in plan.entries if one.host == host)]
-        wants = {host: Want(self._keys(run, host), level=self._level(run, plan, host)) for host in hosts}
+        changed = plan.changed
+        wants = {host: Want(self._keys(run, host)) for host in run.hosts if host in changed}
         answers = self._store.ledger.answers(run, wants, self.world) if wants else {}
-        return [self._line(run, plan, answers[host]) for host in hosts]
+        drains = self._store.drains.open()
+        return [self._line(run, plan, answers[host], drains) for host in wants]
 
-    def _line(self, run: Run, plan: Plan, answer: Answer) -> GuardLine:
+    def _line(self, run: Run, plan: Plan, answer: Answer, drains: Sequence[Drain]) -> GuardLine:
         host, now = answer.host, self._store.now()
         if answer.reaction != "go":
             words = f"{answer.rail}: {answer.words}"
             return GuardLine(host, "would wait" if answer.reaction == "queue" else "would refuse", words)
-        if words := self._drained(run, plan, host):
+        if words := self._drained(run, plan, [one for one in drains if one.host == host]):
             return GuardLine(host, "would refuse", words)
         notes = [words] if (words := self._windows.at(host, now)) else []
         rule = run.runbook.guard.min_ready if run.runbook.guard else None
@@ -181,14 +178,15 @@ class Rails:
             notes.append(f"capacity: {most}, which is counted before each batch")
         return GuardLine(host, "ok", "; ".join(notes))
 
-    def _drained(self, run: Run, plan: Plan, host: str) -> str:
+    def _drained(self, run: Run, plan: Plan, drains: Sequence[Drain]) -> str:
         """Say whose a host is that somebody else keeps out of traffic; whoever only puts it back takes it over."""
-        drain = next((one for one in self._store.drains.open() if one.host == host), None)
-        refusal = theirs(run, drain, busy=False) if drain is not None else None
+        refusal = next((found for one in drains if (found := theirs(run, one, busy=False))), None)
+        if refusal is None:
+            return ""
         steps = {step.id: step for _, step in ordered(run.runbook)}
-        changes = (steps[one.step] for one in plan.entries if one.host == host and one.changes)
+        changes = (steps[one.step] for one in plan.entries if one.host == drains[0].host and one.changes)
         acts = any(self._planner.deed(step) != "ready" for step in changes)
-        return f"drain: {refusal.words}" if refusal is not None and acts else ""
+        return f"drain: {refusal.words}" if acts else ""
 
     def _keys(self, run: Run, host: str) -> tuple[str, ...]:
         """Return what a run that does not exist would lock, as far as that is known."""
@@ -206,7 +204,7 @@ class Rails:
         """
         asked = set(hosts)
         for freeze in self._store.ledger.freezes():
-            on = covered(freeze, self._covers)
+            on = covered(freeze, self._planner.inventory.covers)
             if asked and (on is None or asked & on):
                 raise SickbayError(frozen(freeze), advice=thaw_advice(freeze))
 
@@ -216,14 +214,16 @@ class Rails:
 
     def notes(self, hosts: Iterable[str]) -> dict[str, str]:
         """Say for each host why it is not as free as others; hosts without a note are left out."""
-        freezes = [(one, covered(one, self._covers)) for one in self._store.ledger.freezes()]
+        freezes = [
+            (one, covered(one, self._planner.inventory.covers)) for one in self._store.ledger.freezes()
+        ]
         found: dict[str, str] = {}
         now = self._store.now()
-        drains = {one.host: one for one in self._store.drains.open()}
+        drains = self._store.drains.open()
         for host in hosts:
             words = [frozen(one) for one, on in freezes if on is None or host in on]
             words += [maintenance] if (maintenance := self._windows.at(host, now)) else []
-            words += [drains[host].owner] if host in drains else []
+            words += [one.owner for one in drains if one.host == host]
             if words:
                 found[host] = "; ".join(words)
         return found

@@ -4,6 +4,7 @@ The file is looked at each time somebody wants to do something, and read when it
 cannot be read nothing is started or approved: what it meant to take away is not known. What goes on can be stopped.
 """
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,13 @@ from bot.errors import SickbayError
 class RosterFile:
     """Reads people and their rights again when the file has changed."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str], config: Config) -> None:
-        """`config` is what was read from it already."""
+    def __init__(self, path: Path, environ: Mapping[str, str], config: Config, sha256: str) -> None:
+        """`config` is what was read from it already, when its bytes had this SHA-256."""
         self._path = path
         self._environ = environ
         self._lock = threading.Lock()
-        self._seen = self._stamp()
+        stamp = self._stamp()
+        self._seen = stamp if self._sha256() == sha256 else ()
         self._roster: Roster | None = _roster(config)
         self._wrong = ""
 
@@ -34,7 +36,7 @@ class RosterFile:
         """
         with self._lock:
             stamp = self._stamp()
-            if stamp != self._seen:
+            if stamp != self._seen or self._roster is None:  # what kept it from being read may be over
                 self._read()
                 self._seen = stamp
             if self._roster is None:
@@ -49,6 +51,12 @@ class RosterFile:
             self._roster, self._wrong = _roster(load(self._path, self._environ)[0]), ""
         except SickbayError as error:
             self._roster, self._wrong = None, str(error).splitlines()[0]
+
+    def _sha256(self) -> str:
+        try:
+            return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        except OSError:
+            return ""
 
     def _stamp(self) -> tuple[int, ...]:
         try:

@@ -50,7 +50,8 @@ class Rounds:
         self._next = {number: at for number, at in self._next.items() if number in kept}
         now = self._store.now()
         for number, drain in kept.items():
-            if number not in self._asked and self._next.get(number, now) <= now:
+            # a time that lies further ahead than any pause is of a clock that was set back since
+            if number not in self._asked and not now < self._next.get(number, now) <= now + AGAIN:
                 self._ask(drain)
 
     def next_wake(self) -> datetime | None:

@@ -97,6 +97,8 @@ class Requester:
     """The key under `people:`; None for alerts and strangers."""
     via: str = "cli"
     """slack, cli, alert, or schedule."""
+    door: str = ""
+    """Where a person came in, for the record: with the account that said to be them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -191,7 +191,7 @@ class Config(Noun):
     maintenance: tuple[Window, ...] = Field((), description="when and where automation keeps out")
     routes: tuple[Route, ...] = ()
 
-    @property
+    @cached_property
     def rights(self) -> Permissions:
         """Who may do what.
 
@@ -211,14 +211,10 @@ class Config(Noun):
         """The database file."""
         return self.store.path
 
-    @property
+    @cached_property
     def windows(self) -> Windows:
         """The maintenance windows, over the hosts that there are."""
-        return Windows(self.maintenance, self.covers)
-
-    def covers(self, pattern: str) -> frozenset[str]:
-        """Return the hosts of a host set."""
-        return frozenset(host.name for host in self.inventory.select(pattern))
+        return Windows(self.maintenance, cache(self.inventory.covers))
 
     @cached_property
     def inventory(self) -> Inventory:

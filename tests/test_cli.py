@@ -4,13 +4,14 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bot.run import RunState
 from bot.shipped import shipped
 from bot.sim.slack import PretendSlackThread
 from bot.slack.manifest import SCOPES
 from bot.store import Store
-from tests.parts.clinic import ACCOUNT, SECRET, Clinic
+from tests.parts.clinic import ACCOUNT, BOOKS, SECRET, Clinic
 from tests.parts.programs import wait_until
 
 ESCAPE = "\x1b"
@@ -234,6 +235,13 @@ def test_what_is_kept_out_of_traffic_is_listed_with_its_owner_and_haproxys_word(
     assert "gpu-01 is no longer held out of traffic since" in clinic.say("runs", "1").out
 
 
+def test_what_is_kept_out_of_traffic_is_listed_where_a_secret_is_lacking_too(clinic: Clinic) -> None:
+    clinic.write(secrets={"token": {"env": "NOBODY_SET_THIS"}})
+    listed = clinic.say("drains")
+    assert (listed.code, listed.out) == (0, "Sickbay keeps no server out of traffic.\n")
+    assert listed.err == "HAProxy is not asked: the secret token cannot be used here.\n"
+
+
 def test_a_plan_is_approved_from_the_terminal_while_slack_is_down_and_it_is_written_down_by_whom(
     clinic: Clinic,
 ) -> None:
@@ -321,6 +329,21 @@ def test_ctrl_c_cancels_all_that_was_started_and_waits_for_the_end(clinic: Clini
         talk.until("Cancelling")
         assert talk.end() == 1
     assert (state(clinic, 1), state(clinic, 3)) == (RunState.CANCELLED, RunState.CANCELLED)
+
+
+def test_ctrl_c_of_who_may_only_approve_cancels_nobodys_run(clinic: Clinic) -> None:
+    clinic.write(permissions=[{"roles": ["oncall"], "may": ["change", "approve"]}])
+    book = {**BOOKS["mend"], "steps": [{"id": "glue", "run": "sleep 5; echo glued >> $HOME/glue"}]}
+    (clinic.folder / "runbooks/mend.yaml").write_text(yaml.safe_dump({"version": 1, "name": "mend", **book}))
+    with clinic.talk("run", "mend", "gpu-02", "--as", "alice") as first:
+        first.until("sickbay approve 1")
+        first.process.kill()
+    with clinic.talk("approve", "1", "--as", "bob") as second:
+        wait_for(clinic, 1, RunState.RUNNING)
+        second.interrupt()
+        assert second.end() == 130
+    assert "may not cancel runs of `mend`" in second.text
+    assert state(clinic, 1) is RunState.RUNNING
 
 
 # ── beside a server ──

@@ -390,7 +390,16 @@ def test_the_breaker_is_shown_and_reset_by_a_named_person(scene: Scene) -> None:
     assert commands.do("breaker reset it was the switch", ON_CALL).ok
     assert "automation" not in said(commands.do("hosts", STRANGER), 200)
     (event,) = [one for one in scene.store.timeline.after(0) if one.kind == "breaker.reset"]
-    assert event.data == {"by": "alice", "reason": "it was the switch"}
+    assert event.data == {"by": "alice", "reason": "it was the switch", "via": "slack"}
+
+
+def test_the_account_behind_a_name_is_written_down_whatever_it_says(scene: Scene) -> None:
+    commands, root = desk(scene), Asker("alice", ALICE, login="root")
+    for words in ("freeze power", "thaw", "run restart-container gpu-03"):
+        assert commands.do(words, root).ok
+    told = {event.kind: event.data.get("via") for event in scene.store.timeline.after(0)}
+    for kind in ("guard.frozen", "guard.thawed", "run.queued"):
+        assert told[kind] == "cli, root as alice"
 
 
 def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:

@@ -27,6 +27,10 @@ from bot.pattern import LONGEST, endless
         (r"^(.a+)*$", "(.a+)*"),
         (r"^(b)(-a+\1)*$", r"(-a+\1)*"),
         (r"^(?P<x>\w+\s?)*$", r"(?P<x>\w+\s?)*"),
+        (r"^(-?[a-z]+)*$", "(-?[a-z]+)*"),
+        (r"^(-*a+)+$", "(-*a+)+"),
+        (r"^(-{0,1}a+)*$", "(-{0,1}a+)*"),
+        (r"^(aa?)+$", "(aa?)+"),
     ],
 )
 def test_a_repeat_in_a_repeat_is_found(pattern: str, group: str) -> None:

@@ -11,6 +11,7 @@ from bot.authority import Asker
 from bot.commands import Reply
 from bot.config import load
 from bot.errors import SickbayError
+from bot.roster import RosterFile
 from tests.parts.states import BOB, RESTART, Scene
 from tests.test_commands import said
 
@@ -124,3 +125,23 @@ def test_a_mistake_is_told_by_its_line(file: File) -> None:
     file.write("people: {bob: {rolls: [oncall]}}")
     with pytest.raises(SickbayError, match=r"sickbay\.yaml:1: .*rolls"):
         file.commands.authority.known(Asker("bob", BOB), "x")
+
+
+def test_what_kept_the_file_from_being_read_may_be_over_without_an_edit(file: File) -> None:
+    run_id = file.question()
+    file.write(BOTH.replace("alice:", "alice}"))
+    stamp = file.path.stat()
+    assert "cannot be read" in told(file.say(f"approve {run_id}"))
+    file.path.write_text(BOTH)
+    os.utime(file.path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    now = file.path.stat()
+    assert (now.st_mtime_ns, now.st_size, now.st_ino) == (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
+    assert file.say(f"approve {run_id}").ok
+
+
+def test_an_edit_while_sickbay_starts_is_seen(tmp_path: Path) -> None:
+    path, environ = tmp_path / "sickbay.yaml", {"HOME": str(tmp_path)}
+    path.write_text(BOTH)
+    config, document = load(path, environ)
+    path.write_text(ALONE)
+    assert set(RosterFile(path, environ, config, document.sha256)().people) == {"alice"}

@@ -101,6 +101,15 @@ def test_one_that_is_still_out_stays_listed_with_what_haproxy_says(night: Night)
     assert len(night.told("drain.seen")) == 1, "the same was told twice"
 
 
+def test_a_clock_that_is_set_back_holds_up_no_look(night: Night) -> None:
+    night.drain()
+    night.go_round()
+    sent = len(night.remote.sent)
+    night.clock.on(minutes=-60)
+    night.go_round()
+    assert len(night.remote.sent) > sent
+
+
 def test_one_that_was_put_back_by_hand_is_closed_and_told(night: Night) -> None:
     night.drain()
     night.proxy.command("set server be_vllm/gpu-03 state ready")

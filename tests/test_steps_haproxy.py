@@ -273,6 +273,7 @@ def test_what_somebody_has_put_back_needs_no_undrain(balancer: HAProxy, shell: s
     again = act(balancer, "drain", shell=shell, found=found)
     assert not again.ok
     assert "somebody else has put it back" in again.summary
+    assert again.advice == "ask who put gpu-03 back; it takes traffic now"
     assert balancer.server_state("gpu-03") == "UP"
 
 

@@ -157,6 +157,31 @@ def test_who_takes_over_is_the_owner_from_then_on_also_when_it_fails(ledger: Led
     assert told[-2:] == ["drain.taken_over", "drain.kept"]
 
 
+def test_who_took_over_is_not_said_to_have_drained(ledger: Ledger) -> None:
+    first = ledger.kept()
+    run = ledger.run("bob")
+    ledger.claim(run, READY)
+    ledger.end(run, Status.UNREACHABLE)
+    (drain,) = ledger.store.drains.open()
+    assert drain.owner.startswith(
+        f"run {run.id} (mend, bob) has taken over from run {first.id}, which drained be/gpu-03 at "
+    )
+
+
+def test_a_host_behind_two_balancers_is_everybodys_who_keeps_it_out_there(ledger: Ledger) -> None:
+    ledger.kept()
+    bob = ledger.run("bob")
+    ledger.claim(bob, replace(DRAIN, lb="lb-02"))
+    ledger.end(bob, changed=True)
+    ledger.store.runs.finish(bob, RunState.SUCCEEDED, "", None)
+    place = ("restart", "gpu-03", 1)
+    for who, other in (("alice", "bob"), ("bob", "alice")):
+        _, said = ledger.store.attempts.claim(ledger.run(who), [place], changes={place: None})
+        refusal = said[place]
+        assert isinstance(refusal, Refusal)
+        assert f", {other}) drained be/gpu-03" in refusal.words
+
+
 def test_a_server_that_is_free_again_can_be_drained_again(ledger: Ledger) -> None:
     ledger.kept()
     run = ledger.run("bob")

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from bot.approval import Approval
+from bot.atomic import replace
 from bot.duration import write as duration
 from bot.effect import Output
 from bot.errors import SickbayError
@@ -101,7 +102,11 @@ def append(file: Path, name: str, data: Mapping[str, Any]) -> None:
             )
         text = f"{before.rstrip()}\n\n{_text(name, data)}" if before.strip() else _text(name, data)
         read(text, file=str(file))  # the whole has to stay within what a file may hold
-        file.write_text(text, "utf-8")
+        if file.exists():
+            whole = file.resolve()
+            replace(whole, text.encode(), whole.stat())
+        else:
+            file.write_text(text, "utf-8")
     except OSError as error:
         reason = error.strerror or error
         advice = "name another file with --output"

@@ -88,14 +88,13 @@ class Listeners:
 
     async def _typed(self, ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
         place = _Place(body["channel_id"], body["user_id"])
-        asker = self._asker(
-            body["user_id"],
-            body.get("user_name", ""),
-            place,
-            body.get("trigger_id", ""),
-            foreign=self._foreign(body.get("team_id")),
-        )
-        reply = await self._do(lambda: self._commands.do(str(body.get("text") or ""), asker), ack)
+
+        def asker() -> Asker:
+            foreign = self._foreign(body.get("team_id"))
+            name, delivery = body.get("user_name", ""), body.get("trigger_id", "")
+            return self._asker(body["user_id"], name, place, delivery, foreign=foreign)
+
+        reply = await self._do(lambda: self._commands.do(str(body.get("text") or ""), asker()), ack)
         if not reply.runs:  # a run shows itself in the channel
             await self._whisper(reply, place, respond)
 
@@ -119,9 +118,12 @@ class Listeners:
         name = await self._name_of(event["user"])
         teams = (body.get("team_id"), event.get("user_team"), event.get("source_team"))
         delivery = str(body.get("event_id") or "")
-        asker = self._asker(event["user"], name, place, delivery, foreign=self._foreign(*teams))
+
+        def asker() -> Asker:
+            return self._asker(event["user"], name, place, delivery, foreign=self._foreign(*teams))
+
         context["place"] = place
-        context["reply"] = await self._do(lambda: self._commands.do(text, asker))
+        context["reply"] = await self._do(lambda: self._commands.do(text, asker()))
 
     async def _answer_mention(self, context: AsyncBoltContext, body: Body) -> None:
         if "reply" in context:
@@ -151,15 +153,18 @@ class Listeners:
         trigger, at = body.get("trigger_id"), action.get("action_ts")
         delivery = f"{trigger}/{at}"
         foreign = self._foreign((body.get("team") or {}).get("id"), user.get("team_id"))
-        asker = self._asker(user["id"], name, place, delivery, foreign=foreign)
         click = _Click(
             str(action["action_id"]).partition(":")[0] if trigger and at else "",  # a click always has both
             str(action.get("value") or ""),
             channel,
             str(container.get("message_ts") or ""),
         )
-        reply = await self._do(lambda: self._act(click, asker), ack)
-        new = await self._first_time(f"answered/{asker.delivery}")
+
+        def act() -> Reply:
+            return self._act(click, self._asker(user["id"], name, place, delivery, foreign=foreign))
+
+        reply = await self._do(act, ack)
+        new = await self._first_time(f"answered/slack/{delivery}")
         if not reply.ok and new:  # what counted is seen in the message itself
             await self._whisper(reply, place, respond, thread_first=True)
 
@@ -206,6 +211,7 @@ class Listeners:
         return len(named) > 1
 
     def _asker(self, user: str, name: str, place: _Place, delivery: str, *, foreign: bool) -> Asker:
+        """Return who it is; may read the configuration anew, so it is asked in a thread."""
         person = self._commands.person_of(user)
         called = person.name if person is not None else name or user
         key = f"slack/{delivery}" if delivery else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bot.atomic import replace
 from bot.errors import SickbayError
 from bot.ssh.known_hosts import (
     Changed,
@@ -99,36 +100,12 @@ def enroll(path: Path, name: str, key: Key) -> None:
             new = enrolled(text, name, key, where=str(path)).encode("utf-8", "surrogateescape")
             status = path.stat() if old is not None else None
             if old is not None:
-                _replace(path.with_name(f"{path.name}.old"), old, status)
-            _replace(path, new, status)
+                replace(path.with_name(f"{path.name}.old"), old, status)
+            replace(path, new, status)
     except OSError as error:
         raise SickbayError(
             f"cannot be written: {error.strerror or error}", where=str(path), advice="check its permissions"
         ) from error
-
-
-def _replace(path: Path, data: bytes, like: os.stat_result | None) -> None:
-    """Put a file in the place of another, with that one's mode and owner."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            if like is not None:
-                os.fchmod(file.fileno(), like.st_mode & 0o7777)
-                if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

@@ -111,6 +111,8 @@ def _look(seen: Seen) -> str:
 
 
 def _refusal(said: str, host: str) -> str:
+    if "takes traffic" in said:
+        return f"ask who put {host} back; it takes traffic now"
     if "somebody else" in said or "not known" in said:
         return f"ask who drained {host}; `undrain-host` with take_over=true puts it back all the same"
     if "nobody would serve" in said:

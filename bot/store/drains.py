@@ -96,15 +96,15 @@ def take(
     One that changes a host without turning its server is refused where somebody else keeps that host out of traffic.
     """
     answers: dict[Place, Grant | Refusal] = {}
-    others = {one.host: one for one in _all(tx) if one.run != run.id}
+    others = [one for one in _all(tx) if one.run != run.id]
     for place, turn in wanted.items():
-        host = place[1]
-        drain = _open(tx, turn) if turn is not None else others.get(host)
-        busy = drain is not None and drain.run != run.id and _goes_on(tx, drain.run)
         if turn is None:
-            refusal = theirs(run, drain, busy=busy) if drain is not None else None
+            kept = (theirs(run, one, busy=_goes_on(tx, one.run)) for one in others if one.host == place[1])
+            refusal = next((one for one in kept if one is not None), None)
             answers |= {place: refusal} if refusal is not None else {}
             continue
+        drain = _open(tx, turn)
+        busy = drain is not None and drain.run != run.id and _goes_on(tx, drain.run)
         answer = answers[place] = may(turn, run, drain, now, busy=busy)
         if isinstance(answer, Grant):
             _claim(tx, now, run, turn, place, drain, answer)

@@ -6,6 +6,7 @@ A host is taken in one transaction with the answer about it, so two runs never b
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
@@ -122,7 +123,8 @@ class Ledger:
         tx.execute(insert(wishes).on_conflict_do_nothing(), rows)
         if _tripped(tx) is not None:
             return
-        query = select(wishes.c.host, wishes.c.at).where(wishes.c.settled == 0)
+        recent = (wishes.c.settled == 0, wishes.c.at > now - settings.within)
+        query = select(wishes.c.host, wishes.c.at).where(*recent)
         if over := trips([(row.host, row.at) for row in tx.execute(query)], now, settings):
             tx.execute(breaker.insert().values(at=now, hosts=list(over)))
             tell(tx, now, TRIPPED, incident=run.incident_id, run=run.id, hosts=list(over))
@@ -133,19 +135,25 @@ class Ledger:
         with self._db.read() as tx:
             return _freezes(tx)
 
-    def freeze(self, freeze: Freeze) -> None:
-        """Stop all changes on a host set; one that is frozen already keeps its new reason."""
+    def freeze(self, freeze: Freeze, via: str = "") -> None:
+        """Stop all changes on a host set; one that is frozen already gets the new reason, person and time."""
         row = {"hosts": freeze.hosts, "by": freeze.by, "at": freeze.at, "reason": freeze.reason}
         with self._db.write() as tx:
             tx.execute(insert(freezes).values(row).on_conflict_do_update(index_elements=["hosts"], set_=row))
-            tell(tx, freeze.at, "guard.frozen", by=freeze.by, reason=freeze.reason, hosts=freeze.hosts)
+            told: dict[str, Any] = {
+                "by": freeze.by,
+                "reason": freeze.reason,
+                "hosts": freeze.hosts,
+                "via": via,
+            }
+            tell(tx, freeze.at, "guard.frozen", **told)
 
-    def thaw(self, hosts: str, by: str) -> bool:
+    def thaw(self, hosts: str, by: str, via: str = "") -> bool:
         """Lift a freeze; false when there is none of exactly this host set."""
         with self._db.write() as tx:
             if tx.execute(delete(freezes).where(freezes.c.hosts == hosts)).rowcount == 0:
                 return False
-            tell(tx, self._db.now(), "guard.thawed", by=by, hosts=hosts)
+            tell(tx, self._db.now(), "guard.thawed", by=by, hosts=hosts, via=via)
             return True
 
     # ── the breaker ──
@@ -154,17 +162,16 @@ class Ledger:
         with self._db.read() as tx:
             return _tripped(tx)
 
-    def reset(self, by: str, reason: str) -> bool:
+    def reset(self, by: str, reason: str, via: str = "") -> bool:
         """Let automation go on; false when it was not stopped."""
         now = self._db.now()
         with self._db.write() as tx:
             closed = {"reset_at": now, "reset_by": by, "reason": reason}
             if tx.execute(update(breaker).where(breaker.c.reset_at.is_(None)).values(closed)).rowcount == 0:
                 return False
-            tx.execute(
-                update(wishes).values(settled=1)
-            )  # marked, not compared with a clock that may be set back
-            tell(tx, now, "breaker.reset", by=by, reason=reason)
+            # marked, not compared with a clock that may be set back
+            tx.execute(update(wishes).values(settled=1))
+            tell(tx, now, "breaker.reset", by=by, reason=reason, via=via)
             return True
 
 
@@ -185,12 +192,12 @@ class _Look:
         self._freezes = [(one, covered(one, world.covers)) for one in _freezes(tx)]
         self._tripped = _tripped(tx)
         self._uses = _uses(tx, run, now)
+        self._verified = _verified(tx, run)
+        self._changed: dict[str, int | None] = {}
 
     def at(self, host: str, want: Want) -> Facts:
         """Return what is known about a host."""
         keys = {f"host {host}", *want.keys}
-        name = self._run.runbook.name
-        rested = select(func.max(uses.c.verified_at)).where(uses.c.runbook == name, uses.c.host == host)
         return Facts(
             host=host,
             now=self._now,
@@ -198,7 +205,7 @@ class _Look:
             freezes=tuple(one for one, hosts in self._freezes if hosts is None or host in hosts),
             window=self._world.window(host, self._now),
             tripped=self._tripped,
-            verified=self._tx.scalar(rested) if self._run.runbook.cooldown is not None else None,
+            verified=self._verified.get(host),
             uses=self._uses,
             gpus=want.gpus,
             capacity=self._capacity(host),
@@ -227,6 +234,8 @@ class _Look:
 
     def _changed_since(self, host: str, at: datetime | None) -> int | None:
         """Return another run that had the host at this moment or later."""
+        if host in self._changed:
+            return self._changed[host]
         query = (
             select(uses.c.run_id)
             .outerjoin(runs, runs.c.id == uses.c.run_id)
@@ -235,6 +244,7 @@ class _Look:
         if at is not None:
             query = query.where(or_(runs.c.ended_at >= at, uses.c.at >= at))
         found: int | None = self._tx.scalar(query.limit(1))
+        self._changed[host] = found
         return found
 
 
@@ -255,6 +265,15 @@ def _uses(tx: Connection, run: Run, now: datetime) -> tuple[Use, ...]:
         return ()
     query = uses.select().where(uses.c.runbook == run.runbook.name, uses.c.at > now - limits.per)
     return tuple(Use(row.run_id, row.runbook, row.host, row.at, tuple(row.gpus)) for row in tx.execute(query))
+
+
+def _verified(tx: Connection, run: Run) -> dict[str, datetime]:
+    """Return when a runbook that rests last succeeded on each host."""
+    if run.runbook.cooldown is None:
+        return {}
+    mine = (uses.c.runbook == run.runbook.name, uses.c.verified_at.is_not(None))
+    query = select(uses.c.host, func.max(uses.c.verified_at)).where(*mine).group_by(uses.c.host)
+    return {row[0]: row[1] for row in tx.execute(query)}
 
 
 def _held(tx: Connection, run: Run) -> Iterable[tuple[str, str | None, Holder]]:

@@ -90,7 +90,7 @@ class Runs:
         )
         (run_id,) = tx.execute(statement).inserted_primary_key or (0,)
         told: dict[str, Any] = {"runbook": runbook.name, "hosts": list(hosts), "digest": digest, "mode": mode}
-        told |= {"by": requester.name, "via": requester.via}
+        told |= {"by": requester.name, "via": requester.door or requester.via}
         tell(tx, now, "run.queued", incident=incident, run=run_id, **told)
         return int(run_id)
 
