@@ -1,7 +1,7 @@
 """Who somebody is at this moment, and whether they may: sickbay.yaml, and what Slack says of its own users.
 
 The file says who is known and which Slack user groups give a role; whether an account still exists and who is in a
-group only Slack can say, and it is asked each time somebody wants to do something, not when they are shown something.
+group only Slack can say, and it is asked each time somebody wants to do something, or is told what they may.
 What Slack does not say gives nobody a right. It takes none back that was used before, and where Slack is down the
 terminal goes on: there the operating system says who one is.
 """

@@ -40,6 +40,9 @@ AsOption = Annotated[
     typer.Option("--as", help="who you are under `people:`, from an account that is nobody's own"),
 ]
 Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
+Where = Annotated[
+    list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
+]
 RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
 SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
 Form = Literal["markdown", "json"]
@@ -212,9 +215,7 @@ def check(hosts: Hosts, config: ConfigOption = None, as_: AsOption = None) -> No
 @cli.command()
 def run(
     runbook: str,
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
-    ] = None,
+    words: Where = None,
     config: ConfigOption = None,
     as_: AsOption = None,
 ) -> None:
@@ -225,9 +226,7 @@ def run(
 @cli.command()
 def plan(
     runbook: str,
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
-    ] = None,
+    words: Where = None,
     config: ConfigOption = None,
     as_: AsOption = None,
 ) -> None:

@@ -241,12 +241,11 @@ def schedules(config: Config, library: Mapping[str, Loaded]) -> list[Schedule]:
     for name, loaded in library.items():
         given = section.runbooks.get(name)
         hosts = given.hosts if given else ""
-        own = given is None or given.schedule is None
-        expressions = (
-            loaded.runbook.schedules if given is None or given.schedule is None else (given.schedule,)
-        )
+        said = given.schedule if given else None
+        expressions = loaded.runbook.schedules if said is None else (said,)
         found += [
-            Schedule(name, Cron(expression, zone), hosts, own) for expression in dict.fromkeys(expressions)
+            Schedule(name, Cron(expression, zone), hosts, said is None)
+            for expression in dict.fromkeys(expressions)
         ]
     return found
 

@@ -1,4 +1,6 @@
-"""What people decide about a run: approve, deny, cancel; each one transaction, each refusal written down.
+"""What people decide about a run: approve, deny, cancel; each one transaction.
+
+A refused answer to a run's question is written down.
 
 Whoever decides is judged at that moment, and so is everybody whose approval came before. Breaking glass is an approval
 too: it stands for those whom the rule asks for, and for nothing else. The plan has to hold all the same, its digest is

@@ -40,6 +40,7 @@ from bot.schema import Document
 from bot.steps import KINDS
 from bot.store import Store
 from bot.terminal import OK, console
+from bot.trigger import matches
 from bot.vault import read_secrets
 from bot.wording import near
 
@@ -300,8 +301,8 @@ def _match(match: Mapping[str, Any]) -> str:
 def _unlike(route: Route, alert: Alert) -> str:
     said = []
     for name, want in route.match.items():
-        given = alert.labels.get(name, "")
-        if given not in ([want] if isinstance(want, str) else want):
+        if not matches({name: want}, dict(alert.labels)):
+            given = alert.labels.get(name, "")
             said.append(f"{name} is {given!r}" if name in alert.labels else f"it has no label {name}")
     return ", ".join(said)
 

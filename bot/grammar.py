@@ -245,21 +245,23 @@ def _hosts(words: Sequence[str]) -> Command:
     return ListHosts(",".join(words))
 
 
-def _runbooks(words: Sequence[str]) -> Command:
+def _nothing(verb: str, words: Sequence[str]) -> None:
     if words:
-        raise _usage("runbooks", "it takes nothing more")
+        raise _usage(verb, "it takes nothing more")
+
+
+def _runbooks(words: Sequence[str]) -> Command:
+    _nothing("runbooks", words)
     return ListRunbooks()
 
 
 def _drains(words: Sequence[str]) -> Command:
-    if words:
-        raise _usage("drains", "it takes nothing more")
+    _nothing("drains", words)
     return ListDrains()
 
 
 def _schedules(words: Sequence[str]) -> Command:
-    if words:
-        raise _usage("schedules", "it takes nothing more")
+    _nothing("schedules", words)
     return ListSchedules()
 
 
@@ -279,7 +281,7 @@ def _runs(words: Sequence[str]) -> Command:
 
 
 def _approve(words: Sequence[str]) -> Command:
-    number = _one_number("approve", words[:1]) or 0
+    number = one_number("approve", words[:1])
     if len(words) < 2:
         return Decide(number, "approve")
     if words[1].lstrip("-–—").lower() not in ("break-glass", "breakglass"):
@@ -297,11 +299,11 @@ def _approve(words: Sequence[str]) -> Command:
 
 
 def _deny(words: Sequence[str]) -> Command:
-    return Decide(_one_number("deny", words) or 0, "deny")
+    return Decide(one_number("deny", words), "deny")
 
 
 def _cancel(words: Sequence[str]) -> Command:
-    return Cancel(_one_number("cancel", words) or 0)
+    return Cancel(one_number("cancel", words))
 
 
 def _freeze(words: Sequence[str]) -> Command:

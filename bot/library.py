@@ -106,8 +106,14 @@ def load_runbook(
         text, file=str(path), kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets
     )
 
+    edited: Loaded | None = None
+
     def again() -> Loaded:
-        return load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets)
+        """Read it once for each edit, not for each alert."""
+        nonlocal edited
+        if edited is None or edited.digest_now() != edited.digest:
+            edited = load_runbook(path, kinds=kinds, parsers=parsers, inventory=inventory, secrets=secrets)
+        return edited
 
     return replace(loaded, again=again)
 

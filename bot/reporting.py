@@ -84,17 +84,7 @@ def report(store: Store, incident_id: int, mask: Mask, *, outputs: bool = True) 
         messages=tuple(_messages(store, incident, events)),
         chain=Chain(events=found.events, head=found.head, fault=found.fault),
     )
-    return Report.model_validate(_masked(made.model_dump(), mask))
-
-
-def _masked(value: Any, mask: Mask) -> Any:
-    if isinstance(value, str):
-        return mask.text(value)
-    if isinstance(value, Mapping):
-        return {mask.text(str(key)): _masked(one, mask) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(one, mask) for one in value]
-    return value
+    return Report.model_validate(mask.over(made.model_dump()))
 
 
 def _alerts(incident: Incident) -> Iterator[Alert]:

@@ -43,15 +43,7 @@ class Routing:
     def route(self, alert: Alert) -> tuple[Route | None, Host | None]:
         """Return the first route that takes an alert, and the alert's machine."""
         taken = next((route for route in self.routes if route.takes(dict(alert.labels))), None)
-        return taken, self._machine(alert)
-
-    def _machine(self, alert: Alert) -> Host | None:
-        """Find the alert's machine in the inventory, by name or address."""
-        for called in alert.machines:
-            for host in self.inventory.hosts.values():
-                if called in (host.name, host.address):
-                    return host
-        return None
+        return taken, self.inventory.called(alert.machines)
 
     def proposal(
         self, alert: Alert, route: Route | None, host: Host | None, now: datetime

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Annotated, Literal
 
 from cronsim import CronSim, CronSimError
@@ -79,7 +79,7 @@ class Cron:
 
     def count(self, since: datetime, until: datetime) -> int:
         """Count the ticks after `since`, up to and with `until`, no further than `MOST`."""
-        return sum(tick <= until for tick in islice(self._after(since), MOST))
+        return sum(1 for _ in takewhile(lambda tick: tick <= until, islice(self._after(since), MOST)))
 
     @cached_property
     def words(self) -> str:

@@ -1,8 +1,8 @@
 """The clock as somebody who asks: ticks of schedules become runs, and what those runs find becomes alerts.
 
-A scheduled run speaks to nobody. What it finds, a check that failed or a host that is not well, is told as an alert of
-Sickbay's own, once for each runbook, host and step: routes, incidents and their ends are then those of any alert.
-Found again it is counted; seen to be gone it is resolved; what could not be looked at stays as it is.
+A scheduled run speaks to nobody. What it finds, a check that failed, a host that is not well or one that cannot be
+reached, is told as an alert of Sickbay's own, once for each runbook, host and step: routes, incidents and their ends are then those of any alert.
+Found again it is counted; seen to be gone it is resolved; what was not looked at stays as it is.
 """
 
 import hashlib

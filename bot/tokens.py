@@ -27,25 +27,14 @@ class Secrets:
             text = environ.get(name, "").strip()
             return SecretStr(text) if text else None
 
-        return cls(
-            secret("SLACK_BOT_TOKEN"),
-            secret("SLACK_APP_TOKEN"),
-            secret("SLACK_SIGNING_SECRET"),
-            secret(config.alerts.alertmanager.secret_env),
-        )
+        return cls(*map(secret, _variables(config)))
 
     def short(self, config: Config) -> list[str]:
         """Name the variables whose values are shorter than what can be masked."""
-        names = [
-            "SLACK_BOT_TOKEN",
-            "SLACK_APP_TOKEN",
-            "SLACK_SIGNING_SECRET",
-            config.alerts.alertmanager.secret_env,
-        ]
         held = (getattr(self, field.name) for field in fields(self))
         return [
             name
-            for name, secret in zip(names, held, strict=True)
+            for name, secret in zip(_variables(config), held, strict=True)
             if secret is not None and len(secret.get_secret_value()) < SHORTEST
         ]
 
@@ -53,3 +42,9 @@ class Secrets:
         """Return what must never be shown, for the mask."""
         held = (getattr(self, field.name) for field in fields(self))
         return [secret.get_secret_value() for secret in held if secret is not None]
+
+
+def _variables(config: Config) -> tuple[str, str, str, str]:
+    """Return where the secrets are, in the order of the fields."""
+    alertmanager = config.alerts.alertmanager.secret_env
+    return ("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET", alertmanager)

@@ -15,6 +15,7 @@ from bot.config import Config, find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
+from bot.messages.short import count
 from bot.rehearsal import SUFFIX, break_steps, rehearse
 from bot.report import Report
 from bot.runbook import Runbook
@@ -27,7 +28,7 @@ from bot.terminal import OK, UNWELL, console
 def lint(paths: Sequence[Path], config: Path | None) -> int:
     """Print every mistake."""
     found = _configured(config, os.environ) if not paths or config else None
-    count, mistakes = lint_files(
+    files, mistakes = lint_files(
         paths or _folders(found),
         kinds=KINDS,
         parsers=PARSERS,
@@ -36,7 +37,7 @@ def lint(paths: Sequence[Path], config: Path | None) -> int:
     out = console(sys.stdout)
     for mistake in mistakes:
         out.print(str(mistake), markup=False, soft_wrap=True)
-    out.print(f"{_number(count, 'runbook')}, {_number(len(mistakes), 'mistake')}")
+    out.print(f"{count(files, 'runbook')}, {count(len(mistakes), 'mistake')}")
     return UNWELL if mistakes else OK
 
 
@@ -60,11 +61,11 @@ def faults(paths: Sequence[Path], config: Path | None) -> int:
     for result in break_steps(paths or _folders(_configured(config, os.environ))):
         well.append(result.passed)
         word = "ok    " if result.passed else "FAILED"
-        out.print(f"{word} {result.name}: {_number(result.cases, 'fault')}", markup=False, soft_wrap=True)
+        out.print(f"{word} {result.name}: {count(result.cases, 'fault')}", markup=False, soft_wrap=True)
         if result.problems:
             out.print(f"       {result.problems[0]}", markup=False, soft_wrap=True)
         if len(result.problems) > 1:
-            more = _number(len(result.problems) - 1, "more rule")
+            more = count(len(result.problems) - 1, "more rule")
             out.print(f"       and {more} broken", markup=False, soft_wrap=True)
     if not well:
         out.print("no test of a runbook was found, so nothing was broken")
@@ -89,7 +90,7 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
         run = store.runs.get(int(words[0]))
         if run is None:
             raise SickbayError(f"there is no run {words[0]}", advice="`sickbay runs` lists the newest")
-        decided = [one.data for one in store.timeline.of(run=run.id) if one.kind == "approval.decided"]
+        decided = [one.data for one in store.timeline.of(run=run.id, kind="approval.decided")]
         answers = [(str(data["by"]), str(data["answer"])) for data in decided]
         attempts = store.attempts.of(run.id)
         kept = Recorded(run, attempts, store.attempts.output, store.approvals.get(run.id), answers)
@@ -121,7 +122,3 @@ def _configured(config: Path | None, environ: Mapping[str, str]) -> Config | Non
 def _folders(config: Config | None) -> list[Path]:
     """Return the runbook folders of the configuration, else the shipped ones."""
     return list(config.runbook_folders) if config is not None else [shipped("runbooks")]
-
-
-def _number(count: int, of: str) -> str:
-    return f"{count} {of}" if count == 1 else f"{count} {of}s"

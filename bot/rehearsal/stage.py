@@ -136,7 +136,8 @@ class Stage:
         on = given.on or next(iter(given.hosts))
         if given.alert is not None:
             one = Alert("test", "test", "firing", BEGIN, given.alert.labels, given.alert.annotations)
-            host = self._machine(one)
+            machine = self._inventory.called(one.machines)
+            host = machine.name if machine is not None else None
             alert = one.as_seen(host)
             on = given.on or host or on
             requester = requester if given.requester else Requester(f"alert {one.name}", via="alert")
@@ -153,14 +154,6 @@ class Stage:
                 channel="test",
                 alert=alert,
             )
-
-    def _machine(self, alert: Alert) -> str | None:
-        """Find the alert's machine by name or address, as dispatch does."""
-        machines = self._inventory.hosts.values()
-        found = (
-            one.name for called in alert.machines for one in machines if called in (one.name, one.address)
-        )
-        return next(found, None)
 
     def _compared(self, run: Run, attempts: Sequence[Attempt]) -> Iterator[str]:
         expect = self._case.expect

@@ -95,8 +95,8 @@ def subject(store: Store, key: str) -> dict[str, int]:
         return {"incident": int(number)}
     if kind not in ("glass", "alarm"):
         return {"run": int(number)}
-    (event,) = store.timeline.after(int(number) - 1, 1)
-    return {} if event.run_id is None else {"run": event.run_id}
+    event = store.timeline.get(int(number))
+    return {} if event is None or event.run_id is None else {"run": event.run_id}
 
 
 def _urgency(kind: str) -> Urgency:
