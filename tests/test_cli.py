@@ -338,8 +338,8 @@ def test_ctrl_c_of_who_may_only_approve_cancels_nobodys_run(clinic: Clinic) -> N
     with clinic.talk("run", "mend", "gpu-02", "--as", "alice") as first:
         first.until("sickbay approve 1")
         first.process.kill()
-    with clinic.talk("approve", "1", "--as", "bob") as second:
-        wait_for(clinic, 1, RunState.RUNNING)
+    with clinic.talk("approve", "1", "--as", "bob", tty=True) as second:
+        second.until("Running")
         second.interrupt()
         assert second.end() == 130
     assert "may not cancel runs of `mend`" in second.text
