@@ -87,6 +87,11 @@ def no_longer(why: str) -> str:
     return f"The plan no longer held: {why}. Nothing was changed."
 
 
+def count(number: int, noun: str) -> str:
+    """Write `1 host`, `2 hosts`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Write `did you mean …?`, or nothing when no known word is like it."""
     found = get_close_matches(word, list(known), n=1)

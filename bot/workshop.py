@@ -15,14 +15,12 @@ from bot.config import Config, find_config, load
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
 from bot.library import lint_files
-from bot.messages.short import count
-from bot.rehearsal import SUFFIX, break_steps, rehearse
-from bot.report import Report
 from bot.runbook import Runbook
 from bot.schema import json_schema
 from bot.shipped import shipped
 from bot.steps import KINDS
 from bot.terminal import OK, UNWELL, console
+from bot.wording import count
 
 
 def lint(paths: Sequence[Path], config: Path | None) -> int:
@@ -43,6 +41,8 @@ def lint(paths: Sequence[Path], config: Path | None) -> int:
 
 def test(paths: Sequence[Path], config: Path | None) -> int:
     """Replay the cases, and print what differed."""
+    from bot.rehearsal import rehearse  # whoever lints waits for no engine and no store
+
     out = console(sys.stdout)
     count = {True: 0, False: 0}
     for result in rehearse(paths or _folders(_configured(config, os.environ))):
@@ -56,6 +56,8 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
 
 def faults(paths: Sequence[Path], config: Path | None) -> int:
     """Break each step of the good cases in turn; print how many ways, and the first that broke a rule."""
+    from bot.rehearsal import break_steps
+
     out = console(sys.stdout)
     well = []
     for result in break_steps(paths or _folders(_configured(config, os.environ))):
@@ -81,7 +83,8 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
     """
     if len(words) != 1 or not (words[0].isascii() and words[0].isdigit() and len(words[0]) < 10):
         raise SickbayError("record: it takes the number of one run", advice="write: sickbay test record RUN")
-    from bot.assembly import Assembly  # whoever lints or tests needs neither store nor SSH
+    from bot.assembly import Assembly
+    from bot.rehearsal import SUFFIX
     from bot.rehearsal.recording import Recorded, append, case_of
 
     path = find_config(config, os.environ, Path.cwd())
@@ -104,6 +107,8 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
 
 def schema(of: Literal["runbook", "report"] = "runbook") -> int:
     """Print the schema of runbooks, or of reports."""
+    from bot.report import Report
+
     print(json.dumps(json_schema(Report if of == "report" else Runbook), indent=2))  # noqa: T201
     return OK
 

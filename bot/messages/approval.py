@@ -27,11 +27,12 @@ from bot.messages.card import (
 )
 from bot.messages.progress import RunView
 from bot.messages.run import diagnosis_words, target
-from bot.messages.short import count, cut, line
+from bot.messages.short import cut, line
 from bot.messages.words import join, name_words, say, text
 from bot.permissions import Groups
 from bot.plan import Entry, GuardLine, Plan
 from bot.run import Run
+from bot.wording import count
 
 DIGEST = 12
 """Letters of a plan's digest that people and buttons carry."""

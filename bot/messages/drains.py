@@ -5,8 +5,9 @@ from datetime import datetime
 
 from bot.drain import Drain, Said
 from bot.messages.card import Card, Node, Note, Table, Title, Words
-from bot.messages.short import count, line, took
+from bot.messages.short import line, took
 from bot.messages.words import say, text
+from bot.wording import count
 
 ROWS = 50
 

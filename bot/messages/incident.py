@@ -8,12 +8,13 @@ from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Te
 from bot.messages.drains import standing
 from bot.messages.progress import RunView, asks, blamed, ending, position
 from bot.messages.run import diagnosis_words, target
-from bot.messages.short import count, cut, line
+from bot.messages.short import cut, line
 from bot.messages.words import join, say, text
 from bot.program import ordered
 from bot.run import RunState, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
+from bot.wording import count
 
 _FIRST = re.compile(r" First: \S+ on \S+\.(?= |$)")
 """Said again by what follows, with the step's own words."""

@@ -10,14 +10,14 @@ from bot.drain import Drain
 from bot.fleet import Folded, folded, named
 from bot.incident import Event
 from bot.messages.card import Item, Mark, Plain, Words
-from bot.messages.short import count, line, took
+from bot.messages.short import line, took
 from bot.messages.words import join, say, text
 from bot.program import CLEAN_UP, ordered
 from bot.record import Record
 from bot.run import Attempt, Run, Status
 from bot.runbook import Step
 from bot.verdict import Verdict
-from bot.wording import no_longer
+from bot.wording import count, no_longer
 
 GROUPS = 6
 """Lines under one step; the hosts beyond are counted."""

@@ -15,11 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bot.fleet import named
 from bot.messages.card import Card, Node, Note, Output, Title, plain
-from bot.messages.short import count, cut, line, tail, took
+from bot.messages.short import cut, line, tail, took
 from bot.messages.words import join, say
 from bot.printable import clean
 from bot.report import Report, Run, Seen, Told, Try
 from bot.shipped import shipped
+from bot.wording import count
 
 LINES = 30
 """Lines of the chronology that a card shows."""

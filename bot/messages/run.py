@@ -22,12 +22,13 @@ from bot.messages.card import (
 from bot.messages.drains import standing
 from bot.messages.glass import glass_line
 from bot.messages.progress import RunView, asks, checklist, diagnosis, ending, wrong
-from bot.messages.short import TAIL, count, line, tail
+from bot.messages.short import TAIL, line, tail
 from bot.messages.words import join, say, text
 from bot.program import ordered
 from bot.result import host_result, host_verdict
 from bot.run import Attempt, RunState, Status
 from bot.verdict import Verdict
+from bot.wording import count
 
 OUTPUTS = 2
 """Outputs shown in the message itself; all are in the file."""

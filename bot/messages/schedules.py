@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bot.messages.card import Card, Node, Note, Table, Title
-from bot.messages.short import count, line
+from bot.messages.short import line
 from bot.messages.words import say, text
 from bot.run import Run
 from bot.schedule import Schedule
+from bot.wording import count
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from bot.wording import count
+
 TAIL = 15
 """Lines of an output that are shown in a message; longer ones go into a file."""
 
@@ -39,8 +41,3 @@ def tail(text: str, lines: int = TAIL) -> str:
     if left <= 0:
         return "\n".join(every)
     return "\n".join([f"… {count(left, 'line')} before this, see the file", *every[left:]])
-
-
-def count(number: int, noun: str) -> str:
-    """Write `1 host`, `2 hosts`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -26,12 +26,13 @@ from bot.messages import (
     run_card,
     standstill_card,
 )
-from bot.messages.short import TAIL, count
+from bot.messages.short import TAIL
 from bot.permissions import Groups
 from bot.record import Record
 from bot.run import Attempt, Run
 from bot.store import Store
 from bot.views import incident_views, run_view
+from bot.wording import count
 
 Urgency = Literal[0, 1, 2]
 """0: somebody is asked or has answered; 1: an end; 2: progress."""
