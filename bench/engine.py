@@ -14,11 +14,11 @@ from pathlib import Path
 
 from bench.serving import command, middle, table
 from bot.effect import Command, Finished, Keep, Output, Pending, answered
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
 from bot.inventory import Host, Inventory
-from bot.planner import Planner
-from bot.run import Requester, RunState
-from bot.runbook import Runbook
+from bot.language.runbook import Runbook
+from bot.runs.run import Requester, RunState
 from bot.steps import KINDS
 from bot.store import Store
 

@@ -16,8 +16,8 @@ from typing import Self
 import uvicorn
 
 from bot.assembly import Assembly
-from bot.balancers import Balancers
 from bot.effect import Remote
+from bot.engine.balancers import Balancers
 from bot.errors import SickbayError
 from bot.slack.door import SlackDoor
 from bot.web import Web

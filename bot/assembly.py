@@ -9,31 +9,31 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from bot.balancers import Balancers
-from bot.commands import Commands
-from bot.config import Config, Secrets, check_routes, schedules
+from bot.commands.verbs import Commands
+from bot.config.config import Config, Secrets, check_routes, schedules
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.effect import Remote
-from bot.engine import Engine
+from bot.engine.balancers import Balancers
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.engine.rails import Rails
+from bot.engine.rounds import Rounds
+from bot.engine.vault import Furnished, Vault, read_secrets
 from bot.exposure import exposed
 from bot.facts.registry import PARSERS
-from bot.guard import Settings
+from bot.guard.decision import Settings
 from bot.inventory import Inventory
+from bot.language.schema import Document, Invalid
 from bot.library import Loaded, digest_in, load_library
-from bot.mask import Mask
-from bot.planner import Planner
-from bot.rails import Rails
 from bot.roster import RosterFile
-from bot.rounds import Rounds
-from bot.schema import Document, Invalid
+from bot.secrets.mask import Mask
 from bot.ssh import Ssh
 from bot.ssh.settings import SshSettings
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.database import Clock, utc_now
 from bot.timetable import Rules, Timetable
-from bot.vault import Furnished, Vault, read_secrets
 
 
 def read_library(

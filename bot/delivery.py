@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.rounds import Rounds
 from bot.errors import SickbayError
-from bot.rounds import Rounds
 from bot.store import Store
 from bot.store.database import Foreign
 

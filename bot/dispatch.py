@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from bot.alert import Alert
+from bot.config.routing import Routing
+from bot.guard.maintenance import Windows
 from bot.inventory import Inventory
 from bot.library import Loaded
-from bot.maintenance import Windows
 from bot.route import Route
-from bot.routing import Routing
-from bot.run import Requester
+from bot.runs.run import Requester
 from bot.store import Store
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bot.document import Document, Mistake
 from bot.errors import SickbayError
+from bot.language.document import Document, Mistake
+from bot.language.runbook import Runbook
 from bot.library import Loaded
-from bot.mask import Mask
-from bot.runbook import Runbook
+from bot.secrets.mask import Mask
 
 _TOKEN = re.compile(r"\b(xox[a-z]|xapp)-[\w-]{4,}", re.IGNORECASE)
 _SOURCES = {"env": re.compile(r"[A-Z_][A-Z0-9_]*"), "file": re.compile(r"(~|\.{0,2})/.+", re.DOTALL)}

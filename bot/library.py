@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bot.document import MAX_BYTES
 from bot.errors import SickbayError
 from bot.inventory import Inventory
+from bot.language.document import MAX_BYTES
+from bot.language.runbook import Runbook
+from bot.language.schema import Invalid, Mistake, attempt, validate
 from bot.lint import KindSpec, lint
-from bot.runbook import Runbook
-from bot.schema import Invalid, Mistake, attempt, validate
 
 
 @dataclass(frozen=True, slots=True)

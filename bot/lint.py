@@ -12,14 +12,15 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from bot import secret, template
-from bot.drain import Turning, unended
 from bot.errors import Path, SickbayError
+from bot.guard.drain import Turning, unended
 from bot.inventory import Inventory
+from bot.language import template
+from bot.language.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
+from bot.language.schema import Document, Mistake, faults
+from bot.language.trigger import unattended
 from bot.names import AFTERWARDS, ATTRIBUTES, ELSEWHERE, ROOTS, SECRETS, STEP_ATTRIBUTES
-from bot.runbook import NEEDS_VERIFY, RAILS, SECTIONS, deed, undo_id, unguarded, used_twice
-from bot.schema import Document, Mistake, faults
-from bot.trigger import unattended
+from bot.secrets import secret
 from bot.wording import near
 
 

@@ -15,16 +15,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from bot.approval import ApprovalState
-from bot.counting import counting
-from bot.ending import ending
-from bot.lacking import lacking, ungranted
-from bot.plan import allowed_failures, partition
-from bot.record import Record
-from bot.result import held_back, whole_verdict
-from bot.rollback import undoing
-from bot.run import Attempt, Run, RunState, Status
-from bot.runbook import SECTIONS, Runbook, Step
+from bot.guard.counting import counting
+from bot.language.runbook import SECTIONS, Runbook, Step
+from bot.runs.approval import ApprovalState
+from bot.runs.ending import ending
+from bot.runs.lacking import lacking, ungranted
+from bot.runs.plan import allowed_failures, partition
+from bot.runs.record import Record
+from bot.runs.result import held_back, whole_verdict
+from bot.runs.rollback import undoing
+from bot.runs.run import Attempt, Run, RunState, Status
 from bot.verdict import Verdict
 
 

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from bot.authority import Roster
-from bot.config import Config, load
+from bot.config.config import Config, load
 from bot.errors import SickbayError
+from bot.people.authority import Roster
 
 
 class RosterFile:

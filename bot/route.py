@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from bot.inputs import Noun
-from bot.runbook import MODES, Mode, Name
-from bot.trigger import Match, matches
+from bot.language.inputs import Noun
+from bot.language.runbook import MODES, Mode, Name
+from bot.language.trigger import Match, matches
 
 Channel = Annotated[
     str,

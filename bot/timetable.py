@@ -17,14 +17,14 @@ from sqlalchemy import Connection
 
 from bot.alert import Alert
 from bot.errors import SickbayError
+from bot.guard.maintenance import Windows
 from bot.inventory import Inventory
+from bot.language.runbook import Step
+from bot.language.schedule import Missed, Schedule, step
 from bot.library import Loaded
-from bot.maintenance import Windows
 from bot.program import ordered
-from bot.record import Record
-from bot.run import Attempt, Requester, Run, Status
-from bot.runbook import Step
-from bot.schedule import Missed, Schedule, step
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Requester, Run, Status
 from bot.store import Store
 from bot.verdict import Verdict
 

@@ -20,12 +20,12 @@ from slack_sdk.signature import SignatureVerifier
 
 from bot.app import App
 from bot.assembly import Assembly
-from bot.commands import Asker
-from bot.config import load
-from bot.demo import webhook
+from bot.cli.demo import webhook
+from bot.commands.verbs import Asker
+from bot.config.config import load
 from bot.effect import Command, Finished
 from bot.errors import SickbayError
-from bot.run import RunState
+from bot.runs.run import RunState
 from bot.sim.slack import PretendSlack
 from bot.slack.manifest import SCOPES
 from bot.store import Store

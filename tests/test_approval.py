@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.approval import Answer, Approval, ApprovalState, Decision, Person
-from bot.run import Requester
-from bot.runbook import ApprovalRule
+from bot.language.runbook import ApprovalRule
+from bot.runs.approval import Answer, Approval, ApprovalState, Decision, Person
+from bot.runs.run import Requester
 from tests.parts.books import START
 
 ALICE = Person("alice", roles=("oncall", "admins"))

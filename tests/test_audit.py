@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bot.cli import cli
+from bot.cli.main import cli
 from bot.errors import SickbayError
 from bot.store import Store
 from tests.parts.clinic import Clinic

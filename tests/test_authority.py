@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from bot.approval import Person
-from bot.authority import Asker, Authority, Member, Roster
 from bot.errors import SickbayError
-from bot.permissions import Permission, Permissions, Right
+from bot.people.authority import Asker, Authority, Member, Roster
+from bot.people.permissions import Permission, Permissions, Right
+from bot.runs.approval import Person
 from tests.parts.states import ALICE, BOB, PEOPLE, inventory
 
 GROUPS = {"S0ONCALL": ("oncall",), "S0LEADS": ("lead",)}

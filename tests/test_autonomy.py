@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.autonomy import SUCCESSES, Earned, proved, settled, standing
-from bot.commands import Asker, Commands
-from bot.engine import Engine
+from bot.commands.verbs import Asker, Commands
+from bot.commands.views import run_view
+from bot.config.settings import Config
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.guard.autonomy import SUCCESSES, Earned, proved, settled, standing
+from bot.language.runbook import MODES, Mode, Runbook
 from bot.library import Loaded
 from bot.messages import approval_card, run_card
-from bot.planner import Planner
-from bot.record import Record
-from bot.run import Run, RunState, Status
-from bot.runbook import MODES, Mode, Runbook
-from bot.settings import Config
+from bot.runs.record import Record
+from bot.runs.run import Run, RunState, Status
 from bot.steps import KINDS
-from bot.views import run_view
 from tests.parts.books import attempt, book
 from tests.parts.script import done
 from tests.parts.stage import ALICE, Stage

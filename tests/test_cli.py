@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bot.run import RunState
+from bot.runs.run import RunState
 from bot.shipped import shipped
 from bot.sim.slack import PretendSlackThread
 from bot.slack.manifest import SCOPES

@@ -10,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bot.approval import Person
-from bot.balancers import Balancers
-from bot.commands import Asker, Commands, Reply
-from bot.drain import Turn
-from bot.errors import SickbayError
-from bot.grammar import (
+from bot.cli.terminal import render
+from bot.commands.grammar import (
     Cancel,
     Check,
     Command,
@@ -35,20 +31,24 @@ from bot.grammar import (
     undecorated,
     usages,
 )
-from bot.guard import Settings, Want
+from bot.commands.verbs import Asker, Commands, Reply
+from bot.engine.balancers import Balancers
+from bot.engine.planner import Planner
+from bot.engine.rails import Rails
+from bot.errors import SickbayError
+from bot.guard.decision import Settings, Want
+from bot.guard.drain import Turn
+from bot.guard.maintenance import Window, Windows
 from bot.inventory import Host, Inventory
+from bot.language.runbook import Runbook
+from bot.language.schedule import Cron, Schedule
 from bot.library import Loaded
-from bot.maintenance import Window, Windows
 from bot.messages import Card
 from bot.messages.card import Link, Output, Plain, Text, Time
-from bot.plan import GuardLine, Plan
-from bot.planner import Planner
-from bot.rails import Rails
-from bot.run import Requester, Run, RunState, Status
-from bot.runbook import Runbook
-from bot.schedule import Cron, Schedule
+from bot.runs.approval import Person
+from bot.runs.plan import GuardLine, Plan
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.steps import KINDS
-from bot.terminal import render
 from bot.verdict import Verdict
 from tests.parts.books import book
 from tests.parts.script import REFUSED, Script, done

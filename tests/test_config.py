@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bot.config import Config, Secrets, check_routes, find_config, load, schedules
+from bot.config.config import Config, Secrets, check_routes, find_config, load, schedules
 from bot.errors import SickbayError
 from bot.exposure import exposed
-from bot.inputs import Noun
+from bot.language.inputs import Noun
+from bot.language.schema import Invalid
+from bot.language.trigger import Trigger
 from bot.library import load_library
-from bot.mask import Mask
-from bot.schema import Invalid
+from bot.secrets.mask import Mask
 from bot.shipped import shipped
-from bot.trigger import Trigger
 
 FULL = """\
 slack: {channel: "#gpu-alerts", transport: socket}

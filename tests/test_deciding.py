@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from bot.approval import Approval, Person
-from bot.authority import Asker, Member
-from bot.commands import Commands, Reply
-from bot.grammar import Decide
-from bot.guard import Freeze
+from bot.commands.grammar import Decide
+from bot.commands.verbs import Commands, Reply
+from bot.commands.views import run_view
+from bot.engine.planner import Planner
+from bot.engine.preconditions import entry
+from bot.guard.decision import Freeze
 from bot.incident import Event
+from bot.language.runbook import ApprovalRule
 from bot.library import Loaded
 from bot.messages import approval_card, glass_card, run_card
-from bot.permissions import Permission, Permissions
-from bot.plan import Precondition
-from bot.planner import Planner
-from bot.preconditions import entry
-from bot.run import Requester
-from bot.runbook import ApprovalRule
+from bot.people.authority import Asker, Member
+from bot.people.permissions import Permission, Permissions
+from bot.runs.approval import Approval, Person
+from bot.runs.plan import Precondition
+from bot.runs.run import Requester
 from bot.slack.drafts import touched
 from bot.steps import KINDS
 from bot.store import Store
-from bot.views import run_view
 from tests.parts.states import ALICE, BOB, LIBRARY, PEOPLE, RESTART, Scene, inventory
 from tests.test_commands import said
 

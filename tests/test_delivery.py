@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from bot.delivery import POLL, Busy, Claim, Delivery
-from bot.engine import Engine
-from bot.planner import Planner
-from bot.run import Requester, Run, RunState
-from bot.runbook import Runbook
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.language.runbook import Runbook
+from bot.runs.run import Requester, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from tests.parts.books import book
@@ -24,7 +24,7 @@ from tests.parts.stage import BOB, machines
 
 ELSEWHERE = """
 import sys
-from bot.approval import Person
+from bot.runs.approval import Person
 from bot.store import Store
 store = Store(sys.argv[1])
 print(getattr(store, sys.argv[2]))

@@ -12,14 +12,14 @@ from sqlalchemy.exc import OperationalError
 
 from bot.alert import Alert
 from bot.dispatch import Dispatch
+from bot.guard.maintenance import Window, Windows
 from bot.incident import Incident, IncidentState
 from bot.inventory import Host, Inventory
+from bot.language.runbook import Runbook
 from bot.library import Loaded
-from bot.maintenance import Window, Windows
-from bot.plan import Plan
 from bot.route import Route
-from bot.run import Run
-from bot.runbook import Runbook
+from bot.runs.plan import Plan
+from bot.runs.run import Run
 from bot.store import Store
 from tests.parts.books import book
 from tests.parts.stage import BOB

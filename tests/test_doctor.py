@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 import yaml
 
-from bot.doctor import Finding, findings
+from bot.cli.doctor import Finding, findings
 from bot.sim.slack import PretendSlack
 from bot.slack.manifest import SCOPES
 from tests.parts.clinic import BOOKS, Clinic

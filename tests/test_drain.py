@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.drain import SLACK, Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled
-from bot.run import Attempt, Requester, Run, RunState, Status
+from bot.guard.drain import SLACK, Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled
+from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from tests.parts.books import START, attempt, book, run
 
 ALICE = Requester("alice", "alice")

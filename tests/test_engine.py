@@ -10,8 +10,8 @@ import pytest
 
 from bot.effect import Lost, Output, TimedOut
 from bot.inventory import Host, Inventory
-from bot.run import Requester, RunState, Status
-from bot.runbook import Runbook
+from bot.language.runbook import Runbook
+from bot.runs.run import Requester, RunState, Status
 from bot.verdict import Verdict
 from tests.parts.books import book
 from tests.parts.script import REFUSED, done

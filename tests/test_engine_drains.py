@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
 from bot.facts.registry import PARSERS
+from bot.language.runbook import Runbook
 from bot.library import load_runbook
-from bot.planner import Planner
-from bot.run import Requester, Run, RunState, Status
-from bot.runbook import Runbook
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.shipped import shipped
 from bot.steps import KINDS
 from bot.store import Store

@@ -8,8 +8,8 @@ import pytest
 
 from bot.effect import Output
 from bot.inventory import Host, Inventory
-from bot.run import RunState, Status
-from bot.runbook import Runbook
+from bot.language.runbook import Runbook
+from bot.runs.run import RunState, Status
 from tests.parts.books import book
 from tests.parts.programs import wait_until
 from tests.parts.script import REFUSED, World, done

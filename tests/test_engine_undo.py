@@ -6,7 +6,7 @@ import pytest
 
 from bot.effect import Lost
 from bot.messages import plan_text
-from bot.run import RunState, Status
+from bot.runs.run import RunState, Status
 from tests.parts.books import book
 from tests.parts.script import Script, done
 from tests.parts.stage import Stage, ended

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bot.grammar import Misunderstood, parse
+from bot.commands.grammar import Misunderstood, parse
 from bot.incident import Event
 from bot.store import Store
 from tests.parts.clinic import ACCOUNT, Clinic, Said, Talk

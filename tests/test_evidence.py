@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from bot import evidence
+from bot.commands.views import run_view
 from bot.effect import Cancelled, Output, TimedOut
+from bot.language.runbook import Runbook
+from bot.language.schema import json_schema
 from bot.messages import approval_card, plan_text
-from bot.run import RunState, Status
-from bot.runbook import Runbook
-from bot.schema import json_schema
-from bot.views import run_view
+from bot.runs.run import RunState, Status
 from tests.parts.books import book
 from tests.parts.script import REFUSED, done, printed
 from tests.parts.stage import ALICE, BOB, Stage, ended

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bot.cli.explain import read_alert
 from bot.errors import SickbayError
-from bot.explain import read_alert
 from tests.parts.clinic import SECRET, Clinic
 
 STALLED = {"alertname": "VLLMStalled", "severity": "page", "instance": "gpu-02:8000"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bot.cli import cli
+from bot.cli.main import cli
+from bot.commands.grammar import Misunderstood, Report, parse
 from bot.errors import SickbayError
-from bot.grammar import Misunderstood, Report, parse
 from bot.report import Report as Told
 from tests.parts.states import Scene
 

@@ -12,10 +12,10 @@ import yaml
 from rich.console import Console
 
 from bot.assembly import Assembly
-from bot.commands import Asker
-from bot.config import load
-from bot.follow import Follower
-from bot.run import RunState
+from bot.cli.follow import Follower
+from bot.commands.verbs import Asker
+from bot.config.config import load
+from bot.runs.run import RunState
 from tests.parts.clinic import BOOKS, Clinic
 from tests.parts.programs import wait_until
 from tests.parts.states import ALICE, BOB

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.freshness import differs, stale
-from bot.plan import Entry, Plan, Precondition
-from bot.run import Status
+from bot.guard.freshness import differs, stale
+from bot.runs.plan import Entry, Plan, Precondition
+from bot.runs.run import Status
 from tests.parts.books import START, attempt
 
 FRESH = timedelta(minutes=2)

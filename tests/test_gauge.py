@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from bot.gauge import Gauge
-from bot.run import Attempt, Run, Status
+from bot.cli.gauge import Gauge
+from bot.runs.run import Attempt, Run, Status
 from bot.store import Streams
 from bot.verdict import Verdict
 from tests.parts.states import CHECK, Scene

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from bot.engine import Engine
-from bot.guard import Freeze, Settings, Want
-from bot.maintenance import Window, Windows
+from bot.commands.views import run_view
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.engine.preparing import uuids
+from bot.engine.rails import Rails
+from bot.guard.decision import Freeze, Settings, Want
+from bot.guard.maintenance import Window, Windows
+from bot.language.runbook import Runbook
 from bot.messages import run_card
-from bot.planner import Planner
-from bot.preparing import uuids
-from bot.rails import Rails
-from bot.record import Record
-from bot.run import Requester, Run, RunState, Status
-from bot.runbook import Runbook
+from bot.runs.record import Record
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.steps import KINDS
-from bot.views import run_view
 from tests.parts.books import attempt, book
 from tests.parts.books import run as a_run
 from tests.parts.script import done

@@ -18,17 +18,17 @@ from typing import Any
 import pytest
 
 from bot.alert import Alert
-from bot.approval import Person
-from bot.commands import Asker, Commands
+from bot.commands.verbs import Asker, Commands
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
-from bot.engine import Engine
-from bot.guard import Floor, Seen, Want, World
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.guard.decision import Floor, Seen, Want, World
+from bot.language.runbook import Runbook
 from bot.library import Loaded
-from bot.planner import Planner
 from bot.route import Route
-from bot.run import Requester, Run, RunState
-from bot.runbook import Runbook
+from bot.runs.approval import Person
+from bot.runs.run import Requester, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from tests.parts.books import book

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.assembly import Assembly
-from bot.config import load
-from bot.guard import Facts, Floor, Seen, Settings, Use, Want, World, answer, trips
-from bot.run import Requester
+from bot.config.config import load
+from bot.guard.decision import Facts, Floor, Seen, Settings, Use, Want, World, answer, trips
+from bot.runs.run import Requester
 from bot.store import Store
 from tests.parts.books import START, book, run
 

@@ -6,11 +6,11 @@ import pytest
 from pydantic import BaseModel
 
 from bot.effect import Cancelled, Finished, Lost, Outcome, Output, TimedOut, Unreachable
-from bot.judging import judged
-from bot.planner import Planner
+from bot.engine.judging import judged
+from bot.engine.planner import Planner
+from bot.language.runbook import Step
 from bot.program import Call
-from bot.run import Attempt, Status
-from bot.runbook import Step
+from bot.runs.run import Attempt, Status
 from bot.steps import KINDS
 from bot.steps.kind import Judgement, Kind
 from bot.verdict import Verdict

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.config import load
+from bot.config.config import load
+from bot.config.jump import Spot, Ways, read
 from bot.errors import SickbayError
 from bot.inventory import Host
-from bot.jump import Spot, Ways, read
-from bot.schema import Invalid
+from bot.language.schema import Invalid
 
 
 @pytest.mark.parametrize(

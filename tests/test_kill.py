@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bot.run import Requester, RunState, Status
-from bot.runbook import Runbook
+from bot.language.runbook import Runbook
+from bot.runs.run import Requester, RunState, Status
 from bot.store import Store
 from bot.store.timeline import verify
 from tests.parts.books import book

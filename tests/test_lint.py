@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, model_validator
 
-from bot.inputs import Noun
 from bot.inventory import Host, Inventory
+from bot.language.inputs import Noun
+from bot.language.schema import Invalid, read
 from bot.library import lint_files, load_library, load_runbook, load_text
 from bot.lint import lint
-from bot.schema import Invalid, read
 
 
 class Restart(Noun):

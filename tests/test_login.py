@@ -2,9 +2,9 @@
 
 import pytest
 
-from bot.approval import Person
+from bot.cli.login import asker_of
 from bot.errors import SickbayError
-from bot.login import asker_of
+from bot.runs.approval import Person
 
 ALICE = Person("alice", roles=("oncall",), logins=("asmith", "alice-admin"))
 BOB = Person("bob")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bot.logs import configure
-from bot.mask import Mask
+from bot.cli.logs import configure
+from bot.secrets.mask import Mask
 
 SECRET = "a-secret-of-the-webhook"
 

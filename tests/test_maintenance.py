@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bot.errors import SickbayError
-from bot.maintenance import Window, Windows
+from bot.guard.maintenance import Window, Windows
 
 
 def at(text: str) -> datetime:

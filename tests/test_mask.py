@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bot.mask import HIDDEN, Mask, Veil
-from bot.shapes import forms
+from bot.secrets.mask import HIDDEN, Mask, Veil
+from bot.secrets.shapes import forms
 
 SECRET = "p/ss'w\"rd+ü &%2f\\x"
 PLAIN = "correct-horse-7"

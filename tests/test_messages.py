@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.drain import Said, Turn
+from bot.commands.views import incident_views, run_view
 from bot.errors import SickbayError
+from bot.guard.drain import Said, Turn
 from bot.messages import (
     Mask,
     approval_card,
@@ -34,9 +35,8 @@ from bot.messages.card import (
 )
 from bot.messages.short import cut, tail, took
 from bot.messages.words import phrases, say
-from bot.run import Requester, Run, RunState, Status
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.verdict import Verdict
-from bot.views import incident_views, run_view
 from tests.parts.stage import attempts
 from tests.parts.states import ALICE, BOB, CHECK, PEOPLE, Scene, inventory
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bot.commands.views import run_view
 from bot.fleet import named
 from bot.messages import run_card
 from bot.messages.progress import counted
-from bot.run import Attempt, Run, RunState, Status
+from bot.runs.run import Attempt, Run, RunState, Status
 from bot.slack.blocks import CUT, content
 from bot.store import Streams
 from bot.verdict import Verdict
-from bot.views import run_view
 from tests.parts.states import CHECK, Scene
 from tests.test_messages import lines
 

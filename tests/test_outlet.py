@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from bot.mask import HIDDEN, Mask
-from bot.outlet import Outlet, guard, know
+from bot.secrets.mask import HIDDEN, Mask
+from bot.secrets.outlet import Outlet, guard, know
 
 SECRET = "the-canary-of-the-terminal"
 
 PROGRAM = f"""
 import logging, sys, threading, warnings
-from bot.mask import Mask
-from bot.outlet import guard, know
+from bot.secrets.mask import Mask
+from bot.secrets.outlet import guard, know
 guard()
 know(Mask(["{SECRET}"]))
 print("printed {SECRET}")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bot.inputs import Input
-from bot.pattern import LONGEST, endless
+from bot.language.inputs import Input
+from bot.language.pattern import LONGEST, endless
 
 
 @pytest.mark.parametrize(

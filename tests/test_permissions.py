@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bot.approval import Person
-from bot.commands import Asker, Commands, Reply
-from bot.config import load
+from bot.commands.verbs import Asker, Commands, Reply
+from bot.commands.views import run_view
+from bot.config.config import load
 from bot.errors import Misplaced
+from bot.language.runbook import ApprovalRule
+from bot.language.schema import Invalid
 from bot.library import Loaded
 from bot.messages import approval_card
-from bot.permissions import Permission, Permissions
-from bot.runbook import ApprovalRule
-from bot.schema import Invalid
-from bot.views import run_view
+from bot.people.permissions import Permission, Permissions
+from bot.runs.approval import Person
 from tests.parts.states import ALICE, BOB, LIBRARY, PEOPLE, RESTART, Scene, inventory
 from tests.test_commands import said
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.plan import Entry, Plan, allowed_failures, partition
+from bot.runs.plan import Entry, Plan, allowed_failures, partition
 
 SIZES = st.lists(
     st.integers(1, 30) | st.integers(1, 100).map(lambda share: f"{share}%"), min_size=1, max_size=5

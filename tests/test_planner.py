@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from bot.engine.planner import Planner, view
 from bot.inventory import Host, Inventory
-from bot.plan import Entry
-from bot.planner import Planner, view
-from bot.record import Record
-from bot.run import Run, Status
+from bot.language.template import Unknown
+from bot.runs.plan import Entry
+from bot.runs.record import Record
+from bot.runs.run import Run, Status
 from bot.steps import KINDS
 from bot.steps.kind import CannotPlan
-from bot.template import Unknown
 from bot.verdict import Verdict
 from tests.parts.books import attempt, book, run
 

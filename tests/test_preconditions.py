@@ -9,24 +9,24 @@ from typing import Any
 import pytest
 
 from bot.alert import Alert
-from bot.approval import Person
-from bot.commands import Asker, Commands
+from bot.commands.verbs import Asker, Commands
+from bot.commands.views import run_view
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.engine.preconditions import broken
 from bot.facts.registry import PARSERS
 from bot.inventory import Host, Inventory
 from bot.library import digest_in, load_library
 from bot.messages import approval_card, run_card
 from bot.messages.card import Card
-from bot.plan import Plan, Precondition
-from bot.planner import Planner
-from bot.preconditions import broken
-from bot.record import Record
 from bot.route import Route
-from bot.run import Run, RunState
+from bot.runs.approval import Person
+from bot.runs.plan import Plan, Precondition
+from bot.runs.record import Record
+from bot.runs.run import Run, RunState
 from bot.steps import KINDS
-from bot.views import run_view
 from tests.parts.books import START, attempt, book, run
 from tests.parts.script import PATIENCE, REFUSED, done
 from tests.parts.stage import ALICE, BOB, Stage, machines

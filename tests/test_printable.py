@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from bot.logs import configure
-from bot.mask import Mask
+from bot.cli.logs import configure
 from bot.printable import clean, one_line
+from bot.secrets.mask import Mask
 
 
 def test_what_a_terminal_would_obey_is_taken_out() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.language.runbook import Runbook
 from bot.program import Act, Ask, Finish, Move, Sleep, next_move
-from bot.record import Record
-from bot.run import Attempt, Run, RunState, Status
-from bot.runbook import Runbook
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Run, RunState, Status
 from tests.parts.books import START, attempt, book, mutates, plan_for, run
 
 HOSTS = tuple("abcdef")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.program import Act, Ask, Call, Finish, Sleep, next_move
-from bot.record import Record
-from bot.run import Run, RunState, Status
+from bot.runs.record import Record
+from bot.runs.run import Run, RunState, Status
 from tests.parts.books import START, attempt, book, mutates, plan_for, run
 
 STEPS = [

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import audit, cli, slack
-from bot.config import check_routes, load
+from bot.cli.main import audit, cli, slack
+from bot.commands.grammar import usages
+from bot.config.config import check_routes, load
 from bot.facts.registry import PARSERS
-from bot.grammar import usages
 from bot.library import load_library, load_text
 from bot.shipped import shipped
 from bot.steps import KINDS
@@ -63,7 +63,7 @@ def test_every_command_in_its_shell_blocks_exists() -> None:
 
 
 def test_every_variable_and_option_it_names_is_read() -> None:
-    code = "".join(path.read_text("utf-8") for path in (ROOT / "bot").glob("*.py"))
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "bot").rglob("*.py"))
     named = set(re.findall(r"\b(?:SLACK|SICKBAY)_[A-Z_]+", README)) | set(re.findall(r"`(--[a-z-]+)", README))
     assert {"SLACK_BOT_TOKEN", "SICKBAY_ALERTMANAGER_SECRET", "--as"} <= named
     assert {name for name in named if f'"{name}"' not in code} == set()

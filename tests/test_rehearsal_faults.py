@@ -11,7 +11,7 @@ from bot.rehearsal import Faults, break_steps
 from bot.rehearsal.faults import FAULTS, Fault, Faulty, bent, broken, left_out
 from bot.rehearsal.script import Sent
 from bot.rehearsal.stage import Played
-from bot.run import Attempt, RunState, Status
+from bot.runs.run import Attempt, RunState, Status
 from bot.shipped import shipped
 from bot.verdict import Verdict
 from tests.parts.books import START, attempt, book, mutates, run

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from bot.alert import Alert
-from bot.approval import Person
 from bot.effect import Finished, Lost, Output, TimedOut
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
@@ -17,7 +16,8 @@ from bot.library import Loaded, load_runbook
 from bot.messages import Mask
 from bot.rehearsal import rehearse
 from bot.rehearsal.recording import Recorded, append, case_of
-from bot.run import Run, RunState
+from bot.runs.approval import Person
+from bot.runs.run import Run, RunState
 from bot.shipped import shipped
 from bot.steps import KINDS
 from tests.parts.clinic import Clinic

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bot.alert import Alert
-from bot.approval import Person
+from bot.commands.reporting import report
 from bot.errors import SickbayError
 from bot.incident import Event
 from bot.messages import Mask
@@ -21,8 +21,8 @@ from bot.messages.report import LINES, chronology, markdown, report_card
 from bot.messages.timeline import sentence
 from bot.messages.words import phrases
 from bot.report import Report, Run
-from bot.reporting import report
-from bot.run import Requester, RunState
+from bot.runs.approval import Person
+from bot.runs.run import Requester, RunState
 from bot.store.timeline import tell
 from tests.parts.books import book
 from tests.parts.script import done

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bot.assembly import Assembly
-from bot.authority import Asker
-from bot.commands import Reply
-from bot.config import load
+from bot.commands.verbs import Reply
+from bot.config.config import load
 from bot.errors import SickbayError
+from bot.people.authority import Asker
 from bot.roster import RosterFile
 from tests.parts.states import BOB, RESTART, Scene
 from tests.test_commands import said

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from bot.balancers import Balancers
-from bot.drain import Drain
-from bot.engine import Engine
+from bot.commands.views import run_view
+from bot.engine.balancers import Balancers
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.engine.rounds import AGAIN, SOONER, Rounds
+from bot.guard.drain import Drain
 from bot.incident import Event
-from bot.planner import Planner
-from bot.rounds import AGAIN, SOONER, Rounds
-from bot.run import Requester, RunState
+from bot.runs.run import Requester, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.tables import runs
-from bot.views import run_view
 from tests.parts.haproxy import HAProxy
 from tests.parts.nearby import Nearby, behind, draining
 from tests.parts.programs import short_directory

@@ -5,8 +5,8 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
+from bot.language.runbook import MODES
 from bot.route import Route, lower
-from bot.runbook import MODES
 
 
 @pytest.mark.parametrize(

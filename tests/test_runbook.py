@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from bot.errors import SickbayError
-from bot.inputs import Input
-from bot.runbook import Runbook, Step, share_or_count
+from bot.language.inputs import Input
+from bot.language.runbook import Runbook, Step, share_or_count
 
 BOOK: dict[str, Any] = {
     "version": 1,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.schedule import LATE, MOST, Cron, Missed, Schedule, readable, step
+from bot.language.schedule import LATE, MOST, Cron, Missed, Schedule, readable, step
 
 START = datetime(2026, 3, 1, 3, 0, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from bot import schema
-from bot.document import MAX_BYTES
-from bot.inputs import Noun
-from bot.runbook import Runbook
-from bot.schema import Invalid, Mistake
+from bot.language import schema
+from bot.language.document import MAX_BYTES
+from bot.language.inputs import Noun
+from bot.language.runbook import Runbook
+from bot.language.schema import Invalid, Mistake
 
 GOOD = """\
 version: 1

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import secret, template
-from bot.template import TemplateError
+from bot.language import template
+from bot.language.template import TemplateError
+from bot.secrets import secret
 
 VALUES = {"hf_token": "the-value", "other": "‹secret hf_token›"}
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bot.approval import Approval, Person
-from bot.authority import Asker
-from bot.guard import Settings, Want
+from bot.guard.decision import Settings, Want
+from bot.language.runbook import ApprovalRule
 from bot.library import Loaded
-from bot.permissions import Permission
-from bot.run import Requester
-from bot.runbook import ApprovalRule
+from bot.people.authority import Asker
+from bot.people.permissions import Permission
+from bot.runs.approval import Approval, Person
+from bot.runs.run import Requester
 from bot.sim.slack import Delivery, Message
 from bot.sim.slack.workspace import DEFAULT_USERS, User
 from bot.store import Store

@@ -15,16 +15,16 @@ from pydantic import SecretStr
 from slack_sdk.signature import SignatureVerifier
 from starlette.applications import Starlette
 
+from bot.config.settings import SlackSection
+from bot.config.tokens import Secrets
 from bot.errors import SickbayError
-from bot.run import Requester
-from bot.runbook import ApprovalRule
-from bot.settings import SlackSection
+from bot.language.runbook import ApprovalRule
+from bot.runs.run import Requester
 from bot.sim.slack import Message, PretendSlack
 from bot.slack.doctor import checks
 from bot.slack.door import PATH, SlackDoor
 from bot.slack.listeners import ACTIONS, COMMAND, EVENTS
 from bot.slack.manifest import SCOPES, manifest, manifest_yaml
-from bot.tokens import Secrets
 from tests.parts.room import Room, door, room, secrets, words
 from tests.parts.states import ALICE, CHECK, RESTART, Scene
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bot.authority import Member
+from bot.people.authority import Member
 from bot.sim.slack import PretendSlack, PretendSlackThread
 from bot.sim.slack.workspace import DEFAULT_USERS, User
 from bot.slack.client import brief_client

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.approval import Person
-from bot.run import Requester, RunState, Status
+from bot.runs.approval import Person
+from bot.runs.run import Requester, RunState, Status
 from bot.sim.slack import PretendSlack
 from bot.slack import limits
 from bot.slack.client import client

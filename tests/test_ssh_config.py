@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.config import load
+from bot.config.config import load
+from bot.config.ssh_config import HARMLESS, REFUSED, TAKEN, Answer, asking, parse, resolve
 from bot.errors import SickbayError
 from bot.inventory import Access, Host
-from bot.schema import Invalid
-from bot.ssh_config import HARMLESS, REFUSED, TAKEN, Answer, asking, parse, resolve
+from bot.language.schema import Invalid
 from tests.parts.programs import require
 
 HOME = Path("/home/ops")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bot.effect import Finished, Output
-from bot.runbook import Step
+from bot.language.runbook import Step
+from bot.language.template import TemplateError
 from bot.steps import shell
-from bot.template import TemplateError
 from tests.parts.posix import SHELLS, answered, run
 from tests.parts.step import host
 from tests.test_facts_nvidia_smi import xml

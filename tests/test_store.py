@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from bot.alert import Alert
-from bot.approval import Person
 from bot.errors import SickbayError
-from bot.guard import Want, World
+from bot.guard.decision import Want, World
 from bot.incident import IncidentState
-from bot.plan import Plan
-from bot.run import Requester, Run, RunState, Status
+from bot.runs.approval import Person
+from bot.runs.plan import Plan
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.store import Fenced, Store
 from bot.store.tables import Moment
 from tests.parts.books import book

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from bot.drain import Drain, Grant, Refusal, Said, Turn
-from bot.run import Requester, Run, RunState, Status
+from bot.guard.drain import Drain, Grant, Refusal, Said, Turn
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.store import Fenced, Store
 from tests.parts.books import book
 from tests.parts.states import Hands

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.effect import HEAD, KEEP, TAIL, Finished, Output, handed
-from bot.run import Attempt, Run, Status
+from bot.runs.run import Attempt, Run, Status
 from bot.store import Store, Streams
 from bot.store.outputs import BEHIND, PIECE
 from tests.parts.programs import wait_until

@@ -11,9 +11,9 @@ import pytest
 
 from bot.alert import Alert
 from bot.errors import SickbayError
-from bot.mask import HIDDEN, Mask
-from bot.plan import Entry, Plan
-from bot.run import RunState, Status
+from bot.runs.plan import Entry, Plan
+from bot.runs.run import RunState, Status
+from bot.secrets.mask import HIDDEN, Mask
 from bot.store import Store
 from bot.store.timeline import tell
 from bot.verdict import Verdict

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from bot.chain import BEGIN, COLUMNS, link
 from bot.errors import SickbayError
 from bot.incident import Event
-from bot.mask import Mask
+from bot.secrets.mask import Mask
 from bot.store import Store
 from bot.store.tables import APPEND_ONLY
 from bot.store.timeline import tell, tell_each, verify

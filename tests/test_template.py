@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bot import template
-from bot.template import TemplateError, Unknown
+from bot.language import template
+from bot.language.template import TemplateError, Unknown
 
 CONTEXT: dict[str, Any] = {
     "alert": {"host": "gpu-03", "labels": {"alertname": "VLLMDown", "job-name": "vllm"}},

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from bot.assembly import Assembly
-from bot.config import load
+from bot.config.config import load
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.guard.maintenance import Window, Windows
 from bot.incident import Incident, IncidentState
 from bot.inventory import Host, Inventory
+from bot.language.schedule import Cron, Schedule
 from bot.library import Loaded
-from bot.maintenance import Window, Windows
 from bot.messages import incident_card
 from bot.messages.card import Note, plain
-from bot.planner import Planner
 from bot.route import Route
-from bot.run import Run, RunState
-from bot.schedule import Cron, Schedule
+from bot.runs.run import Run, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.schedules import KEPT, PRINTED

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from bot.config.secret_section import SecretSection
+from bot.config.settings import Config
 from bot.effect import Command
+from bot.engine.vault import LARGEST, Furnished, Vault, read_secrets
 from bot.errors import SickbayError
 from bot.inventory import Host
-from bot.mask import HIDDEN, Mask
-from bot.secret_section import SecretSection
-from bot.settings import Config
-from bot.vault import LARGEST, Furnished, Vault, read_secrets
+from bot.secrets.mask import HIDDEN, Mask
 from tests.parts.script import Script
 
 HOST = Host("gpu-01", "10.0.0.1")

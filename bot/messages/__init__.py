@@ -4,7 +4,6 @@ Everything here is a pure function of what was stored; whoever shows a card asks
 no message is ever computed from an older message.
 """
 
-from bot.mask import Mask
 from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, preview_card
 from bot.messages.card import Card
 from bot.messages.drains import drain_table
@@ -27,6 +26,7 @@ from bot.messages.run import output_text, output_wanted, run_card
 from bot.messages.schedules import ScheduleRow, schedule_table
 from bot.messages.standstill import standstill_card
 from bot.messages.words import say
+from bot.secrets.mask import Mask
 
 __all__ = [
     "DIGEST",

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from bot.approval import Approval, Decision, Person
 from bot.fleet import folded, named
 from bot.inventory import fold
 from bot.messages.card import (
@@ -29,9 +28,10 @@ from bot.messages.progress import RunView
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import cut, line
 from bot.messages.words import join, name_words, say, text
-from bot.permissions import Groups
-from bot.plan import Entry, GuardLine, Plan
-from bot.run import Run
+from bot.people.permissions import Groups
+from bot.runs.approval import Approval, Decision, Person
+from bot.runs.plan import Entry, GuardLine, Plan
+from bot.runs.run import Run
 from bot.wording import count
 
 DIGEST = 12

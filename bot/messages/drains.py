@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from bot.drain import Drain, Said
+from bot.guard.drain import Drain, Said
 from bot.messages.card import Card, Node, Note, Table, Title, Words
 from bot.messages.short import line, took
 from bot.messages.words import say, text

@@ -7,7 +7,7 @@ from bot.fleet import named
 from bot.incident import Event
 from bot.messages.card import Card, Mention, Node, Note, Text, Title, Words, plain
 from bot.messages.words import join, name_words, say
-from bot.run import Run
+from bot.runs.run import Run
 
 
 def glass_card(run: Run, event: Event, *, everybody: bool) -> Card:

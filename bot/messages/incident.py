@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from bot.incident import Incident, IncidentState
+from bot.language.runbook import Step
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
 from bot.messages.drains import standing
 from bot.messages.progress import RunView, asks, blamed, ending, position
@@ -11,8 +12,7 @@ from bot.messages.run import diagnosis_words, target
 from bot.messages.short import cut, line
 from bot.messages.words import join, say, text
 from bot.program import ordered
-from bot.run import RunState, Status
-from bot.runbook import Step
+from bot.runs.run import RunState, Status
 from bot.verdict import Verdict
 from bot.wording import count
 

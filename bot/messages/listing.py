@@ -7,11 +7,11 @@ from bot.errors import SickbayError
 from bot.fleet import named
 from bot.incident import Incident
 from bot.inventory import Host, fold
+from bot.language.runbook import Runbook
 from bot.messages.card import Card, Facts, Node, Note, Plain, Table, Text, Title, Words, plain
 from bot.messages.short import line
 from bot.messages.words import say, text
-from bot.run import Run
-from bot.runbook import Runbook
+from bot.runs.run import Run
 from bot.wording import count
 
 ROWS = 50

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from bot.approval import Approval
-from bot.drain import Drain
 from bot.fleet import Folded, folded, named
+from bot.guard.drain import Drain
 from bot.incident import Event
+from bot.language.runbook import Step
 from bot.messages.card import Item, Mark, Plain, Words
 from bot.messages.short import line, took
 from bot.messages.words import join, say, text
 from bot.program import CLEAN_UP, ordered
-from bot.record import Record
-from bot.run import Attempt, Run, Status
-from bot.runbook import Step
+from bot.runs.approval import Approval
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Run, Status
 from bot.verdict import Verdict
 from bot.wording import count, no_longer
 

@@ -25,8 +25,8 @@ from bot.messages.progress import RunView, asks, checklist, diagnosis, ending, w
 from bot.messages.short import TAIL, line, tail
 from bot.messages.words import join, say, text
 from bot.program import ordered
-from bot.result import host_result, host_verdict
-from bot.run import Attempt, RunState, Status
+from bot.runs.result import host_result, host_verdict
+from bot.runs.run import Attempt, RunState, Status
 from bot.verdict import Verdict
 from bot.wording import count
 

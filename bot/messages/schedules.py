@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from bot.language.schedule import Schedule
 from bot.messages.card import Card, Node, Note, Table, Title
 from bot.messages.short import line
 from bot.messages.words import say, text
-from bot.run import Run
-from bot.schedule import Schedule
+from bot.runs.run import Run
 from bot.wording import count
 
 

@@ -4,7 +4,7 @@ from bot.fleet import named
 from bot.incident import Event
 from bot.messages.card import Card, Mention, Note, Text, Title, plain
 from bot.messages.words import join, say
-from bot.run import Run
+from bot.runs.run import Run
 
 
 def standstill_card(run: Run, event: Event) -> Card:

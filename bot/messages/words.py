@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
-from bot.approval import Person
 from bot.messages.card import Link, Mention, Plain, Span, Time, Words
 from bot.messages.short import took
+from bot.runs.approval import Person
 from bot.shipped import shipped
 
 _MARK = re.compile("\x02(\\d+)\x03")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
+from bot.language.schema import Document, Invalid, read, validate
 from bot.library import Loaded, load_runbook
 from bot.rehearsal.case import Case, Reply
 from bot.rehearsal.faults import Faulty, broken, faults_of, left_out
 from bot.rehearsal.script import Bend
 from bot.rehearsal.stage import Played, Stage, scratch
-from bot.run import RunState
-from bot.schema import Document, Invalid, read, validate
+from bot.runs.run import RunState
 from bot.steps import KINDS
 
 SUFFIX = ".test.yaml"

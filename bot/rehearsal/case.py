@@ -23,9 +23,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bot.duration import Duration
-from bot.inputs import Noun
-from bot.run import RunState
-from bot.runbook import Mode
+from bot.language.inputs import Noun
+from bot.language.runbook import Mode
+from bot.runs.run import RunState
 
 Ending = Literal["succeeded", "failed", "cancelled", "needs_human"]
 assert set(Ending.__args__) == {str(state) for state in RunState if state.ended}  # type: ignore[attr-defined]

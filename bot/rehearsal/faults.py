@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args
 
 from bot.effect import Command, Finished, Lost, Outcome, Output, TimedOut, Unreachable
-from bot.lacking import spared
+from bot.language.runbook import Step
 from bot.messages import RunView, run_card
 from bot.messages.short import line
 from bot.program import ordered
-from bot.record import Record
 from bot.rehearsal.script import Sent
 from bot.rehearsal.stage import Played
-from bot.run import Attempt, RunState, Status
-from bot.runbook import Step
+from bot.runs.lacking import spared
+from bot.runs.record import Record
+from bot.runs.run import Attempt, RunState, Status
 from bot.verdict import Verdict
 
 Fault = Literal["timeout", "unreachable", "partial output", "wrong exit code", "garbage output", "lost"]

@@ -13,22 +13,22 @@ from typing import Any
 
 import yaml
 
-from bot.approval import Approval
 from bot.atomic import replace
 from bot.duration import write as duration
 from bot.effect import Output
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory, fold
+from bot.language.runbook import EVIDENCE
+from bot.language.schema import read, validate
 from bot.library import Loaded
 from bot.program import ordered
-from bot.record import Record
 from bot.rehearsal import SUFFIX, replay
 from bot.rehearsal.case import Case
 from bot.rehearsal.script import Sent
 from bot.rehearsal.stage import Stage, scratch, words_of
-from bot.run import Attempt, Run, Status
-from bot.runbook import EVIDENCE
-from bot.schema import read, validate
+from bot.runs.approval import Approval
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Run, Status
 
 Masking = Callable[[str], str]
 """Takes the secrets out of a text."""

@@ -20,8 +20,8 @@ from bot.effect import (
     handed,
 )
 from bot.inventory import Host
+from bot.language.runbook import EVIDENCE
 from bot.rehearsal.case import Reply
-from bot.runbook import EVIDENCE
 
 KEPT = "capture 0\n0 begin uptime\n up 3 days\n0 end uptime 0\n"
 """What a host answers to the default pack of evidence, of which a case says nothing."""

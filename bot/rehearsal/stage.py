@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from bot.alert import Alert
-from bot.approval import Approval, Person
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
 from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.library import Loaded
-from bot.plan import Entry
-from bot.planner import Planner
 from bot.program import ordered
-from bot.record import Record
 from bot.rehearsal.case import Case, Reply
 from bot.rehearsal.script import BEGIN, Bend, ScriptedRemote, Sent, Stopwatch
 from bot.route import lower
-from bot.run import Attempt, Requester, Run
+from bot.runs.approval import Approval, Person
+from bot.runs.plan import Entry
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Requester, Run
 from bot.steps import KINDS
 from bot.store import Store
 

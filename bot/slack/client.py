@@ -18,7 +18,7 @@ from slack_sdk.http_retry.builtin_async_handlers import (
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from bot.mask import Mask
+from bot.secrets.mask import Mask
 
 SLACK = "https://slack.com/api/"
 _TIMEOUT = 15

@@ -6,12 +6,12 @@ import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.approval import Person
-from bot.settings import SlackSection
+from bot.config.settings import SlackSection
+from bot.config.tokens import Secrets
+from bot.runs.approval import Person
 from bot.slack.client import client, error_of
 from bot.slack.door import shown
 from bot.slack.manifest import SCOPES
-from bot.tokens import Secrets
 
 Check = tuple[bool, str, str]
 """Is it well, what was looked at, and what to do if not."""

@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bot.authority import Members
-from bot.commands import Commands
+from bot.commands.verbs import Commands
+from bot.config.settings import SlackSection
+from bot.config.tokens import Secrets
 from bot.errors import SickbayError
-from bot.settings import SlackSection
+from bot.people.authority import Members
 from bot.slack.client import client, error_of
 from bot.slack.drafts import Drafts
 from bot.slack.listeners import Listeners
@@ -31,7 +32,6 @@ from bot.slack.outbox import Outbox
 from bot.slack.pace import Pace
 from bot.slack.poster import Poster
 from bot.store import Store
-from bot.tokens import Secrets
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.approval import BROKEN, Person
-from bot.guard import TRIPPED
+from bot.commands.views import incident_views, run_view
+from bot.guard.decision import TRIPPED
 from bot.incident import Event
 from bot.messages import (
     Card,
@@ -27,11 +27,11 @@ from bot.messages import (
     standstill_card,
 )
 from bot.messages.short import TAIL
-from bot.permissions import Groups
-from bot.record import Record
-from bot.run import Attempt, Run
+from bot.people.permissions import Groups
+from bot.runs.approval import BROKEN, Person
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Run
 from bot.store import Store
-from bot.views import incident_views, run_view
 from bot.wording import count
 
 Urgency = Literal[0, 1, 2]

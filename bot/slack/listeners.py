@@ -21,8 +21,8 @@ from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext, AsyncResp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.commands import Asker, Commands, Reply
-from bot.grammar import Cancel, Check, Command, Decide
+from bot.commands.grammar import Cancel, Check, Command, Decide
+from bot.commands.verbs import Asker, Commands, Reply
 from bot.messages import DIGEST, Mask, mishap_card, refusal
 from bot.messages.card import Action
 from bot.slack.blocks import content

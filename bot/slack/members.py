@@ -15,10 +15,10 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from bot.authority import Member
-from bot.settings import SlackSection
+from bot.config.settings import SlackSection
+from bot.config.tokens import Secrets
+from bot.people.authority import Member
 from bot.slack.client import brief_client, error_of, wait_of
-from bot.tokens import Secrets
 
 LIFE = 60.0
 """Seconds that an answer holds."""

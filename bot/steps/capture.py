@@ -14,7 +14,7 @@ from bot import evidence
 from bot.duration import Duration
 from bot.effect import Command, Finished
 from bot.facts import FactsError, capture
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.answer import words
 from bot.steps.docker import ContainerName
 from bot.steps.kind import Context, Effect, Judgement, Kind

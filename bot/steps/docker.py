@@ -16,7 +16,7 @@ from bot.duration import Duration
 from bot.effect import Command, Finished
 from bot.facts import FactsError, docker_inspect
 from bot.facts.docker_inspect import Container
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.answer import NOT_FOUND, absent, last_line, unknown, words
 from bot.steps.kind import Context, Effect, Judgement, Kind
 from bot.verdict import Verdict

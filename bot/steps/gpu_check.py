@@ -14,7 +14,7 @@ from bot.effect import Command, Finished
 from bot.facts import FactsError, gpu_verdict, nvidia_smi
 from bot.facts.gpu_verdict import Action, Reason
 from bot.facts.nvidia_smi import NvidiaSmi
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.answer import NOT_FOUND, absent, ending, unknown, words
 from bot.steps.kind import CannotPlan, Context, Effect, Judgement, Kind
 from bot.verdict import Verdict, worst

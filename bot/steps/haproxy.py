@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from bot.effect import Finished
 from bot.facts import FactsError
 from bot.facts.haproxy import Haproxy, Server, parse
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.kind import CannotPlan, Context
 from bot.wording import near
 

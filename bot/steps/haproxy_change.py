@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bot.drain import Deed, Whose
 from bot.effect import Command, Finished
 from bot.facts import FactsError
+from bot.guard.drain import Deed, Whose
 from bot.steps.answer import last_line, words
 from bot.steps.haproxy import NO_ANSWER, Arguments, Place, Seen, advice, find, place
 from bot.steps.haproxy_orders import DRAIN, MAINTENANCE, REFUSED, UNCHANGED, UNDRAIN

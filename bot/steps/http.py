@@ -14,7 +14,7 @@ from bot.duration import Duration, write
 from bot.effect import Command, Finished
 from bot.facts import FactsError
 from bot.facts.curl import WRITE_OUT, Curl, parse
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.answer import NOT_FOUND, absent, last_of, unknown
 from bot.steps.kind import Context, Effect, Judgement, Kind
 from bot.verdict import Verdict

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bot.drain import Deed
 from bot.effect import Command, Finished
 from bot.errors import SickbayError
+from bot.guard.drain import Deed
 from bot.verdict import Verdict
 
 Context = Mapping[str, Any]

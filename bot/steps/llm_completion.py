@@ -13,7 +13,7 @@ from pydantic import Field
 from bot.effect import Command, Finished
 from bot.facts import FactsError
 from bot.facts.curl import Curl
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.answer import NOT_FOUND, absent, last_of, unknown, words
 from bot.steps.http import CURL, MaxTime, Port, milliseconds, read, trouble
 from bot.steps.kind import Context, Effect, Judgement, Kind

@@ -8,7 +8,7 @@ what is known to be ready, and nothing else.
 from pydantic import Field
 
 from bot.effect import Finished
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps import haproxy_state, llm_completion
 from bot.steps.http import Port
 from bot.steps.kind import Context, Effect, Judgement, Kind

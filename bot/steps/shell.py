@@ -5,11 +5,11 @@ The only thing known of it is its exit code, and what the parser that the step n
 
 from typing import Any
 
-from bot import template
 from bot.effect import Command, Finished
 from bot.facts import FactsError
 from bot.facts.registry import PARSERS
-from bot.runbook import Step
+from bot.language import template
+from bot.language.runbook import Step
 from bot.steps.answer import NOT_FOUND, last_line, words
 from bot.steps.kind import CannotPlan, Context, Effect, Judgement
 

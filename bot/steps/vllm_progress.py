@@ -14,7 +14,7 @@ from bot.duration import Duration
 from bot.effect import Command, Finished
 from bot.facts import FactsError, vllm
 from bot.facts.vllm import Vllm
-from bot.inputs import Noun
+from bot.language.inputs import Noun
 from bot.steps.answer import NOT_FOUND, absent, unknown, words
 from bot.steps.http import CURL, MaxTime, Port, UrlPath, read, trouble
 from bot.steps.kind import Context, Effect, Judgement, Kind

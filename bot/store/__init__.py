@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from bot.mask import Mask
+from bot.secrets.mask import Mask
 from bot.store.alerts import Alerts, Incidents
 from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts

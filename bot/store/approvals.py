@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from bot.approval import BROKEN, Answer, Approval, Decision, Person
-from bot.plan import Plan
-from bot.run import Requester, Run, RunState
-from bot.runbook import ApprovalRule, Runbook
+from bot.language.runbook import ApprovalRule, Runbook
+from bot.runs.approval import BROKEN, Answer, Approval, Decision, Person
+from bot.runs.plan import Plan
+from bot.runs.run import Requester, Run, RunState
 from bot.store.database import Database
 from bot.store.runs import fenced, pass_on, void
 from bot.store.tables import approvals, decisions, runs, written

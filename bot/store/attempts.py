@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from bot.drain import Grant, Refusal, Turn
 from bot.effect import Command, Output
-from bot.run import Attempt, Run, Status
+from bot.guard.drain import Grant, Refusal, Turn
+from bot.runs.run import Attempt, Run, Status
 from bot.store.database import Database, masked
 from bot.store.drains import Place, settle, take
 from bot.store.outputs import Outputs, Streams

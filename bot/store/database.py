@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 
 from bot.chain import BEGIN, link
 from bot.errors import SickbayError
-from bot.mask import Mask
+from bot.secrets.mask import Mask
 from bot.store.tables import SCHEMA, Ours, meta, metadata
 
 log = logging.getLogger(__name__)

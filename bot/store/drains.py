@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, or_, select, update
 
-from bot.drain import Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled, theirs
-from bot.run import Attempt, Run, RunState
+from bot.guard.drain import Drain, Grant, Refusal, Said, Turn, compared, ended, marks, may, settled, theirs
+from bot.runs.run import Attempt, Run, RunState
 from bot.store.database import Database
 from bot.store.tables import drains, runs
 from bot.store.timeline import tell

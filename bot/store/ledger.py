@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.errors import SickbayError
-from bot.guard import (
+from bot.guard.decision import (
     PEOPLE,
     TRIPPED,
     Answer,
@@ -31,7 +31,7 @@ from bot.guard import (
     clean_up,
     trips,
 )
-from bot.run import Run
+from bot.runs.run import Run
 from bot.store.database import Database
 from bot.store.runs import fenced
 from bot.store.tables import breaker, freezes, lock_waits, locks, runs, uses, wishes

@@ -20,8 +20,8 @@ from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.effect import HEAD, TAIL, Output
-from bot.mask import Veil
-from bot.run import Attempt, Run
+from bot.runs.run import Attempt, Run
+from bot.secrets.mask import Veil
 from bot.store.database import Database, Fenced
 from bot.store.runs import fenced
 from bot.store.tables import attempts, outputs

@@ -21,11 +21,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
-from bot.autonomy import Earned
 from bot.exposure import unexposed
-from bot.plan import Plan
-from bot.run import Requester, Run, RunState
-from bot.runbook import Mode, Runbook
+from bot.guard.autonomy import Earned
+from bot.language.runbook import Mode, Runbook
+from bot.runs.plan import Plan
+from bot.runs.run import Requester, Run, RunState
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
 from bot.store.drains import leave

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, or_, sel
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
-from bot.run import RunState
+from bot.runs.run import RunState
 from bot.store.alerts import Alerts
 from bot.store.database import Database
 from bot.store.tables import alerts, attempts, findings, outputs, runs, schedules, ticks

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bot.plan import Entry, Plan
+from bot.language.runbook import Runbook
 from bot.program import Parts, batches_of, ordered
-from bot.record import Record
-from bot.run import Attempt, Requester, Run, RunState, Status
-from bot.runbook import Runbook
+from bot.runs.plan import Entry, Plan
+from bot.runs.record import Record
+from bot.runs.run import Attempt, Requester, Run, RunState, Status
 
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bot.delivery import Delivery
-from bot.drain import Grant, Refusal, Turn
 from bot.effect import Command
-from bot.engine import Engine
-from bot.plan import Plan
-from bot.planner import Planner
-from bot.run import Attempt, Run, RunState
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
+from bot.guard.drain import Grant, Refusal, Turn
+from bot.runs.plan import Plan
+from bot.runs.run import Attempt, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store, Streams
 from bot.store.approvals import Approvals

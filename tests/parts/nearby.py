@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable, answered, handed
 from bot.inventory import Host, Inventory
-from bot.runbook import Runbook
+from bot.language.runbook import Runbook
 from tests.parts.haproxy import BACKEND, HAProxy
 from tests.parts.posix import run
 

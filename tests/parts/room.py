@@ -9,18 +9,18 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from bot.approval import Person
-from bot.commands import Commands
+from bot.commands.verbs import Commands
+from bot.config.settings import SlackSection
+from bot.config.tokens import Secrets
 from bot.library import Loaded
-from bot.permissions import Permission, Permissions
-from bot.settings import SlackSection
+from bot.people.permissions import Permission, Permissions
+from bot.runs.approval import Person
 from bot.sim.slack import Delivery, Message, PretendSlack
 from bot.slack.client import brief_client
 from bot.slack.door import SlackDoor
 from bot.slack.manifest import SCOPES
 from bot.slack.members import LIFE, SlackMembers
 from bot.slack.pace import Pace
-from bot.tokens import Secrets
 from tests.parts.states import LIBRARY, PEOPLE, Scene, inventory
 
 GAP = 0.05

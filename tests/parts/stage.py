@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bot.approval import Answer, Person
-from bot.engine import Engine
+from bot.engine.engine import Engine
+from bot.engine.planner import Planner
 from bot.incident import Event
 from bot.inventory import Host, Inventory
-from bot.planner import Planner
-from bot.run import Attempt, Requester, Run, RunState, Status
-from bot.runbook import Runbook
+from bot.language.runbook import Runbook
+from bot.runs.approval import Answer, Person
+from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from bot.steps import KINDS
 from bot.store import Store
 from tests.parts.books import book

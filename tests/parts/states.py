@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bot.alert import Alert
-from bot.approval import Person
 from bot.inventory import Host, Inventory
+from bot.language.runbook import Runbook
 from bot.library import Loaded
-from bot.plan import Entry, Plan
 from bot.program import Parts, ordered
-from bot.run import Requester, Run, RunState, Status
-from bot.runbook import Runbook
+from bot.runs.approval import Person
+from bot.runs.plan import Entry, Plan
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.store import Store
 from bot.verdict import Verdict
 

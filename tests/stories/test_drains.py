@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.run import RunState, Status
+from bot.runs.run import RunState, Status
 from bot.sim.fleet import PretendFleet
 from bot.store import Store
 from tests.parts.programs import short_directory

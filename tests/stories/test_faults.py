@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bot.incident import IncidentState
-from bot.run import RunState, Status
+from bot.runs.run import RunState, Status
 from bot.sim.fleet import PretendFleet
 from tests.parts.programs import short_directory, wait_until
 from tests.stories.faults import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bot.run import RunState
+from bot.runs.run import RunState
 from bot.sim.slack import Message
 from tests.parts.programs import short_directory, wait_until
 from tests.parts.sshd import Sshd

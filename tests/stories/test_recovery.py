@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from bot.report import Report
-from bot.run import RunState, Status
+from bot.runs.run import RunState, Status
 from bot.sim.slack import Message
 from tests.parts.alertmanager import Alertmanager
 from tests.parts.programs import wait_until

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from bot.run import RunState
+from bot.runs.run import RunState
 from tests.parts.programs import require, short_directory, wait_until
 from tests.parts.sshd import Sshd, new_key
 from tests.stories.stage import SECRET

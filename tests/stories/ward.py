@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import yaml
 
 from bot.incident import Incident
-from bot.run import Attempt, Run
+from bot.runs.run import Attempt, Run
 from bot.sim.fleet import PretendFleet, Timing
 from bot.sim.slack import Delivery, Message, PretendSlackThread
 from bot.store import Store

@@ -1,0 +1,248 @@
+"""`sickbay doctor`: what is missing or wrong, in plain words, each with what to do next.
+
+It changes nothing and looks at everything: a mistake in one part does not hide those of the others.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from bot.assembly import read_library, way
+from bot.cli.terminal import OK, UNWELL, console
+from bot.config.config import Config, Secrets, find_config, load
+from bot.effect import Unreachable
+from bot.engine.vault import Vault, read_secrets
+from bot.errors import SickbayError
+from bot.inventory import Host
+from bot.language.runbook import Runbook
+from bot.language.schema import Document
+from bot.library import Loaded
+from bot.printable import one_line
+from bot.secrets.mask import Mask
+from bot.slack.doctor import checks
+from bot.ssh import Purpose, Ssh
+from bot.store import Store
+from bot.wording import near
+
+State = Literal["well", "warning", "wrong"]
+_MARKS: Mapping[State, tuple[str, str]] = {
+    "well": ("✓ ", "green"),
+    "warning": ("! ", "yellow"),
+    "wrong": ("✗ ", "red"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    state: State
+    what: str
+    advice: str = ""
+
+
+def doctor(config: Path | None) -> int:
+    """Look at everything and print it; return the exit code.
+
+    Raises:
+        SickbayError: when there is no configuration at all.
+
+    """
+    path = find_config(config, os.environ, Path.cwd())
+    return OK if asyncio.run(examine(path, os.environ, console(sys.stdout))) else UNWELL
+
+
+async def examine(path: Path, environ: Mapping[str, str], out: Console) -> bool:
+    """Look at everything and print it; true when nothing is wrong."""
+    seen: set[State] = set()
+    async for finding in findings(path, environ):
+        seen.add(finding.state)
+        out.print(Text.assemble(_MARKS[finding.state], finding.what))
+        for line in finding.advice.splitlines():
+            out.print(Text(f"    {line}", style="dim"))
+    wrong = "Mend what is marked ✗, then run `sickbay doctor` again."
+    out.print(wrong if "wrong" in seen else "Nothing is wrong.")
+    return "wrong" not in seen
+
+
+async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Look at the files, then secrets, Slack and hosts."""
+    try:
+        config, document = load(path, environ)
+    except SickbayError as error:
+        yield Finding("wrong", f"configuration: {_said(error)}", error.advice)
+        return
+    yield Finding("well", f"configuration {path}")
+    secrets, vault, mask = read_secrets(config, environ)
+    for finding in (*_runbooks(config, document, mask), _database(config.store_path)):
+        yield finding
+    for finding in (*_secrets(config, secrets), *_kept(vault, config)):
+        yield finding
+    if secrets.slack_bot_token is not None:
+        for ok, what, advice in await checks(config.slack, secrets, config.persons.values()):
+            yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
+    for finding in await asyncio.to_thread(_hosts, config, mask):
+        yield finding
+
+
+def _said(error: SickbayError) -> str:
+    return f"{error.where}: {error.what}" if error.where else error.what
+
+
+# ── files ──
+def _runbooks(config: Config, document: Document, mask: Mask) -> Iterator[Finding]:
+    try:
+        library = read_library(config, document, mask)
+    except SickbayError as error:
+        yield Finding("wrong", f"runbooks: {_said(error)}", error.advice)
+        return
+    yield Finding("well", f"{len(library)} runbooks: {', '.join(library)}")
+    yield from _approvals(config, library)
+    yield from _permissions(config, document, library)
+
+
+def _approvals(config: Config, library: Mapping[str, Loaded]) -> Iterator[Finding]:
+    """Is there somebody to ask, for every runbook that asks?"""
+    told: dict[Finding, list[str]] = {}
+    for loaded in library.values():
+        finding = _approval(config, loaded.runbook)
+        if finding is not None:
+            told.setdefault(finding, []).append(loaded.runbook.name)
+    for finding, names in told.items():
+        yield Finding(finding.state, f"{', '.join(names)}: {finding.what}", finding.advice)
+
+
+def _approval(config: Config, book: Runbook) -> Finding | None:
+    lowered = any(route.runbook == book.name and route.mode == "approve" for route in config.routes)
+    if book.kind != "mutate" or not (book.mode == "approve" or lowered):
+        return None
+    rule = book.approval
+    roles = " or ".join(rule.from_)
+    allowed = config.rights.anywhere("approve", book.name)
+    may = {name for name, person in allowed.items() if set(person.roles) & set(rule.from_)}
+    if any(set(given) & set(rule.from_) for given in config.slack.usergroups.values()):
+        return None  # Slack is asked below how many they are
+    if len(may) < rule.required:
+        what = f"nobody can approve: it takes {rule.required} with the role {roles}, and there is {len(may)}"
+        return Finding("wrong", what, f"give people under `people:` in sickbay.yaml the role {roles}")
+    stuck = [
+        name
+        for name in config.persons
+        if book.by_command and not rule.allow_requester and len(may - {name}) < rule.required
+    ]
+    if not stuck:
+        return None
+    by_alert = any(trigger.alert for trigger in book.triggers)
+    advice = f"give one more person the role {roles}, or write `allow_requester: true` under `approval:`"
+    if len(stuck) == len(config.persons) and not by_alert:
+        return Finding("wrong", "whoever starts it, nobody else may approve it", advice)
+    return Finding("warning", f"when {' or '.join(stuck)} starts it, nobody else may approve it", advice)
+
+
+def _permissions(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Finding]:
+    """Does every rule mean somebody and something?"""
+    given = [*(person.roles for person in config.persons.values()), *config.slack.usergroups.values()]
+    roles = {role for some in given for role in some}
+    for index, rule in enumerate(config.permissions):
+        where = f"{document.file}:{document.line(('permissions', index))}"
+        for role in rule.roles:
+            if role not in roles:
+                hint = near(role, roles) or f"there is: {', '.join(sorted(roles)) or 'no role'}"
+                yield Finding("warning", f"{where}: nobody has the role {role}", hint)
+        for pattern in rule.runbooks:
+            if not any(fnmatchcase(name, pattern) for name in library):
+                hint = near(pattern, library) or "`sickbay runbooks` lists what there is"
+                yield Finding("warning", f"{where}: no runbook is called {pattern}", hint)
+
+
+def _database(path: Path) -> Finding:
+    """Open it if it is there; else look whether it could be made."""
+    if path.exists():
+        try:
+            Store(path).close()
+        except SickbayError as error:
+            return Finding("wrong", _said(error), error.advice)
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        what = f"database {path}: the folder is missing, or nothing may be written there"
+        return Finding("wrong", what, "make it, or name another under `store: {path: …}`")
+    return Finding("well", f"database {path}")
+
+
+# ── secrets ──
+def _secrets(config: Config, secrets: Secrets) -> Iterator[Finding]:
+    wanted = [
+        ("SLACK_BOT_TOKEN", secrets.slack_bot_token, "the Bot User OAuth Token (xoxb-…) of your Slack app")
+    ]
+    if config.slack.transport == "socket":
+        if secrets.slack_bot_token is None:  # else Slack itself is asked about it
+            advice = "an app-level token (xapp-…) with connections:write"
+            wanted.append(("SLACK_APP_TOKEN", secrets.slack_app_token, advice))
+    else:
+        wanted.append(
+            ("SLACK_SIGNING_SECRET", secrets.slack_signing_secret, "the Signing Secret of your Slack app")
+        )
+    for name, value, advice in wanted:
+        if value is None:
+            yield Finding("wrong", f"{name} is not set in the environment", f"set it to {advice}")
+        else:
+            yield Finding("well", f"{name} is set")
+    yield _alert_secret(config, secrets)
+
+
+def _kept(vault: Vault, config: Config) -> Iterator[Finding]:
+    """Say of each secret that runbooks may use whether it can be read."""
+    for name in config.secrets:
+        if name not in vault.lacking:
+            yield Finding("well", f"secret `{name}` can be read")
+    for error in vault.lacking.values():
+        yield Finding("wrong", _said(error), error.advice)
+
+
+def _alert_secret(config: Config, secrets: Secrets) -> Finding:
+    name = config.alerts.alertmanager.secret_env
+    if secrets.alertmanager is not None:
+        return Finding("well", f"{name} is set")
+    advice = "to take alerts, set it to any long random text, the same in Alertmanager"
+    if not config.routes:
+        return Finding("well", f"{name} is not set in the environment, so no alert is taken", advice)
+    what = f"{name} is not set in the environment, so no alert is taken and no route comes into play"
+    return Finding("warning", what, advice)
+
+
+# ── hosts ──
+def _hosts(config: Config, mask: Mask) -> list[Finding]:
+    """Log in to every host with each of our accounts, all at once."""
+    machines = list(config.inventory.hosts.values())
+    if not machines:
+        return [Finding("wrong", "there are no hosts", "list them under `hosts:` in sickbay.yaml")]
+    remote = way(config)
+    try:
+        with ThreadPoolExecutor(32) as pool:
+            logins = [(host, purpose) for host in machines for purpose in remote.purposes(host)]
+            return list(pool.map(lambda login: _login(remote, login[0], login[1], mask), logins))
+    finally:
+        remote.close()
+
+
+def _login(remote: Ssh, host: Host, purpose: Purpose, mask: Mask) -> Finding:
+    found = remote.probe(host, purpose)
+    where = f"{host.name} ({host.address}:{host.port})"
+    if len(remote.purposes(host)) > 1:
+        where += f", to {purpose}"
+    if isinstance(found, Unreachable):
+        return Finding("wrong", mask.text(f"{where}: {found.layer}: {found.reason}"), found.advice)
+    if found.exit_code != 0:
+        said = found.stderr.text.strip() or f"`true` ended with exit code {found.exit_code}"
+        return Finding(
+            "wrong", mask.text(f"{where}: {one_line(said)}"), "what is in brackets says what to do"
+        )
+    return Finding("well", f"{where} lets us in")

@@ -1,0 +1,9 @@
+"""The runbook language: what its text may say, and what its words mean.
+
+document · schema            strict YAML → plain data → a model, with every mistake at once at its line
+runbook                      the model
+inputs · trigger · limits    what a run is given; what starts one; how far one may go
+schedule                     when the clock does: cron, and one pure step of it
+template · sandbox           expressions and `{{ values }}`; what they may do
+quoting · pattern            where a value stands in shell text; regular expressions that cannot hang
+"""

@@ -1,0 +1,7 @@
+"""A run and what became of it: nouns, all pure.
+
+run · plan · approval        one runbook on its hosts, once; what it would do; who may say yes to that
+record · result              what it has done; what became of each host
+lacking · rollback           evidence that could not be had; what is undone on a host that did not come through
+ending                       how it ends, and in which words
+"""

@@ -1,0 +1,70 @@
+"""What has been recorded of a run: its attempts, by host and step."""
+
+from collections.abc import Callable, Iterable
+
+from bot.runs.run import Attempt
+
+First = Callable[[str, str], int]
+"""The number that a step on a host begins with: what has a lower one was looked at again since, or done for nothing."""
+
+Printed = Callable[[Attempt], tuple[str, str]]
+"""What an attempt's command wrote to stdout and stderr."""
+
+
+def in_hand(attempt: Attempt) -> tuple[str, str]:
+    """Return what was printed from the attempt itself, where it is at hand."""
+    return attempt.stdout, attempt.stderr
+
+
+COUNT = "ready."
+"""How the ids of steps begin that count replicas: no step of a runbook has a dot."""
+
+
+class Record:
+    """The attempts of a run, by host and step; a later number replaces an earlier one.
+
+    Counts of replicas are kept apart: they are about hosts that the run may have nothing else to do with.
+    """
+
+    def __init__(
+        self, attempts: Iterable[Attempt] = (), printed: Printed = in_hand, first: First | None = None
+    ) -> None:
+        """`printed` fetches what an attempt printed: the outputs of all hosts are too much to be held."""
+        self.printed = printed
+        self._first = first
+        self._latest: dict[str, dict[str, Attempt]] = {}
+        self._counts: dict[str, dict[str, Attempt]] = {}
+        for attempt in attempts:
+            self.add(attempt)
+
+    def add(self, attempt: Attempt) -> None:
+        """Take in a new or changed attempt; one that counts no more is left out."""
+        if attempt.number < self.first(attempt.step, attempt.host):
+            return
+        columns = self._counts if attempt.step.startswith(COUNT) else self._latest
+        column = columns.setdefault(attempt.host, {})
+        known = column.get(attempt.step)
+        if known is None or attempt.number >= known.number:
+            column[attempt.step] = attempt
+
+    def first(self, step: str, host: str) -> int:
+        """Return the number that a step on a host begins with."""
+        return 1 if self._first is None else self._first(step, host)
+
+    @property
+    def anew(self) -> int:
+        """The number that a new beginning of the whole begins with."""
+        return 1 + max((one.number for one in self.all()), default=0)
+
+    def last(self, step: str, host: str) -> Attempt | None:
+        """Return the newest attempt of a step on a host."""
+        column = (self._counts if step.startswith(COUNT) else self._latest).get(host)
+        return None if column is None else column.get(step)
+
+    def of(self, host: str) -> list[Attempt]:
+        """Return the newest attempt of each step on a host."""
+        return list(self._latest.get(host, {}).values())
+
+    def all(self) -> list[Attempt]:
+        """Return the newest attempt of each step on each host."""
+        return [attempt for column in self._latest.values() for attempt in column.values()]
