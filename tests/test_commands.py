@@ -372,6 +372,17 @@ def test_strangers_freeze_and_thaw_and_reset_nothing(scene: Scene, text: str) ->
     assert "I don't know you, mallory" in said(reply)
 
 
+def test_a_freeze_that_could_be_meant_otherwise_holds_more_and_says_so(scene: Scene) -> None:
+    commands = desk(scene)
+    reply = said(commands.do("freeze nobody is on call", ON_CALL), 300)
+    assert "everything is frozen: nobody is on call. Nothing changes there until somebody says thaw." in reply
+    assert "call is no host and no group, so it was read as part of the reason." in reply
+    assert commands.do("thaw", ON_CALL).ok
+    reply = said(commands.do("freeze gpu-03", ON_CALL), 300)
+    assert "everything is frozen: gpu-03." in reply
+    assert "To freeze only gpu-03: thaw, then freeze REASON on gpu-03." in reply
+
+
 def test_a_set_that_means_nothing_is_not_frozen(scene: Scene) -> None:
     reply = desk(scene).do("freeze why on @nobody", ON_CALL)
     assert not reply.ok
@@ -420,7 +431,7 @@ def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
 def test_a_plan_for_a_host_that_somebody_else_keeps_out_of_traffic_says_so(scene: Scene) -> None:
     turn, place = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk"), ("drain", "gpu-03", 1)
     run = scene.claim(scene.run(by=Requester("bob", "bob")))
-    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    ((begun,), _) = scene.store.attempts.begin(run, [place], changes={place: turn})
     scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts={"changed": True}), None)])
     scene.store.runs.finish(run, RunState.FAILED, "", None)
     owner = f"run {run.id} (restart-container, bob) drained be/gpu-03 at 2026-03-01 03:00 UTC: new disk"
@@ -502,7 +513,7 @@ def test_drains_are_listed_with_what_haproxy_says_now_and_unknown_is_said(
     assert said(commands.do("drains", STRANGER)) == "Sickbay keeps no server out of traffic.\n"
     run = scene.claim(scene.run())
     place, turn = ("drain", "gpu-03", 1), Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk")
-    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    ((begun,), _) = scene.store.attempts.begin(run, [place], changes={place: turn})
     scene.clock.on(minutes=90)
     facts = {"changed": True, "selected": 5}
     scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts=facts), None)])

@@ -172,7 +172,7 @@ def drained(scene: Scene, run: Run, *, keep: str = "new disk") -> None:
     """Let a run take its host out of traffic."""
     turn = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep=keep)
     place = ("drain", "gpu-03", 1)
-    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    ((begun,), _) = scene.store.attempts.begin(run, [place], changes={place: turn})
     done = replace(begun, status=Status.OK, summary="0 sessions", facts={"changed": True})
     scene.store.attempts.end(run, [(done, None)])
 
@@ -212,7 +212,7 @@ def test_one_of_which_nobody_knows_how_it_ended_is_told_as_that(scene: Scene) ->
     incident = scene.incident()
     run = scene.claim(scene.run(incident=incident))
     place = ("drain", "gpu-03", 1)
-    scene.store.attempts.claim(
+    scene.store.attempts.begin(
         run, [place], changes={place: Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03")}
     )
     scene.store.runs.finish(run, RunState.NEEDS_HUMAN, "It broke.", None)

@@ -30,7 +30,7 @@ def ended(
     scene: Scene, run: Run, step: str, hosts: list[str], said: Callable[[int], tuple[str, Status, Verdict]]
 ) -> None:
     """Do a step on many hosts at once."""
-    begun = scene.store.attempts.begin(run, [(step, host, 1) for host in hosts])
+    begun, _ = scene.store.attempts.begin(run, [(step, host, 1) for host in hosts])
     scene.clock.on(seconds=12)
     told: list[tuple[Attempt, Streams | None]] = []
     for at, one in enumerate(begun):

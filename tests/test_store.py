@@ -130,7 +130,7 @@ def test_whoever_claims_a_run_fences_off_who_had_it(stage: Stage) -> None:
     old, new = store.runs.claim(run_id), store.runs.claim(run_id)
     assert old is not None
     assert new is not None
-    (attempt,) = store.attempts.begin(new, [("look", "gpu-01", 1)])
+    (attempt,), _ = store.attempts.begin(new, [("look", "gpu-01", 1)])
     for forbidden in (
         lambda: store.runs.refresh(old),
         lambda: store.attempts.begin(old, [("stop", "gpu-01", 1)]),

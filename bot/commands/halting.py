@@ -5,6 +5,7 @@ from bot.guard.decision import Freeze
 from bot.inventory import Inventory
 from bot.messages import say
 from bot.messages.card import Words
+from bot.messages.words import join
 from bot.people.authority import Asker, Authority
 from bot.store import Store
 
@@ -24,10 +25,17 @@ class Halting:
             SickbayError: saying why not.
 
         """
+        note: Words = ()
+        if hosts.isalpha() and not self._still(
+            hosts
+        ):  # `nobody is on call`: in an emergency rather too much is held
+            reason, hosts, note = f"{reason} on {hosts}", "", say("listing.frozen_unknown", hosts=hosts)
+        elif not hosts and self._still(reason):
+            note = say("listing.frozen_set", hosts=reason)
         person = self._authority.may(asker, "freeze", "freeze hosts", hosts=self._names(hosts), stops=True)
         self._store.ledger.freeze(Freeze(person.name, self._store.now(), reason, hosts), asker.door)
         what, undo = hosts or "everything", f"thaw {hosts}".strip()
-        return say("listing.frozen", hosts=what, reason=reason, undo=undo)
+        return join([say("listing.frozen", hosts=what, reason=reason, undo=undo), note], " ")
 
     def thaw(self, hosts: str, asker: Asker) -> Words:
         """Lift a freeze.
@@ -62,7 +70,7 @@ class Halting:
         return tuple(host.name for host in self._inventory.select(hosts)) if hosts else ()
 
     def _still(self, hosts: str) -> tuple[str, ...]:
-        """Return the hosts of a set that was frozen; one that means nothing any more is about all."""
+        """Return the hosts of a set, as far as it means any."""
         try:
             return self._names(hosts)
         except SickbayError:

@@ -24,7 +24,7 @@ def leaving(
         if one.claim is not None or (one.mutating and not one.clean_up)
     }
     commands = [(one.machine.name, one.command) for one in fresh.values()]
-    begun, said = store.attempts.claim(run, list(fresh), commands, changes) if fresh else ([], {})
+    begun, said = store.attempts.begin(run, list(fresh), commands, changes) if fresh else ([], {})
     written = {(one.step, one.host, one.number): one for one in begun}
     going: list[tuple[Ready, Attempt]] = []
     over: list[Attempt] = []

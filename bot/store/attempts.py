@@ -57,24 +57,14 @@ class Attempts:
         run: Run,
         places: Sequence[Place],
         leaving: Sequence[tuple[str, Command]] = (),
-    ) -> list[Attempt]:
+        changes: Mapping[Place, Turn | None] = NOTHING,
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
         """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
 
         `leaving` is each one's command, and the machine that it goes to. Its text, which is the author's alone, is kept
-        once; the timeline has its hash, and the values beside it.
-        """
-        return self.claim(run, places, leaving)[0]
-
-    def claim(
-        self,
-        run: Run,
-        places: Sequence[Place],
-        leaving: Sequence[tuple[str, Command]] = (),
-        changes: Mapping[Place, Turn | None] = NOTHING,
-    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
-        """Write the same, but of those that change something only what the ledger of drains allows; and what it said.
-
-        `changes` tells of each what it does with a server at its load balancer.
+        once; the timeline has its hash, and the values beside it. `changes` tells of those that change something what
+        they do with a server at its load balancer: they begin only if the ledger of drains allows it, and what it said is
+        returned.
         """
         now = self._db.now()
         with self._db.write() as tx:
