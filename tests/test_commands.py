@@ -232,7 +232,7 @@ def test_a_change_says_that_it_asks_first_and_is_shown_even_when_started_in_a_te
         ("runs 99", "there is no run 99", "`runs` lists"),
         ("incidents 99", "there is no incident 99", "`incidents` lists"),
         ("cancel 99", "there is no run 99", "`runs` lists"),
-        ("approve 99", "Run 99 asks nobody for approval.", ""),
+        ("approve 99", "there is no run 99", "`runs` lists the newest"),
     ],
 )
 def test_what_cannot_be_done_is_explained_and_starts_nothing(

@@ -217,7 +217,10 @@ def test_an_answer_to_another_plan_is_refused(stage: Stage) -> None:
     store = stage.store
     run = store.runs.claim(stage.queue())
     assert run is not None
-    assert store.approvals.decide(run.id, BOB, "approve") == f"Run {run.id} asks nobody for approval."
+    assert (
+        store.approvals.decide(run.id, BOB, "approve")
+        == f"Run {run.id} asks nobody for approval; it is running."
+    )
     store.approvals.plan(run, PLAN, ask=True)
     assert "has changed" in (store.approvals.decide(run.id, BOB, "approve", "0000000000") or "")
     assert store.approvals.decide(run.id, BOB, "approve", PLAN.digest[:16]) is None

@@ -80,7 +80,7 @@ class TellingAttempts(Attempts):
         super().__init__(store.database, store.outputs)
         self._at = at
 
-    def claim(
+    def begin(
         self,
         run: Run,
         places: Sequence[Place],
@@ -90,7 +90,7 @@ class TellingAttempts(Attempts):
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().claim(run, places, leaving, changes)
+        begun = super().begin(run, places, leaving, changes)
         for _ in places:
             self._at("begun")
         return begun
