@@ -409,7 +409,9 @@ def test_strangers_freeze_and_thaw_and_reset_nothing(scene: Scene, text: str) ->
 def test_a_freeze_that_could_be_meant_otherwise_holds_more_and_says_so(scene: Scene) -> None:
     commands = desk(scene)
     reply = said(commands.do("freeze nobody is on call", ON_CALL), 300)
-    assert "everything is frozen: nobody is on call. Nothing changes there until somebody says thaw." in reply
+    assert (
+        "everything is frozen: nobody is on call. No change begins there until somebody says thaw;" in reply
+    )
     assert "call is no host and no group, so it was read as part of the reason." in reply
     reply = said(commands.do("freeze we work on the switch", ON_CALL), 300)
     assert "everything is frozen: we work on the switch." in reply
