@@ -162,6 +162,20 @@ def test_a_bad_runbook_is_told_by_file_and_line(clinic: Clinic) -> None:
     assert "did you mean `steps`?" in said.out
 
 
+def test_a_file_that_is_no_runbook_is_told_without_a_word_of_it(clinic: Clinic) -> None:
+    (clinic.folder / ".env").write_text("TOKEN=the-canary:x:0\nMORE=root:x:1\n")
+    said = clinic.say("lint", ".env")
+    assert said.code == 1
+    assert said.out.splitlines()[0] == ".env:1: expected a mapping (key: value), not text"
+
+
+def test_what_looks_like_the_code_of_an_emoji_stays_as_it_is(clinic: Clinic) -> None:
+    (clinic.folder / "bad:x:.yaml").write_text("version: 1\nname: a:x:b\n")
+    said = clinic.say("lint", "bad:x:.yaml")
+    assert "bad:x:.yaml:2: " in said.out
+    assert '"a:x:b"' in said.out
+
+
 def test_runbooks_and_the_manifest_need_no_configuration(clinic: Clinic) -> None:
     clinic.config.unlink()
     assert clinic.say("lint").out.split()[:2] == ["5", "runbooks,"]

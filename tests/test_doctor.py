@@ -183,6 +183,20 @@ async def test_a_lone_person_may_approve_where_the_runbook_lets_the_requester(pa
     assert await patient.wrong() == []
 
 
+async def test_a_right_that_no_rule_gives_anybody_is_warned_of_before_it_is_needed(patient: Patient) -> None:
+    patient.write(permissions=[{"roles": ["oncall"], "may": ["change", "approve", "cancel", "freeze"]}])
+    assert [(one.state, one.what) for one in await patient.wrong()] == [
+        ("warning", "permissions: nobody may break glass for runs of a runbook"),
+        ("warning", "permissions: nobody may reset the breaker"),
+        ("warning", "permissions: nobody may make a host's key known"),
+    ]
+    section = {"channel": "oncall", "base_url": patient.slack.base_url, "usergroups": {"S0ONCALL": ["lead"]}}
+    rest = {"roles": ["lead"], "may": ["break_glass", "reset", "enroll"]}
+    first = {"roles": ["oncall"], "may": ["change", "approve", "cancel", "freeze"]}
+    patient.write(permissions=[first, rest], slack=section)
+    assert await patient.wrong() == [], "whoever is in a user group counts"
+
+
 # ── secrets ──
 async def test_each_secret_of_runbooks_is_looked_at_and_none_is_shown(patient: Patient) -> None:
     path = patient.clinic.folder / "key"

@@ -26,7 +26,9 @@ from bot.inventory import Host
 from bot.language.runbook import Runbook
 from bot.language.schema import Document
 from bot.library import Loaded
+from bot.people.permissions import DEEDS
 from bot.printable import one_line
+from bot.runs.approval import Person
 from bot.secrets.mask import Mask
 from bot.slack.doctor import checks
 from bot.ssh import Purpose, Ssh
@@ -107,6 +109,7 @@ def _runbooks(config: Config, document: Document, mask: Mask) -> Iterator[Findin
         return
     yield Finding("well", f"{len(library)} runbooks: {', '.join(library)}")
     yield from _approvals(config, library)
+    yield from _rights(config)
     yield from _permissions(config, document, library)
 
 
@@ -146,6 +149,16 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
     if len(stuck) == len(config.persons) and not by_alert:
         return Finding("wrong", "whoever starts it, nobody else may approve it", advice)
     return Finding("warning", f"when {' or '.join(stuck)} starts it, nobody else may approve it", advice)
+
+
+def _rights(config: Config) -> Iterator[Finding]:
+    """Is there somebody for each right, once rules say who has it?"""
+    groups = [Person("", roles=roles) for roles in config.slack.usergroups.values()]
+    everybody = [*config.persons.values(), *groups]
+    for right, deed in DEEDS.items():
+        if config.rights.ruled and not any(config.rights.has(one, right) for one in everybody):
+            what = f"permissions: nobody may {deed.format(runbook='a runbook').replace('`', '')}"
+            yield Finding("warning", what, f"add `{right}` to the `may:` of a rule under `permissions:`")
 
 
 def _permissions(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Finding]:
