@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -59,8 +59,23 @@ def main() -> None:
     try:
         cli()
     except SickbayError as error:
-        print(f"sickbay: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _refuse(error, "mend them, then say it again" if getattr(error, "mistakes", ()) else "")
+    except Exception as error:
+        if "sqlalchemy" not in sys.modules:
+            raise
+        from sqlalchemy.exc import DBAPIError
+
+        from bot.store.trouble import told
+
+        if not isinstance(error, DBAPIError):
+            raise
+        _refuse(told(error, what="the database refused"))
+
+
+def _refuse(error: SickbayError, advice: str = "") -> NoReturn:
+    more = f"\n  → {advice}" if advice and not error.advice else ""
+    print(f"sickbay: {error}{more}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 
 @contextmanager
