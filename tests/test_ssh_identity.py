@@ -7,6 +7,7 @@ import pytest
 
 from bot.effect import Command, Finished, Outcome, Unreachable
 from bot.ssh import Ssh
+from bot.ssh.identity import ON_CONSOLE
 from bot.ssh.known_hosts import Changed, KnownHosts, Revoked, Trusted, Uncertified, Unknown, Unreadable
 from bot.ssh.public_key import Key
 from tests.parts.leaks import nothing_left

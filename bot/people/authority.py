@@ -222,7 +222,11 @@ def _with_roles(person: Person, known: Groups, groups: Collection[str]) -> Perso
 def _introduce(asker: Asker) -> str:
     """Say how a stranger becomes known; an account that is nobody's own, such as root, may be somebody already."""
     added = "ask to be added under `people:` in sickbay.yaml"
-    return f"if you stand under `people:`, say which with --as NAME; else {added}" if asker.via == "cli" else added
+    return (
+        f"if you stand under `people:`, say which with --as NAME; else {added}"
+        if asker.via == "cli"
+        else added
+    )
 
 
 def _silence(member: Member) -> str:

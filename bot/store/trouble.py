@@ -42,7 +42,10 @@ def _said(cause: BaseException, path: Path | None) -> tuple[str, str]:
     code = _code(cause)
     if code == sqlite3.SQLITE_FULL or (path is not None and full(cause, path)):
         left = "" if path is None else f", {_left(path) // 1024} KiB are left"
-        return f"its disk is full{left}", "make room on it; nothing can be written before, and nothing is lost"
+        return (
+            f"its disk is full{left}",
+            "make room on it; nothing can be written before, and nothing is lost",
+        )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         advice = "another program holds it (`fuser` or `lsof` name it): a backup, a shell of sqlite3? End that, and try again"
         return str(cause), advice
@@ -50,7 +53,9 @@ def _said(cause: BaseException, path: Path | None) -> tuple[str, str]:
         advice = "name Sickbay's own under `store: {path: …}`; or put back a copy, and keep this one as it is"
         return str(cause), advice
     if code == sqlite3.SQLITE_IOERR:
-        return str(cause), "its disk does not read or write: look at `dmesg`, and at the quota of this account"
+        return str(
+            cause
+        ), "its disk does not read or write: look at `dmesg`, and at the quota of this account"
     if isinstance(cause, IsADirectoryError) or (path is not None and path.is_dir()):
         return "it is a folder", "name a file in it under `store: {path: …}`"
     if path is None:
