@@ -263,6 +263,8 @@ async def _hosts(config: Config, mask: Mask) -> AsyncIterator[Finding]:
     if not machines:
         yield Finding("wrong", "there are no hosts", "list them under `hosts:` in sickbay.yaml")
         return
+    for finding in _balancers(config):
+        yield finding
     remote = way(config)
     well: dict[str, list[str]] = {}
     try:
@@ -282,6 +284,20 @@ async def _hosts(config: Config, mask: Mask) -> AsyncIterator[Finding]:
     for account, names in well.items():
         lets = "lets" if len(names) == 1 else "let"
         yield Finding("well", f"{fold(names)} {lets} us in{account} ({count(len(names), 'host')})")
+
+
+def _balancers(config: Config) -> Iterator[Finding]:
+    """Is each load balancer that hosts name a host itself? Nothing but a drain would say so else."""
+    hosts = config.inventory.hosts
+    behind: dict[str, list[str]] = {}
+    for host in hosts.values():
+        given = host.vars.get("haproxy")
+        name = given.get("host") if isinstance(given, Mapping) else None
+        if name is not None and name not in hosts:
+            behind.setdefault(str(name), []).append(host.name)
+    for name, names in behind.items():
+        what = f"{fold(names)} cannot be drained: the load balancer {name} is no host of the inventory"
+        yield Finding("warning", what, near(name, hosts) or "add its machine under `hosts:`")
 
 
 def _login(remote: Ssh, host: Host, purpose: Purpose, mask: Mask) -> tuple[Host, str, Finding | None]:

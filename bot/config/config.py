@@ -69,7 +69,6 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Config, Document]:
         _ = config.rights
     except Misplaced as error:
         raise Invalid([document.mistake(error.path, str(error), error.advice)]) from error
-    mistakes += _balancers(document, config)
     for index, window in enumerate(config.maintenance):
         try:
             inventory.select(window.hosts)
@@ -175,16 +174,6 @@ def _balanced(document: Document, path: Path_, section: HostSection, many: int) 
         backend = given.server.partition("/")[0]
         hint = f"write `backend: {backend}`: each is then the server of its own name there"
         yield document.mistake((*path, "server"), what, hint)
-
-
-def _balancers(document: Document, config: Config) -> Iterator[Mistake]:
-    """Is each load balancer that a host names in the inventory?"""
-    for key, section in config.hosts.items():
-        given = section.vars.get(KEY)
-        name = given.get("host") if isinstance(given, dict) else None
-        if name is not None and name not in config.inventory.hosts:
-            hint = near(name, config.inventory.hosts) or "add the load balancer's machine under `hosts:`"
-            yield document.mistake(("hosts", key, "vars", KEY, "host"), f"there is no host {name}", hint)
 
 
 def _people(document: Document, people: Any) -> Iterator[Mistake]:
