@@ -150,7 +150,10 @@ def test_a_case_that_goes_as_it_says_passes_and_waits_for_nothing(tmp_path: Path
             "expected people to read 'Done · mend · gpu-10'; nearest is '✅ Done · mend · gpu-01'",
         ),
         ([("Does: mend", "Does: mend tape")], "people to read 'Does: mend tape'; nearest is 'Does: mend"),
-        ([("[Approve mend on gpu-01?", "['', Approve mend on gpu-01?")], "`messages` item 1: must not be empty"),
+        (
+            [("[Approve mend on gpu-01?", "['', Approve mend on gpu-01?")],
+            "`messages` item 1: must not be empty",
+        ),
     ],
 )
 def test_whatever_is_not_as_the_case_says_fails_it(
