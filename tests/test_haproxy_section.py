@@ -56,7 +56,7 @@ def test_each_host_of_a_set_is_the_server_of_its_own_name(tmp_path: Path) -> Non
             "`server` and `backend` say the same thing: keep one of them",
         ),
         ("{host: lb-01, backend: a, sokcet: /x}", "unknown key `sokcet` (did you mean `socket`?)"),
-        ("be_vllm", 'expected a mapping (key: value), not text'),
+        ("be_vllm", "expected a mapping (key: value), not text"),
     ],
 )
 def test_a_mistake_is_told_at_its_line_when_the_file_is_read(

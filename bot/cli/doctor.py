@@ -274,11 +274,11 @@ async def _hosts(config: Config, mask: Mask) -> AsyncIterator[Finding]:
                 yield Finding("busy", f"logging in to {count(len(machines), 'host')}")
             asked = [asyncio.wrap_future(pool.submit(_login, remote, *login, mask)) for login in logins]
             for done in asyncio.as_completed(asked):
-                host, account, finding = await done
-                if finding is None:
+                host, account, wrong = await done
+                if wrong is None:
                     well.setdefault(account, []).append(host.name)
                 else:
-                    yield finding
+                    yield wrong
     finally:
         remote.close()
     for account, names in well.items():

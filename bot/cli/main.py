@@ -157,10 +157,10 @@ def explain(
 @cli.command()
 def schema(
     of: Annotated[
-        Literal["runbook", "config", "report"], typer.Argument(help="what is to be described")
+        Literal["runbook", "test", "config", "report"], typer.Argument(help="what is to be described")
     ] = "runbook",
 ) -> None:
-    """Print the JSON Schema of runbooks, for editors; of sickbay.yaml; or of an incident's exported report."""
+    """Print the JSON Schema, for editors: of runbooks, of the tests beside them, of sickbay.yaml, of reports."""
     from bot.cli.workshop import schema
 
     raise typer.Exit(schema(of))
