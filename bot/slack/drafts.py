@@ -3,6 +3,7 @@
 Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
 its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
 which is event 345, `glass:345` says so in the thread and `alarm:345` in the channel; there also that automation stopped itself.
+When an incident was opened again, which is event 346, `again:346` says so in its thread.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from bot.messages import (
     Card,
     Mask,
     RunView,
+    again_card,
     approval_card,
     glass_card,
     incident_card,
@@ -74,6 +76,8 @@ def touched(event: Event) -> dict[str, Urgency]:
     urgency = _urgency(event.kind)
     if event.incident_id is not None:
         keys[f"incident:{event.incident_id}"] = urgency
+        if event.kind == "incident.reopened":
+            keys[f"again:{event.id}"] = 1
     if event.run_id is not None:
         keys[f"run:{event.run_id}"] = urgency
         if event.kind.startswith("approval.") or event.kind == "run.ended":
@@ -94,17 +98,19 @@ def subject(store: Store, key: str) -> dict[str, int]:
     kind, _, number = key.partition(":")
     if kind == "incident":
         return {"incident": int(number)}
-    if kind not in ("glass", "alarm"):
+    if kind not in ("glass", "alarm", "again"):
         return {"run": int(number)}
     event = store.timeline.get(int(number))
+    if kind == "again":
+        return {} if event is None or event.incident_id is None else {"incident": event.incident_id}
     return {} if event is None or event.run_id is None else {"run": event.run_id}
 
 
 def _urgency(kind: str) -> Urgency:
     if kind.startswith("approval."):
         return 0
-    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.resolved", "incident.recovered")
-    return 1 if kind in ends else 2
+    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.reopened", "incident.resolved")
+    return 1 if kind in ends or kind == "incident.recovered" else 2
 
 
 class Drafts:
@@ -125,6 +131,8 @@ class Drafts:
             return self._incident(int(number))
         if kind in ("glass", "alarm"):
             return self._alarm(int(number), everybody=kind == "alarm")
+        if kind == "again":
+            return self._again(int(number))
         run = self._store.runs.get(int(number))
         if run is None or not run.channel:
             return None
@@ -145,6 +153,16 @@ class Drafts:
             return None
         card = incident_card(incident, incident_views(self._store, incident))
         return Draft(incident.channel, self._mask.over(card))
+
+    def _again(self, event_id: int) -> Draft | None:
+        event = self._store.timeline.get(event_id)
+        if event is None or event.incident_id is None:
+            return None
+        incident = self._store.incidents.get(event.incident_id)
+        if incident is None or not incident.channel:
+            return None
+        card = self._mask.over(again_card(event))
+        return Draft(incident.channel, card, parent=f"incident:{incident.id}")
 
     def _draft(self, run: Run, card: Card) -> Draft:
         parent = f"incident:{run.incident_id}" if run.incident_id is not None else None
