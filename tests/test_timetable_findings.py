@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.alert import Alert
 from bot.dispatch import AGAIN, Dispatch
-from bot.effect import Outcome
+from bot.effect import Finished, Unreachable
 from bot.errors import SickbayError
 from bot.finding import Place
 from bot.guard.maintenance import Window, Windows
@@ -24,12 +26,17 @@ from bot.messages.timeline import sentence
 from bot.route import Route
 from bot.runs.record import Record
 from bot.runs.run import RunState, Status
+from bot.store import Store
 from bot.timetable import Timetable
+from bot.timetable.harvest import Harvest
 from bot.timetable.sight import HALF, LEAST, MANY, QUARTER, How, Sight, sights, together
+from bot.verdict import Verdict
 from bot.wording import nth
 from tests.parts.books import attempt, book, run
 from tests.parts.office import CHECK, EVERY_TEN, PROMPT, Office
 from tests.parts.script import REFUSED, done
+from tests.parts.stage import machines
+from tests.parts.states import Hands
 
 HTTP = [{"id": "api", "name": "API", "uses": "http.check", "with": {"port": 8000}}]
 WELL, WRONG, UNTOLD = done("\n200 0.010 \n"), done("\n503 0.010 \n"), done(exit_code=127)
@@ -53,7 +60,7 @@ def fleet(tmp_path: Path) -> Iterator[Office]:
     one.stage.close()
 
 
-def ticks(office: Office, *answers: Outcome, host: str = "gpu-01") -> None:
+def ticks(office: Office, *answers: Finished | Unreachable, host: str = "gpu-01") -> None:
     """Let a tick come for each answer of the hosts."""
     for answer in answers:
         office.stage.script.on("api", answer, host=host)
@@ -257,7 +264,8 @@ def test_a_check_that_was_left_out_says_nothing() -> None:
 
 # ── what comes back ──
 def test_what_comes_and_goes_is_one_incident_that_says_how_often(fleet: Office) -> None:
-    ticks(fleet, *[WRONG, WELL] * 30)
+    answers: list[Finished | Unreachable] = [WRONG, WELL]
+    ticks(fleet, *answers * 30)
     (incident,) = fleet.incidents
     assert (incident.state, incident.times, incident.found) == (OVER, 30, 30)
     ticks(fleet, WRONG)
@@ -273,9 +281,10 @@ def test_what_comes_and_goes_is_one_incident_that_says_how_often(fleet: Office) 
 def test_what_flickers_between_reachable_and_not_is_no_incident_and_what_stays_away_is_one(
     fleet: Office,
 ) -> None:
-    ticks(fleet, *[REFUSED, WELL] * 10)
+    away: list[Finished | Unreachable] = [REFUSED, WELL]
+    ticks(fleet, *away * 10)
     assert fleet.incidents == []
-    ticks(fleet, *[REFUSED, REFUSED, WELL] * 10)
+    ticks(fleet, *[REFUSED, *away] * 10)
     assert [(one.state, one.times) for one in fleet.incidents] == [(OVER, 10)]
 
 
@@ -304,7 +313,6 @@ def test_what_comes_back_asks_for_its_runbook_again_unless_that_still_goes(fleet
     (first,) = fleet.store.incidents.runs(1)
     fleet.stage.advance(first)
     fleet.stage.decide(first)
-    held = fleet.stage.script.on("stop")
     fleet.store.runs.claim(first)
     fleet.pass_by(minutes=10)
     fleet.stage.script.on("api", WELL)
@@ -312,7 +320,6 @@ def test_what_comes_back_asks_for_its_runbook_again_unless_that_still_goes(fleet
     fleet.stage.advance(watching)
     fleet.timetable.turn()
     fleet.dispatch.turn()
-    assert held.answers
     assert fleet.incidents[0].state is OVER
     fleet.stage.script.on("api", WRONG, host="gpu-01")
     fleet.pass_by(minutes=10)
@@ -343,8 +350,9 @@ def test_an_alert_of_a_monitor_that_comes_back_is_a_new_incident(fleet: Office) 
         at = fleet.stage.clock.at + timedelta(minutes=minutes)
         alert = Alert("alertmanager", "f", "firing", at, {"alertname": "Down", "host": "gpu-01"})
         over = Alert("alertmanager", "f", "resolved", at, alert.labels, ends_at=at)
-        fleet.store.alerts.add([alert, over])
-        fleet.dispatch.turn()
+        for one in (alert, over):
+            fleet.store.alerts.add([one])
+            fleet.dispatch.turn()
     assert [(one.state, one.times) for one in fleet.incidents] == [(OVER, 1), (OVER, 1)]
 
 
@@ -512,6 +520,7 @@ def test_a_schedule_that_rests_in_maintenance_is_no_finding(fleet: Office) -> No
 def test_what_a_schedule_was_kept_by_is_over_when_the_schedule_is_gone(fleet: Office) -> None:
     Shelf(fleet).why = "gone"
     fleet.pass_by(minutes=10)
+    fleet.dispatch.turn()
     fleet.timetable = fleet.another(schedules=[Schedule("watch", Cron("*/20 * * * *"))])
     fleet.timetable.turn()
     fleet.dispatch.turn()
@@ -519,52 +528,58 @@ def test_what_a_schedule_was_kept_by_is_over_when_the_schedule_is_gone(fleet: Of
 
 
 # ── whatever the order ──
-ANSWERS = {"well": WELL, "wrong": WRONG, "untold": UNTOLD, "away": REFUSED}
 HOSTS = ("gpu-01", "gpu-02", "gpu-03", "gpu-04")
+ATTEMPTS: dict[str, dict[str, Any]] = {
+    "well": {"verdict": Verdict.HEALTHY},
+    "wrong": {"verdict": Verdict.UNHEALTHY},
+    "untold": {"verdict": Verdict.UNKNOWN},
+    "away": {"status": Status.UNREACHABLE},
+}
+DAYS = st.lists(st.tuples(*[st.sampled_from(sorted(ATTEMPTS))] * 4), min_size=1, max_size=12)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    days=st.lists(
-        st.tuples(st.tuples(*[st.sampled_from(sorted(ANSWERS))] * 4), st.booleans()), min_size=1, max_size=14
-    )
-)
+@settings(max_examples=25, deadline=None)
+@given(days=DAYS)
 def test_whatever_comes_nothing_certain_is_lost_nothing_doubtful_ends_and_incidents_are_few(
-    tmp_path_factory: pytest.TempPathFactory, days: list[tuple[tuple[str, ...], bool]]
+    days: list[tuple[str, ...]],
 ) -> None:
-    office = Office(tmp_path_factory.mktemp("office"), steps=HTTP)
-    try:
+    watch = book(name="watch", kind="observe", steps=CHECK[:1], verify=[], rescue=[], always=[])
+    clock = Hands()
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "sickbay.db", clock)
+        dispatch = Dispatch(store, machines(), {}, [], "oncall")
         before: tuple[str, ...] = ("well",) * 4
-        known: set[str] = set()
-        for answers, again in days:
-            for host, answer in zip(HOSTS, answers, strict=True):
-                office.stage.script.on("api", ANSWERS[answer], host=host)
-            if again:
-                office.timetable = office.another()
-                office.timetable.turn()
-            office.round()
-            with office.store.write() as tx:
-                found = office.store.findings.open(tx)
-                rows = tx.exec_driver_sql("SELECT count(*) FROM findings WHERE ended_at IS NULL").scalar()
-            assert rows == len(found)
-            still = {
-                one.alerts[-1].name + " " + (one.host or "") for one in office.incidents if one.state is OPEN
-            }
-            assert len(still) == len(found) == sum(one.state is OPEN for one in office.incidents)
-            vague = [one for one in answers if one in ("untold", "away")]
+        known: set[Place] = set()
+        for number, answers in enumerate(days):
+            clock.on(minutes=10)
+            one = run(watch, HOSTS, id=number, state=RunState.SUCCEEDED)
+            by_host = zip(HOSTS, answers, strict=True)
+            record = Record([attempt("disk", host, **ATTEMPTS[answer]) for host, answer in by_host])
+            with store.write() as tx:
+                Harvest(store).take(tx, one, sights(one, record), frozenset(HOSTS))
+                found = store.findings.open(tx)
+                (rows,) = tx.exec_driver_sql("SELECT count(*) FROM findings WHERE ended_at IS NULL").one()
+            assert rows == len(found), "one is open at a place"
+            dispatch.turn()
+            incidents = store.incidents.newest(limit=1000, open_only=True)
+            assert len(incidents) == len(found), "each is shown, once"
             for host, was, now in zip(HOSTS, before, answers, strict=True):
-                open_here = {name for name in still if name.endswith(f" {host}")}
+                check, whole = Place("watch", host, "disk"), Place("watch", host)
                 if now == "wrong":
-                    assert f"watch/api {host}" in open_here
-                if now in ("untold", "away") and was == now:
-                    assert open_here or Place("watch") in found
+                    assert found[check].sure
+                if now == was and now in ("untold", "away"):
+                    assert {check, whole, Place("watch")} & set(found)
                 if now in ("untold", "away"):
-                    kept = {one for one in known if one.endswith(f" {host}") and "host/" not in one}
-                    assert kept <= still, "what was open is not ended by what cannot be told"
+                    assert (check in known) <= (check in found)
+                if now == "away":
+                    assert (whole in known) <= (whole in found)
                 if now == "well":
-                    assert not open_here
-            assert (Place("watch") in found) <= (len(vague) >= LEAST)
-            before, known = answers, still
-        assert len(office.incidents) <= 3 * len(HOSTS) + 1 + len(days) // 9
-    finally:
-        office.stage.close()
+                    assert not {check, whole} & set(found)
+            if Place("watch") in found:
+                assert sum(answer in ("untold", "away") for answer in answers) >= LEAST
+            before, known = answers, set(found)
+        kinds = 3 * len(HOSTS) + 1
+        assert len(store.incidents.newest(limit=1000)) <= kinds * (
+            1 + len(days) * timedelta(minutes=10) // AGAIN
+        )
+        store.close()

@@ -42,9 +42,11 @@ class Harvest:
             return
         hosts = {one.place.host for one in seen}
         all_at_once = together(name, seen, len(hosts), already=Place(name) in known)
+        # the first time that it is most hosts, those that were in doubt before are told of as ever
+        told = all_at_once.how is How.UNTOLD and (all_at_once.place in known or all_at_once.place in doubts)
         for one in (*seen, all_at_once):
             found, since = known.get(one.place), doubts.get(one.place)
-            folded = all_at_once.how is How.UNTOLD and one is not all_at_once
+            folded = told and one is not all_at_once
             match one.how:
                 case How.WRONG:
                     self._wrong(tx, run, one, found)
