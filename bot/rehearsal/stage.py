@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from bot.alert import Alert
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
 from bot.errors import SickbayError
-from bot.inventory import Host, Inventory
+from bot.inventory import Host, Inventory, fold
 from bot.library import Loaded
 from bot.program import ordered
 from bot.rehearsal.case import Case, Reply
+from bot.rehearsal.reading import Reading, told
 from bot.rehearsal.script import BEGIN, Bend, ScriptedRemote, Sent, Stopwatch
 from bot.route import lower
 from bot.runs.approval import Approval, Person
@@ -22,7 +23,9 @@ from bot.runs.plan import Entry
 from bot.runs.record import Record
 from bot.runs.run import Attempt, Requester, Run
 from bot.steps import KINDS
+from bot.steps.kind import Kind
 from bot.store import Store
+from bot.wording import count
 
 MOST_TURNS = 10_000
 """How often a run may rest; far beyond what retries can ask for."""
@@ -46,10 +49,21 @@ class Played:
     mutates: frozenset[str]
     """Ids of the steps that change hosts."""
     approval: Approval | None = None
+    piecemeal: frozenset[str] = frozenset()
+    """Ids of the steps for which part of an answer is worth having."""
     kept: frozenset[str] = frozenset()
     """Hosts that are out of traffic on purpose: `drains` lists them, with why."""
     sent: Sequence[Sent] = ()
     """Every command, in the order they went out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is not as a case says."""
+
+    text: str
+    at: tuple[str | int, ...] = ()
+    """Where in the case it says so."""
 
 
 class Stage:
@@ -63,9 +77,11 @@ class Stage:
         *,
         bend: Bend | None = None,
         spare: Sequence[Reply] = (),
+        kinds: Mapping[str, Kind] = KINDS,
     ) -> None:
         """`bend` makes other outcomes of what hosts answer; `spare` replies are there for what only then is asked."""
         self._case = case
+        self._kinds = kinds
         self._loaded = loaded
         self._folder = folder
         self._clock = Stopwatch()
@@ -75,20 +91,23 @@ class Stage:
             for name, host in case.given.hosts.items()
         )
         self._refused: list[str] = []
+        self._reading = Reading()
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """Play the case and compare."""
         played = self.played()
         return [
-            *self._refused,
-            *self._remote.problems(),
-            *self._compared(played.run, played.attempts),
+            *map(Problem, self._refused),
+            *map(Problem, self._remote.problems()),
+            *map(Problem, self._compared(played.run, played.attempts)),
+            *self._asked(),
+            *self._read(),
         ]
 
     def played(self) -> Played:
         """Play the case to its end."""
         store = Store(self._folder / "test.db", self._clock)
-        planner = Planner(KINDS, self._inventory)
+        planner = Planner(self._kinds, self._inventory)
         engine = Engine(store, planner, self._remote, successes=0)
         try:
             run = self._play(store, engine)
@@ -97,6 +116,7 @@ class Stage:
                 store.attempts.of(run.id),
                 planner.mutates(run.runbook),
                 store.approvals.get(run.id),
+                frozenset(step.id for _, step in ordered(run.runbook) if planner.partial(step)),
                 frozenset(one.host for one in store.drains.open() if one.keep),
                 tuple(self._remote.sent),
             )
@@ -113,6 +133,7 @@ class Stage:
             engine.advance(run_id)
             run = store.runs.get(run_id)
             assert run is not None
+            self._reading.look(store, run, cards=bool(self._case.expect.messages))
             if run.state.ended:
                 self._refused += [f"{name} was not asked for approval" for name, _ in people]
                 return run
@@ -170,6 +191,31 @@ class Stage:
                     f"\n  {line}" for line in lines or ["none"]
                 )
         yield from self._steps(Record(attempts))
+
+    def _asked(self) -> Iterator[Problem]:
+        """Compare the questions with those that the case expects, each at its line."""
+        wanted, at = self._case.expect.approvals, ("expect", "approvals")
+        asked = list(zip(self._reading.hosts, self._reading.answers, strict=True))
+        if wanted is None:
+            return
+        number, questions = (wanted, []) if isinstance(wanted, int) else (len(wanted), wanted)
+        if number != len(asked):
+            yield Problem(f"expected {count(number, 'question')} to people, asked were: {told(asked)}", at)
+        for index, (one, (hosts, answer)) in enumerate(zip(questions, asked, strict=False)):
+            about = {host.name for host in self._inventory.select(one.hosts)} if one.hosts else set(hosts)
+            if about != set(hosts):
+                yield Problem(
+                    f"expected a question about {one.hosts}, it was about {fold(hosts)}", (*at, index)
+                )
+            if one.answer not in (None, answer):
+                yield Problem(f"expected the question to be {one.answer}, it is {answer}", (*at, index))
+
+    def _read(self) -> Iterator[Problem]:
+        """Find what people are expected to have read, each at its line."""
+        for index, text in enumerate(self._case.expect.messages):
+            if not self._reading.has(text):
+                what = f"expected people to read {text!r}; nearest is {self._reading.nearest(text)!r}"
+                yield Problem(what, ("expect", "messages", index))
 
     def _steps(self, record: Record) -> Iterator[str]:
         known = [step.id for _, step in ordered(self._loaded.runbook)]

@@ -5,6 +5,7 @@ and neither is an end of one. While most hosts cannot be told of, one finding sp
 """
 
 from collections.abc import Collection
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -57,8 +58,9 @@ class Harvest:
                 case How.UNTOLD if found is None and since is not None and not folded:
                     now = store.now()
                     begun = Finding(one.place, sure=False, begun_at=now, hosts=one.hosts)
+                    lasts = took(max(now - since, timedelta(0)))
                     store.findings.begin(
-                        tx, begun, f"{one.what}: cannot be told for {took(now - since)}: {one.said}", run.id
+                        tx, begun, f"{one.what}: cannot be told for {lasts}: {one.said}", run.id
                     )
         sure = [one.place for one in (*seen, all_at_once) if one.how is not How.UNTOLD]
         store.findings.settle(tx, [place for place in sure if place in doubts])
