@@ -1,4 +1,4 @@
-"""What leaves now: written down before it goes, and not at all where it would touch somebody else's drain.
+"""What leaves now: written down before it goes, and not at all where it would touch somebody else's drain, to clean up either.
 
 The ledger of drains is asked in the transaction that writes the attempts; what it says that a command must find at the
 load balancer goes with it.
@@ -18,11 +18,7 @@ def leaving(
 ) -> tuple[list[tuple[Ready, Attempt]], list[Attempt]]:
     """Return the commands that leave, each with its attempt as it was written; and the attempts of those that may not."""
     fresh = {one.place: one for one in ready if one.resumed is None}
-    changes = {
-        place: one.claim
-        for place, one in fresh.items()
-        if one.claim is not None or (one.mutating and not one.clean_up)
-    }
+    changes = {place: one.claim for place, one in fresh.items() if one.claim is not None or one.mutating}
     commands = [(one.machine.name, one.command) for one in fresh.values()]
     begun, said = store.attempts.claim(run, list(fresh), commands, changes) if fresh else ([], {})
     written = {(one.step, one.host, one.number): one for one in begun}
