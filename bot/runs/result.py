@@ -27,6 +27,11 @@ def held_back(record: Record, host: str) -> Attempt | None:
     return next((one for one in found if "guard" in one.facts and not one.sent and one.done), None)
 
 
+def halted(record: Record, host: str) -> Attempt | None:
+    """Return the attempt that the guard refused after this run had changed something on the host."""
+    return next((one for one in record.of(host) if "halted" in one.facts), None)
+
+
 def whole_verdict(run: Run, record: Record) -> Verdict | None:
     """Judge all hosts together: as badly as the worst of them."""
     verdicts = [verdict for host in run.hosts if (verdict := host_verdict(run, record, host)) is not None]
