@@ -40,7 +40,7 @@ def kept_by_bob(stage: Stage) -> None:
     run = stage.store.runs.claim(stage.queue(book(), requester=Requester("bob", "bob")))
     assert run is not None
     turn = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-01", keep="new disk")
-    begun, _ = stage.store.attempts.claim(run, [("stop", "gpu-01", 1)], changes={("stop", "gpu-01", 1): turn})
+    begun, _ = stage.store.attempts.begin(run, [("stop", "gpu-01", 1)], changes={("stop", "gpu-01", 1): turn})
     end = replace(begun[0], status=Status.OK, ended_at=stage.clock(), facts={"changed": True, "selected": 5})
     stage.store.attempts.end(run, [(end, None)])
     stage.store.runs.finish(run, RunState.SUCCEEDED, "", None)
