@@ -19,13 +19,14 @@ from bot.guard.maintenance import Window, Windows
 from bot.incident import Incident, IncidentState
 from bot.inventory import Host, Inventory
 from bot.language.schedule import Cron, Schedule
-from bot.library import Loaded
+from bot.library import Loaded, load_runbook
 from bot.messages import again_card, incident_card
 from bot.messages.card import Card, Note, plain
 from bot.messages.timeline import sentence
 from bot.route import Route
 from bot.runs.record import Record
 from bot.runs.run import RunState, Status
+from bot.steps import KINDS
 from bot.store import Store
 from bot.timetable import Timetable
 from bot.timetable.harvest import Harvest
@@ -492,6 +493,31 @@ def test_a_schedule_that_cannot_start_is_one_finding_until_it_starts_again(fleet
         "Its schedule, */10 * * * *, cannot start it: watch.yaml:3: no such step kind. mend it"
     )
     shelf.why = ""
+    fleet.round()
+    assert told(fleet) == [("watch/schedule", "", OVER)]
+
+
+def test_a_file_that_is_gone_or_has_a_mistake_is_told_until_it_is_mended(
+    fleet: Office, tmp_path: Path
+) -> None:
+    path = tmp_path / "watch.yaml"
+    text = (
+        "version: 1\nname: watch\ndescription: Look\nkind: observe\n"
+        f'triggers: [{{schedule: "{EVERY_TEN}"}}]\nsteps: [{{id: disk, run: df /}}]\n'
+    )
+    path.write_text(text)
+    loaded = {"watch": load_runbook(path, kinds=KINDS, parsers=())}
+    due = [Schedule("watch", Cron(EVERY_TEN))]
+    fleet.timetable = Timetable(fleet.store, fleet.stage.inventory, loaded, due, PROMPT)
+    fleet.timetable.turn()
+    for broken in (None, text.replace("df /", "df {{ nonsense }}")):
+        path.unlink() if broken is None else path.write_text(broken)
+        fleet.pass_by(minutes=10)
+        fleet.dispatch.turn()
+    (incident,) = fleet.incidents
+    assert (incident.state, incident.found) == (OPEN, 2)
+    assert "cannot be read: No such file" in incident.title
+    path.write_text(text)
     fleet.round()
     assert told(fleet) == [("watch/schedule", "", OVER)]
 
