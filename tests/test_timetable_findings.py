@@ -1,6 +1,8 @@
 """What scheduled runs find, cannot tell, and are kept from: one incident for each, however often it comes and goes."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +37,7 @@ from bot.verdict import Verdict
 from bot.wording import nth
 from tests.parts.books import attempt, book, run
 from tests.parts.office import CHECK, EVERY_TEN, PROMPT, Office
-from tests.parts.script import REFUSED, done
+from tests.parts.script import PATIENCE, REFUSED, done
 from tests.parts.stage import machines
 from tests.parts.states import Hands
 
@@ -261,6 +263,32 @@ def test_a_check_that_was_left_out_says_nothing() -> None:
     watch = book(name="watch", kind="observe", steps=CHECK, verify=[], rescue=[], always=[])
     record = Record([attempt("disk", "a", Status.SKIPPED), attempt("load", "a", Status.SKIPPED)])
     assert sights(run(watch, ("a",), state=RunState.SUCCEEDED), record) == []
+
+
+def test_a_time_that_two_processes_take_in_at_once_counts_once(fleet: Office, tmp_path: Path) -> None:
+    fleet.stage.script.on("api", UNTOLD, host="gpu-01")
+    stores = [Store(tmp_path / "sickbay.db", fleet.stage.clock) for _ in range(3)]
+    tables = []
+    for store in stores:
+        fleet.store, kept = store, fleet.store
+        tables.append(fleet.another())
+        tables[-1].turn()
+        fleet.store = kept
+    barrier = threading.Barrier(len(tables))
+
+    def look(table: Timetable) -> None:
+        barrier.wait(PATIENCE)
+        table.turn()
+
+    for times, found in ((1, []), (2, [1])):
+        fleet.pass_by(minutes=10)
+        assert fleet.stage.advance(times).state is RunState.SUCCEEDED
+        with ThreadPoolExecutor(len(tables)) as pool:
+            list(pool.map(look, tables))
+        fleet.dispatch.turn()
+        assert [one.found for one in fleet.incidents] == found
+    for store in stores:
+        store.close()
 
 
 # ── what comes back ──
