@@ -213,6 +213,23 @@ def test_each_question_is_one_of_its_own_and_says_what_it_is_about(tmp_path: Pat
     )
 
 
+def test_that_automation_stopped_itself_can_be_read_in_a_test_too(tmp_path: Path) -> None:
+    triggers = "triggers: [{alert: {match: {alertname: Broken}}}]\nmode: auto\nevidence: none\nserial: 4"
+    book = BOOK.replace("triggers: [{command: true}]", triggers)
+    case = """\
+        given:
+          alert: {labels: {alertname: Broken}}
+          hosts: {gpu-01: {}, gpu-02: {}, gpu-03: {}, gpu-04: {}}
+          on: gpu-[01-04]
+          replies: [{step: look, stdout: broken}]
+        expect:
+          state: needs_human
+          approvals: 0
+          messages: ["Automation stopped itself: 4 hosts", breaker reset REASON]
+        """
+    assert replay(tmp_path, case, book=book).problems == ()
+
+
 def test_who_is_not_asked_at_all_is_no_question(tmp_path: Path) -> None:
     case = "given:\n  hosts: {gpu-01: {}}\n  replies: [{step: look, stdout: in order}]\nexpect: {state: succeeded, approvals: 0}\n"
     assert replay(tmp_path, case).problems == ()
