@@ -13,7 +13,7 @@ recorded attempt left it, and this file can be tested without a machine, a clock
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot.guard.counting import counting
 from bot.language.runbook import SECTIONS, Runbook, Step
@@ -146,7 +146,7 @@ def _walk(
                 column.calls.append(Call(section, step, host, first, first))
                 break
             if retry:
-                due = (last.ended_at or now) + step.delay
+                due = _due(last.ended_at or now, step.delay, now)
                 if due <= now:
                     column.calls.append(Call(section, step, host, last.number + 1, first))
                 else:
@@ -158,6 +158,11 @@ def _walk(
         else:
             column.passed.append(host)
     return column
+
+
+def _due(ended: datetime, delay: timedelta, now: datetime) -> datetime:
+    """Return when the next try is due; what ended further ahead than the pause is of a clock that was set back since."""
+    return now if ended > now + delay else ended + delay
 
 
 def repeatable(step: Step, tries: int) -> bool:

@@ -368,3 +368,14 @@ def deny(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -
 def cancel(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -> None:
     """Cancel a run; what has begun on hosts is told to end."""
     _desk("cancel", [number], config, as_)
+
+
+@cli.command()
+def release(
+    number: RunNumber,
+    reason: Annotated[list[str], typer.Argument(metavar="REASON", help="what was found there")],
+    config: ConfigOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Let go the hosts of a run that ended in doubt, once you have looked there."""
+    _desk("release", [number, *reason], config, as_)
