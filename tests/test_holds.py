@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bot.cli.terminal import render
 from bot.commands.grammar import Misunderstood, Release, parse
@@ -15,7 +16,7 @@ from bot.engine.planner import Planner
 from bot.engine.rails import Rails
 from bot.guard.decision import Floor, Seen, Want
 from bot.library import Loaded
-from bot.messages import run_card
+from bot.messages import Card, run_card
 from bot.people.permissions import Permission, Permissions
 from bot.runs.approval import Person
 from bot.runs.run import Requester, Run, RunState
@@ -57,8 +58,15 @@ def desk(stage: Stage, *permissions: Permission) -> Commands:
 
 def said(commands: Commands, words: str, person: Person = ALICE) -> str:
     """Return what is answered to somebody."""
-    reply = commands.do(words, Asker(person.name, person))
-    return " ".join(str(render(reply.card)).split())
+    return shown(commands.do(words, Asker(person.name, person)).card)
+
+
+def shown(card: Card) -> str:
+    """Return a card as the terminal has it, in one line."""
+    console = Console(width=10_000, no_color=True)
+    with console.capture() as captured:
+        console.print(render(card))
+    return " ".join(captured.get().split())
 
 
 def refusal(stage: Stage, run: Run, step: str = "stop") -> tuple[str, str]:
@@ -163,7 +171,6 @@ def test_somebody_who_has_looked_lets_the_host_go_by_name(stage: Stage) -> None:
 
 def test_a_run_that_goes_on_is_not_released_but_cancelled(stage: Stage) -> None:
     gate = threading.Event()
-    stage.script.on("stop", gate=gate).arrived.clear()
     rule = stage.script.on("stop", gate=gate)
     thread = stage.apart(stage.queue(book(**BARE)))
     rule.wait()
@@ -208,13 +215,13 @@ def test_people_read_who_holds_a_host_and_how_that_ends(stage: Stage) -> None:
     refused = said(commands, "run mend gpu-01")
     assert HELD in refused
     assert ADVICE in refused
-    card = " ".join(str(render(run_card(run_view(stage.store, run)))).split())
+    card = shown(run_card(run_view(stage.store, run)))
     assert (
         "gpu-01 stays with run 1: nobody knows how stop ended there, so nothing else changes it. "
         "When you have looked: release 1 REASON" in card
     )
     stage.store.holds.release(1, "bob", "it had ended")
-    card = " ".join(str(render(run_card(run_view(stage.store, run)))).split())
+    card = shown(run_card(run_view(stage.store, run)))
     assert "stays with run 1" not in card
     assert "bob let gpu-01 go" in card
     assert "held" not in said(commands, "hosts")
