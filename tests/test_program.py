@@ -411,3 +411,27 @@ def test_a_lost_end_is_followed_by_another_attempt_only_where_the_step_is_idempo
         assert isinstance(what, Act)
         told = [(call.step.id, call.number) for call in what.calls]
         assert told == ([("stop", 2)] if idempotent else [("note", 1)])
+
+
+@given(
+    delay=st.integers(0, 600),
+    ended=st.integers(-10_000, 10_000),
+    jump=st.integers(-10_000, 10_000),
+)
+def test_a_try_waits_for_two_pauses_at_most_whatever_the_clock_does(
+    delay: int, ended: int, jump: int
+) -> None:
+    proof = {"id": "proof", "run": "prove it", "mutates": False, "retries": 3, "delay": f"{delay}s"}
+    one = run(book(kind="observe", steps=[proof], verify=[], rescue=[], always=[]), ("a",), deadline=None)
+    at = START + timedelta(seconds=ended)
+    record = Record([attempt("proof", "a", Status.FAILED, ended_at=at)])
+    now = at + timedelta(seconds=jump)
+    match move(one, record, now=now):
+        case Act((call,)):
+            assert call.number == 2
+            assert not at <= now < at + timedelta(seconds=delay), "not before its pause is over"
+        case Sleep(until):
+            assert until is not None
+            assert now < until <= now + 2 * timedelta(seconds=delay)
+        case other:
+            raise AssertionError(other)
