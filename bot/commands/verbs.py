@@ -66,7 +66,7 @@ from bot.messages import (
     schedule_table,
 )
 from bot.people.authority import Asker, Authority, Members, Read, Roster
-from bot.people.permissions import Groups, Permissions, Right
+from bot.people.permissions import Groups, NotAllowed, Permissions, Right
 from bot.runs.approval import Person
 from bot.runs.plan import GuardLine, Plan
 from bot.runs.run import Requester, Run, RunState
@@ -167,9 +167,18 @@ class Commands:
     def do(self, command: Command | str, asker: Asker) -> Reply:
         """Do a command, or what a text says; a refusal is a reply too."""
         try:
-            return self._do(parse(command) if isinstance(command, str) else command, asker)
+            return self._try(parse(command) if isinstance(command, str) else command, asker)
         except SickbayError as error:
             return Reply(refusal_card(error), ok=False)
+
+    def _try(self, command: Command, asker: Asker) -> Reply:
+        """Do it; whoever asks for what they may not is written down, as a refused answer of a run's question is."""
+        try:
+            return self._do(command, asker)
+        except NotAllowed as error:
+            if not isinstance(command, Decide):
+                self._store.timeline.note("command.refused", by=asker.name, via=asker.door, why=error.what)
+            raise
 
     def _do(self, command: Command, asker: Asker) -> Reply:
         match command:
@@ -220,13 +229,14 @@ class Commands:
         return [*said, BREAK_GLASS] if rights.has(person, "break_glass") else said
 
     def _runbooks(self) -> Reply:
-        shown = [one for one in self._library.values() if one.runbook.by_command]
+        shown = self._library.values()
         modes = {
             one.runbook.name: standing(one.runbook.mode, self._earned(one), self._successes)
             for one in shown
             if one.runbook.kind == "mutate"
         }
-        return Reply(runbook_table([one.runbook for one in shown], modes))
+        timed = {one.runbook for one in self._schedules}
+        return Reply(runbook_table([one.runbook for one in shown], modes, timed))
 
     def _scheduled(self) -> Reply:
         store, now = self._store, self._store.now()

@@ -34,6 +34,12 @@ def stale(look: Sequence[Attempt], evidence: Sequence[Attempt], now: datetime, f
     return ""
 
 
+def lasted(look: Sequence[Attempt]) -> timedelta:
+    """Return how long it was looked, from the end of the first step to that of the last."""
+    ends = [one.ended_at for one in look if one.ended_at is not None]
+    return max(ends) - min(ends) if ends else timedelta(0)
+
+
 def _booted(evidence: Attempt) -> datetime | None:
     """Return when a host was booted, by what was captured of it; late rather than early, None where it is unknown."""
     up = evidence.facts.get("up_s")

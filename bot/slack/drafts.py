@@ -2,9 +2,11 @@
 
 Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
 its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
-which is event 345, `glass:345` says so in the thread and `alarm:345` in the channel; there also that automation stopped itself.
+which is event 345, `glass:345` says so in the thread, `alarm:345` in the run's channel and `broadcast:345` in the one for all,
+where that is another: a run in a direct message is nobody's secret. The last two also say that automation stopped itself.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -36,6 +38,9 @@ from bot.wording import count
 
 Urgency = Literal[0, 1, 2]
 """0: somebody is asked or has answered; 1: an end; 2: progress."""
+_LOUD = ("glass", "alarm", "broadcast")
+_ID = re.compile(r"[CG][A-Z0-9]{6,}\Z")
+"""The id of a channel; `D…` is a direct message."""
 _LONG_PLAN = 40
 _WHOLE_FILE = 8 * 1024 * 1024
 """Characters of a file with outputs; a thousand hosts can print a gigabyte."""
@@ -79,9 +84,9 @@ def touched(event: Event) -> dict[str, Urgency]:
         if event.kind.startswith("approval.") or event.kind == "run.ended":
             keys[f"approval:{event.run_id}"] = 0
         if event.kind == BROKEN:
-            keys |= {f"glass:{event.id}": 0, f"alarm:{event.id}": 0}
-        if event.kind == TRIPPED:
-            keys[f"alarm:{event.id}"] = 0
+            keys[f"glass:{event.id}"] = 0
+        if event.kind in (BROKEN, TRIPPED):
+            keys |= {f"alarm:{event.id}": 0, f"broadcast:{event.id}": 0}
         if event.kind == "approval.asked":
             keys[f"plan:{event.run_id}"] = 0
         if event.kind == "run.ended":
@@ -94,7 +99,7 @@ def subject(store: Store, key: str) -> dict[str, int]:
     kind, _, number = key.partition(":")
     if kind == "incident":
         return {"incident": int(number)}
-    if kind not in ("glass", "alarm"):
+    if kind not in _LOUD:
         return {"run": int(number)}
     event = store.timeline.get(int(number))
     return {} if event is None or event.run_id is None else {"run": event.run_id}
@@ -111,8 +116,16 @@ class Drafts:
     """Reads the store; blocking, so the outbox asks from a thread."""
 
     def __init__(
-        self, store: Store, people: Mapping[str, Person], mask: Mask, groups: Groups | None = None
+        self,
+        store: Store,
+        people: Mapping[str, Person],
+        mask: Mask,
+        groups: Groups | None = None,
+        *,
+        channel: str = "",
     ) -> None:
+        """`channel` is the one that everybody reads."""
+        self._channel = channel
         self._store = store
         self._people = people
         self._mask = mask
@@ -123,8 +136,8 @@ class Drafts:
         kind, _, number = key.partition(":")
         if kind == "incident":
             return self._incident(int(number))
-        if kind in ("glass", "alarm"):
-            return self._alarm(int(number), everybody=kind == "alarm")
+        if kind in _LOUD:
+            return self._alarm(kind, int(number))
         run = self._store.runs.get(int(number))
         if run is None or not run.channel:
             return None
@@ -165,15 +178,23 @@ class Drafts:
         card = approval_card(view, self._people, self._store.now(), self._groups)
         return self._below(run, self._mask.over(card))
 
-    def _alarm(self, event_id: int, *, everybody: bool) -> Draft | None:
+    def _alarm(self, kind: str, event_id: int) -> Draft | None:
         event = self._store.timeline.get(event_id)
         run = self._store.runs.get(event.run_id) if event is not None and event.run_id is not None else None
-        if event is None or run is None or not run.channel:
+        if event is None or run is None:
+            return None
+        channel = self._elsewhere(run) if kind == "broadcast" else run.channel
+        if not channel:
             return None
         if event.kind == TRIPPED:
-            return Draft(run.channel, self._mask.over(standstill_card(run, event)))
-        card = self._mask.over(glass_card(run, event, everybody=everybody))
-        return Draft(run.channel, card) if everybody else self._below(run, card)
+            return Draft(channel, self._mask.over(standstill_card(run, event)))
+        card = self._mask.over(glass_card(run, event, everybody=kind != "glass"))
+        return self._below(run, card) if kind == "glass" else Draft(channel, card)
+
+    def _elsewhere(self, run: Run) -> str:
+        """Return the channel that everybody reads, unless it is the run's, or may be under its other name."""
+        unlike = bool(_ID.match(run.channel)) != bool(_ID.match(self._channel))
+        return "" if run.channel == self._channel or unlike else self._channel
 
     def _plan(self, run: Run) -> Draft | None:
         if run.plan is None:
