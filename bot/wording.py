@@ -77,7 +77,7 @@ def explain(
         wanted = " or ".join(dict.fromkeys(str(finding.wanted) for finding in alike))
         yield (
             path,
-            f"{_key(path)}expected {wanted}, not {show(value, written(path))}",
+            f"{_key(path)}expected {wanted}, not {show(value, written(path)) if path else _kind(value)}",
             _hint(wanted, value, written(path)),
         )
 
@@ -90,6 +90,12 @@ def no_longer(why: str) -> str:
 def count(number: int, noun: str) -> str:
     """Write `1 host`, `2 hosts`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def nth(number: int) -> str:
+    """Write `1st`, `2nd`, `11th`."""
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -109,6 +115,11 @@ def show(value: Any, written: str = "") -> str:
     if isinstance(value, dict):
         return "a mapping"
     return written or str(value).lower()
+
+
+def _kind(value: Any) -> str:
+    """Name what a whole file is without a word of it: one that was named by mistake may hold secrets."""
+    return "text" if isinstance(value, str) else show(value)
 
 
 def _place(details: ErrorDetails, data: Any) -> _Finding:

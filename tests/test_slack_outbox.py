@@ -60,6 +60,23 @@ async def test_an_incident_is_one_message_and_everything_about_it_is_in_its_thre
         assert words(message).startswith(start)
 
 
+async def test_what_comes_back_is_said_in_the_thread_because_an_edit_calls_nobody(open_room: Room) -> None:
+    store, incident = open_room.scene.store, open_room.scene.incident()
+    await open_room.settled()
+    with store.write() as tx:
+        store.incidents.resolve(tx, incident, "the alert has cleared")
+    await open_room.settled()
+    assert "RESOLVED" in words(open_room.root)
+    with store.write() as tx:
+        store.incidents.reopen(tx, incident, title="Disk: full", note="")
+    await open_room.settled()
+    assert "RESOLVED" not in words(open_room.root)
+    assert "again, 2nd time" in words(open_room.root)
+    assert [words(message) for message in open_room.thread] == ["🟠 Again, 2nd time: Disk: full"]
+    (event,) = (one for one in store.timeline.of(incident=incident) if one.kind == "incident.reopened")
+    assert subject(store, f"again:{event.id}") == {"incident": incident}
+
+
 async def test_a_run_without_an_incident_is_its_own_root_with_its_question_below(open_room: Room) -> None:
     run_id = open_room.scene.run(by=Requester("alice", "alice", "slack"))
     run = open_room.scene.claim(run_id)

@@ -11,6 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel
+
 from bot.cli.terminal import OK, UNWELL, console
 from bot.config.config import Config, find_config, load
 from bot.errors import SickbayError
@@ -25,7 +27,7 @@ from bot.wording import count
 
 def lint(paths: Sequence[Path], config: Path | None) -> int:
     """Print every mistake."""
-    found = _configured(config, os.environ) if not paths or config else None
+    found = configured(config, os.environ) if not paths or config else None
     files, mistakes = lint_files(
         paths or _folders(found),
         kinds=KINDS,
@@ -44,14 +46,21 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
     from bot.rehearsal import rehearse  # whoever lints waits for no engine and no store
 
     out = console(sys.stdout)
-    count = {True: 0, False: 0}
-    for result in rehearse(paths or _folders(_configured(config, os.environ))):
-        count[result.passed] += 1
+    ended = {True: 0, False: 0}
+    places = paths or _folders(configured(config, os.environ))
+    for result in rehearse(places):
+        ended[result.passed] += 1
         out.print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}", markup=False, soft_wrap=True)
         for problem in result.problems:
             out.print(f"       {problem}", markup=False, soft_wrap=True)
-    out.print(f"{count[True]} passed, {count[False]} failed")
-    return OK if count[True] and not count[False] else UNWELL
+    if not any(ended.values()):
+        where = ", ".join(map(str, places))
+        out.print(
+            f"no test of a runbook was found in {where}: one is NAME.test.yaml, beside NAME.yaml",
+            markup=False,
+        )
+    out.print(f"{ended[True]} passed, {ended[False]} failed")
+    return OK if ended[True] and not ended[False] else UNWELL
 
 
 def faults(paths: Sequence[Path], config: Path | None) -> int:
@@ -60,7 +69,7 @@ def faults(paths: Sequence[Path], config: Path | None) -> int:
 
     out = console(sys.stdout)
     well = []
-    for result in break_steps(paths or _folders(_configured(config, os.environ))):
+    for result in break_steps(paths or _folders(configured(config, os.environ))):
         well.append(result.passed)
         word = "ok    " if result.passed else "FAILED"
         out.print(f"{word} {result.name}: {count(result.cases, 'fault')}", markup=False, soft_wrap=True)
@@ -93,10 +102,8 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
         run = store.runs.get(int(words[0]))
         if run is None:
             raise SickbayError(f"there is no run {words[0]}", advice="`sickbay runs` lists the newest")
-        decided = [one.data for one in store.timeline.of(run=run.id, kind="approval.decided")]
-        answers = [(str(data["by"]), str(data["answer"])) for data in decided]
-        attempts = store.attempts.of(run.id)
-        kept = Recorded(run, attempts, store.attempts.output, store.approvals.get(run.id), answers)
+        attempts, events = store.attempts.of(run.id), store.timeline.of(run=run.id)
+        kept = Recorded(run, attempts, store.attempts.output, store.approvals.get(run.id), events)
         loaded = assembly.library.get(run.runbook.name)
         name, data = case_of(kept, loaded, assembly.inventory, assembly.mask.text)
     file = output or Path(loaded.file if loaded else "").with_name(f"{run.runbook.name}{SUFFIX}")
@@ -105,15 +112,22 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
     return OK
 
 
-def schema(of: Literal["runbook", "report"] = "runbook") -> int:
-    """Print the schema of runbooks, or of reports."""
+def schema(of: Literal["runbook", "test", "config", "report"] = "runbook") -> int:
+    """Print the schema of runbooks, of the tests beside them, of sickbay.yaml, or of reports."""
+    from bot.rehearsal.case import Cases
     from bot.report import Report
 
-    print(json.dumps(json_schema(Report if of == "report" else Runbook), indent=2))  # noqa: T201
+    models: dict[str, type[BaseModel]] = {
+        "runbook": Runbook,
+        "test": Cases,
+        "config": Config,
+        "report": Report,
+    }
+    print(json.dumps(json_schema(models[of]), indent=2))  # noqa: T201
     return OK
 
 
-def _configured(config: Path | None, environ: Mapping[str, str]) -> Config | None:
+def configured(config: Path | None, environ: Mapping[str, str]) -> Config | None:
     """Return the configuration, if there is one."""
     try:
         path = find_config(config, environ, Path.cwd())

@@ -1,8 +1,8 @@
 """What has been recorded of a run: its attempts, by host and step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
-from bot.runs.run import Attempt
+from bot.runs.run import Attempt, Status
 
 First = Callable[[str, str], int]
 """The number that a step on a host begins with: what has a lower one was looked at again since, or done for nothing."""
@@ -34,6 +34,7 @@ class Record:
         self._first = first
         self._latest: dict[str, dict[str, Attempt]] = {}
         self._counts: dict[str, dict[str, Attempt]] = {}
+        self._sent: dict[str, set[tuple[str, int]]] = {}
         for attempt in attempts:
             self.add(attempt)
 
@@ -43,6 +44,11 @@ class Record:
             return
         columns = self._counts if attempt.step.startswith(COUNT) else self._latest
         column = columns.setdefault(attempt.host, {})
+        sent = self._sent.setdefault(attempt.host, set())
+        if attempt.sent and attempt.status is not Status.SKIPPED:
+            sent.add((attempt.step, attempt.number))
+        else:
+            sent.discard((attempt.step, attempt.number))
         known = column.get(attempt.step)
         if known is None or attempt.number >= known.number:
             column[attempt.step] = attempt
@@ -60,6 +66,11 @@ class Record:
         """Return the newest attempt of a step on a host."""
         column = (self._counts if step.startswith(COUNT) else self._latest).get(host)
         return None if column is None else column.get(step)
+
+    def changed(self, host: str, mutates: Container[str], besides: Attempt | None = None) -> bool:
+        """May any try of these steps have reached the host, the newest or one before, `besides` this one?"""
+        known = (besides.step, besides.number) if besides is not None else None
+        return any(step in mutates and (step, number) != known for step, number in self._sent.get(host, ()))
 
     def of(self, host: str) -> list[Attempt]:
         """Return the newest attempt of each step on a host."""

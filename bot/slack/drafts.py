@@ -4,6 +4,7 @@ Keys name messages by meaning: `incident:7` is the root of an incident, `run:12`
 its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
 which is event 345, `glass:345` says so in the thread, `alarm:345` in the run's channel and `broadcast:345` in the one for all,
 where that is another: a run in a direct message is nobody's secret. The last two also say that automation stopped itself.
+When an incident was opened again, which is event 346, `again:346` says so in its thread.
 """
 
 import re
@@ -18,6 +19,7 @@ from bot.messages import (
     Card,
     Mask,
     RunView,
+    again_card,
     approval_card,
     glass_card,
     incident_card,
@@ -79,6 +81,8 @@ def touched(event: Event) -> dict[str, Urgency]:
     urgency = _urgency(event.kind)
     if event.incident_id is not None:
         keys[f"incident:{event.incident_id}"] = urgency
+        if event.kind == "incident.reopened":
+            keys[f"again:{event.id}"] = 1
     if event.run_id is not None:
         keys[f"run:{event.run_id}"] = urgency
         if event.kind.startswith("approval.") or event.kind == "run.ended":
@@ -99,17 +103,19 @@ def subject(store: Store, key: str) -> dict[str, int]:
     kind, _, number = key.partition(":")
     if kind == "incident":
         return {"incident": int(number)}
-    if kind not in _LOUD:
+    if kind not in (*_LOUD, "again"):
         return {"run": int(number)}
     event = store.timeline.get(int(number))
+    if kind == "again":
+        return {} if event is None or event.incident_id is None else {"incident": event.incident_id}
     return {} if event is None or event.run_id is None else {"run": event.run_id}
 
 
 def _urgency(kind: str) -> Urgency:
     if kind.startswith("approval."):
         return 0
-    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.resolved", "incident.recovered")
-    return 1 if kind in ends else 2
+    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.reopened", "incident.resolved")
+    return 1 if kind in ends or kind == "incident.recovered" else 2
 
 
 class Drafts:
@@ -138,6 +144,8 @@ class Drafts:
             return self._incident(int(number))
         if kind in _LOUD:
             return self._alarm(kind, int(number))
+        if kind == "again":
+            return self._again(int(number))
         run = self._store.runs.get(int(number))
         if run is None or not run.channel:
             return None
@@ -158,6 +166,16 @@ class Drafts:
             return None
         card = incident_card(incident, incident_views(self._store, incident))
         return Draft(incident.channel, self._mask.over(card))
+
+    def _again(self, event_id: int) -> Draft | None:
+        event = self._store.timeline.get(event_id)
+        if event is None or event.incident_id is None:
+            return None
+        incident = self._store.incidents.get(event.incident_id)
+        if incident is None or not incident.channel:
+            return None
+        card = self._mask.over(again_card(event))
+        return Draft(incident.channel, card, parent=f"incident:{incident.id}")
 
     def _draft(self, run: Run, card: Card) -> Draft:
         parent = f"incident:{run.incident_id}" if run.incident_id is not None else None
