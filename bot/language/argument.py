@@ -7,6 +7,7 @@ ends badly is enough. Behind a command that is not known to take data only, a wo
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
@@ -145,11 +146,15 @@ _VANISHES = re.compile(r"(\0\$(\{[^}]*\}|[\w@*#?!-]*))+")
 
 def danger(words: Sequence[str], word: str) -> Danger | None:
     """Say what is wrong with a value behind these words of a command, in the word that begins so; None: it is data there."""
-    stay = [each for each in words if not _VANISHES.fullmatch(each)]
-    return _danger(list(words), word) or (_danger(stay, word) if len(stay) < len(words) else None)
+    stay = tuple(each for each in words if not _VANISHES.fullmatch(each))
+    try:
+        return _danger(tuple(words), word) or _danger(stay, word)
+    except RecursionError:
+        return "nobody can follow so many commands in one", "split it over steps"
 
 
-def _danger(rest: list[str], word: str) -> Danger | None:
+@lru_cache(maxsize=4096)
+def _danger(rest: tuple[str, ...], word: str) -> Danger | None:
     while rest and ASSIGNMENT.match(rest[0]):
         rest = rest[1:]
     if not rest:
@@ -157,6 +162,8 @@ def _danger(rest: list[str], word: str) -> Danger | None:
             return NAMES
         return _loaded(word)
     name = basename(rest[0])
+    if "$" in name and re.fullmatch(r"-\w*[ce]|--(eval|command)", rest[-1]):
+        return _code(name.lstrip(BARE))
     if name in _EXPORTS:
         return _loaded(word) if ASSIGNMENT.match(word) else _code(name)
     if name in _BUILTIN or name in _READ_CODE:
@@ -198,7 +205,7 @@ def _loaded(word: str) -> Danger | None:
     return f"`{name}` tells programs what to run, so a value in it could become a command", "write it out"
 
 
-def _found(rest: list[str], word: str) -> Danger | None:
+def _found(rest: tuple[str, ...], word: str) -> Danger | None:
     """What `find` runs."""
     for at in range(len(rest) - 1, 0, -1):
         if rest[at] in ("-exec", "-execdir", "-ok", "-okdir"):
@@ -207,7 +214,7 @@ def _found(rest: list[str], word: str) -> Danger | None:
     return None
 
 
-def _subcommand(rest: list[str], word: str) -> Danger | None:
+def _subcommand(rest: tuple[str, ...], word: str) -> Danger | None:
     """`docker exec` and its like run a command; what else such programs do takes data."""
     for at, each in enumerate(rest[1:], 1):
         if each in ("exec", "run", "debug"):
@@ -216,7 +223,7 @@ def _subcommand(rest: list[str], word: str) -> Danger | None:
     return None
 
 
-def _anywhere(rest: list[str], word: str) -> Danger | None:
+def _anywhere(rest: tuple[str, ...], word: str) -> Danger | None:
     """Behind a command nobody knows here each word may be one that it runs."""
     for at, each in enumerate(rest[1:], 1):
         name = basename(each)
@@ -263,7 +270,7 @@ def _options(kind: _Kind, each: str) -> Iterator[Literal["flag", "takes", "code"
     yield "flag"
 
 
-def _behind(kind: _Kind, name: str, rest: list[str], word: str) -> Danger | None:
+def _behind(kind: _Kind, name: str, rest: tuple[str, ...], word: str) -> Danger | None:
     """Follow a command over its options and operands, each way they can be read."""
     waiting = [(1, kind.operands, False, True)]
     seen = set(waiting)

@@ -7,6 +7,7 @@ from bot.language.argument import (
     ASSIGNMENT,
     DATA,
     ELSEWHERE,
+    NAMES,
     ORDINARY,
     PYTHON,
     SHELL,
@@ -26,12 +27,16 @@ def reads_stdin(words: Sequence[str]) -> str:
         words = words[1:]
     if not words or basename(words[0]) in DATA:
         return ""
+    if basename(words[0]) != "xargs" and danger(words, "") is NAMES:
+        return basename(words[0])  # `sudo -s`, `chroot /x`: a shell
     for at, each in enumerate(words):
         name = basename(each)
         if at and name in ORDINARY and name not in ("su", "node"):
             continue
         kind, behind = kind_of(name), words[at + 1 :]
         if name == "xargs":
+            if all(re.fullmatch(r"-.*|[0-9]+", one) for one in behind):
+                continue  # it echoes
             if danger(words[at:], "") or _replaced(words[at:]):
                 return name
         elif name in ELSEWHERE or name in ("at", "batch", "crontab", "parallel"):
