@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -200,7 +201,9 @@ def _database(path: Path) -> Finding:
     """Open it if it is there; else look whether it could be made."""
     if path.exists():
         try:
-            Store(path).close()
+            with closing(Store(path)) as store:
+                if (full := store.database.unwritable) is not None:
+                    raise full
         except SickbayError as error:
             return Finding("wrong", _said(error), error.advice)
     elif not os.access(path.parent, os.W_OK | os.X_OK):
