@@ -93,7 +93,7 @@ def test_whatever_is_typed_the_steps_are_bounded(written: str, data: st.DataObje
         assert one.steps <= STEPS
 
 
-@pytest.mark.filterwarnings("ignore:Possible nested set")
+@pytest.mark.filterwarnings("ignore:Possible")
 @given(st.text(alphabet="ab-.()[]|*+?{}1,\\^$", max_size=12))
 def test_any_text_is_read_or_refused(written: str) -> None:
     try:
