@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bot.guard.counting import counting
+from bot.guard.freshness import asking
 from bot.language.runbook import SECTIONS, Runbook, Step
 from bot.runs.approval import ApprovalState
 from bot.runs.ending import ending
@@ -211,7 +212,9 @@ def next_move(
     changed = run.plan.changed if run.plan is not None else frozenset()
     for number, batch in enumerate(batches, 1):
         left = [host for host in batch if host not in failed]  # a host may be gone when it is looked at again
-        move, dropped = _batch(run, parts, number, left, changed, record, now, stopping=halt is not None)
+        move, dropped = _batch(
+            run, parts, number, left, changed, mutates, record, now, stopping=halt is not None
+        )
         if move is not None:
             return move
         failed += dropped
@@ -284,6 +287,7 @@ def _batch(
     number: int,
     batch: Sequence[str],
     changed: frozenset[str],
+    mutates: Mutates,
     record: Record,
     now: datetime,
     *,
@@ -298,6 +302,13 @@ def _batch(
     count = _walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
+    whole = [host for host in granted if host in changed and not record.changed(host, mutates)]
+    boots = [
+        _walk("boot", *asked, record, now, stopping=stopping)
+        for asked in asking(run, parts.look, whole, record)
+    ]
+    if any(one.busy for one in boots):
+        return _go(*boots), []
     act = _walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:

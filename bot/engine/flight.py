@@ -26,6 +26,7 @@ from bot.engine.preparing import Ready, prepared, refused
 from bot.engine.rails import Rails
 from bot.errors import SickbayError
 from bot.guard.autonomy import SUCCESSES, proved, settled
+from bot.guard.freshness import Stale, again, beginning
 from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Parts, Sleep, next_move, ordered
 from bot.runs.plan import Entry
 from bot.runs.record import Record
@@ -186,12 +187,8 @@ class Flight:
     def _read(self) -> None:
         """Read what has been recorded; what was looked at again counts from there on."""
         run = self.run
-        look = {step.id for step in Parts.of(run.runbook, self._mutates).look}
-
-        def first(step: str, host: str) -> int:
-            return max(run.look_from, run.looks.get(host, 1) if step in look else 1)
-
-        self._record = Record(self._store.attempts.of(run.id), self._printed, first)
+        look = Parts.of(run.runbook, self._mutates).look
+        self._record = Record(self._store.attempts.of(run.id), self._printed, beginning(run, look))
 
     def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> bool:
         """Make the plan, and ask about it; false when the run has ended instead."""
@@ -281,14 +278,12 @@ class Flight:
             self._look_again(taken.again)
         return taken.free
 
-    def _look_again(self, hosts: Mapping[str, str]) -> None:
+    def _look_again(self, hosts: Mapping[str, Stale]) -> None:
         """Let these hosts be looked at again before they are changed."""
-        look = {step.id for step in Parts.of(self.run.runbook, self._mutates).look}
-        newest = {
-            host: max(one.number for one in self._record.of(host) if one.step in look) for host in hosts
-        }
-        looks = {**self.run.looks, **{host: number + 1 for host, number in newest.items()}}
-        self._store.runs.relook(self.run, looks, hosts)
+        look = Parts.of(self.run.runbook, self._mutates).look
+        evidence = [host for host, one in hosts.items() if one.evidence]
+        looks = {**self.run.looks, **again(self.run, look, hosts, self._record, evidence=evidence)}
+        self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()})
         self.run = replace(self.run, looks=looks)
         self._read()
 

@@ -13,7 +13,7 @@ from bot.errors import SickbayError
 from bot.guard.counting import floor
 from bot.guard.decision import Answer, Settings, Want, World, frozen, stopped, thaw_advice
 from bot.guard.drain import Drain, theirs
-from bot.guard.freshness import differs, stale
+from bot.guard.freshness import Sight, Stale, differs
 from bot.guard.maintenance import Windows
 from bot.program import Parts, ordered
 from bot.runs.plan import GuardLine, Plan
@@ -21,6 +21,11 @@ from bot.runs.record import Record
 from bot.runs.run import Attempt, Run, RunState
 from bot.store import Store
 from bot.store.ledger import covered
+
+_RELY = (
+    "start the runbook again; if that does not help, make its look shorter; "
+    "where the host never tells its boot id, `evidence: none` does without"
+)
 
 
 @dataclass(slots=True)
@@ -33,7 +38,7 @@ class Taken:
     """They may not, as it is to be recorded."""
     waits: str = ""
     """Why the run has to rest, or to begin anew; what it was ready for is not sent."""
-    again: Mapping[str, str] = field(default_factory=dict)
+    again: Mapping[str, Stale] = field(default_factory=dict)
     """Hosts that have to be looked at again first, and why."""
 
 
@@ -56,7 +61,7 @@ class Rails:
         first = [one for one in asked if not one.clean_up]
         answers: dict[str, Answer] = {}
         wants: dict[str, Want] = {}
-        again: dict[str, str] = {}
+        again: dict[str, Stale] = {}
         for one in first:
             host = one.call.host
             if host in wants or host in answers or host in again:
@@ -64,7 +69,7 @@ class Rails:
             fresh = self._fresh(run, record, host, anew=not mine)
             if isinstance(fresh, Answer):
                 answers[host] = fresh
-            elif fresh:
+            elif fresh is not None:
                 again[host] = fresh
             else:
                 self._want(run, record, one, wants, answers)
@@ -111,31 +116,24 @@ class Rails:
         entries = [one for one in plan.entries if one.host == host and one.changes] if plan else []
         return max((self._planner.level(steps[one.step]) for one in entries if one.step in steps), default=1)
 
-    def _fresh(self, run: Run, record: Record, host: str, *, anew: bool) -> Answer | str:
+    def _fresh(self, run: Run, record: Record, host: str, *, anew: bool) -> Answer | Stale | None:
         """Return why a host has to be looked at again first; an answer, where that was done and was not enough."""
-        seen = self._look(run, record, host)
-        evidence = [one for step in run.runbook.captures if (one := record.last(step.id, host)) is not None]
-        why = stale(seen, evidence, self._store.now(), self._settings.fresh)
+        look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
+        stale = Sight.of(run, look, record, host).stale(self._store.now(), self._settings.fresh)
         looked = host in run.looks
-        if why and looked:
-            words = f"{host} was looked at again and still cannot be relied on: {why}"
-            return Answer(
-                host, "evidence", "refuse", words, "make the look shorter, then start the runbook again"
-            )
-        if why or not looked or run.plan is None:
-            return why
+        if stale is not None and looked:
+            words = f"{host} was looked at again and still cannot be relied on: {stale.why}"
+            return Answer(host, "evidence", "refuse", words, _RELY)
+        if stale is not None or not looked or run.plan is None:
+            return stale
         alone = replace(run, hosts=(host,))  # what the plan for it rests on is of this host only
         other = differs(run.plan, self._planner.plan(alone, record, [host]), host)
         if not other:
-            return ""
+            return None
         words = f"{host} is another than when the plan was made: {other}"
         return Answer(
             host, "evidence", "queue" if anew else "refuse", words, "start the runbook again for a new plan"
         )
-
-    def _look(self, run: Run, record: Record, host: str) -> list[Attempt]:
-        look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
-        return [one for step in look if (one := record.last(step.id, host)) is not None]
 
     def wish(self, run: Run, plan: Plan) -> None:
         """Note what automation wants to change, though people may still be asked."""

@@ -1,8 +1,8 @@
 """What has been recorded of a run: its attempts, by host and step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
-from bot.runs.run import Attempt
+from bot.runs.run import Attempt, Status
 
 First = Callable[[str, str], int]
 """The number that a step on a host begins with: what has a lower one was looked at again since, or done for nothing."""
@@ -20,10 +20,16 @@ COUNT = "ready."
 """How the ids of steps begin that count replicas: no step of a runbook has a dot."""
 
 
+def apart(step: str) -> bool:
+    """Is it a step of ours, not of the runbook's author?"""
+    return "." in step
+
+
 class Record:
     """The attempts of a run, by host and step; a later number replaces an earlier one.
 
-    Counts of replicas are kept apart: they are about hosts that the run may have nothing else to do with.
+    What Sickbay asks for itself is kept apart: counts of replicas are about hosts that the run may have nothing else to
+    do with, and which boot a host is in says nothing of how it is.
     """
 
     def __init__(
@@ -34,6 +40,7 @@ class Record:
         self._first = first
         self._latest: dict[str, dict[str, Attempt]] = {}
         self._counts: dict[str, dict[str, Attempt]] = {}
+        self._sent: dict[str, set[tuple[str, int]]] = {}
         for attempt in attempts:
             self.add(attempt)
 
@@ -41,8 +48,13 @@ class Record:
         """Take in a new or changed attempt; one that counts no more is left out."""
         if attempt.number < self.first(attempt.step, attempt.host):
             return
-        columns = self._counts if attempt.step.startswith(COUNT) else self._latest
+        columns = self._counts if apart(attempt.step) else self._latest
         column = columns.setdefault(attempt.host, {})
+        sent = self._sent.setdefault(attempt.host, set())
+        if attempt.sent and attempt.status is not Status.SKIPPED:
+            sent.add((attempt.step, attempt.number))
+        else:
+            sent.discard((attempt.step, attempt.number))
         known = column.get(attempt.step)
         if known is None or attempt.number >= known.number:
             column[attempt.step] = attempt
@@ -58,8 +70,12 @@ class Record:
 
     def last(self, step: str, host: str) -> Attempt | None:
         """Return the newest attempt of a step on a host."""
-        column = (self._counts if step.startswith(COUNT) else self._latest).get(host)
+        column = (self._counts if apart(step) else self._latest).get(host)
         return None if column is None else column.get(step)
+
+    def changed(self, host: str, mutates: Container[str]) -> bool:
+        """May any try of these steps have reached the host, the newest or one before?"""
+        return any(step in mutates for step, _ in self._sent.get(host, ()))
 
     def of(self, host: str) -> list[Attempt]:
         """Return the newest attempt of each step on a host."""

@@ -148,7 +148,9 @@ def _ps(host: State, argv: list[str], now: float) -> Reply:
             return Reply(stdout="".join(json.dumps(row) + "\n" for row in rows))
         table, template = found["--format"].startswith("table "), found["--format"].removeprefix("table ")
         heads = [template.replace("{{.", "").replace("}}", "").upper() + "\n"] if table else []
-        return Reply(stdout="".join([*heads, *(_fill(template, row) + "\n" for row in rows)]).replace(r"\t", "   "))
+        return Reply(
+            stdout="".join([*heads, *(_fill(template, row) + "\n" for row in rows)]).replace(r"\t", "   ")
+        )
     lines = [
         "CONTAINER ID   IMAGE                      COMMAND                  STATUS          PORTS     NAMES\n"
     ]
