@@ -40,6 +40,7 @@ class Instant:
         first_sent: datetime | None,  # noqa: ARG002
         stdout: Keep | None = None,
         stderr: Keep | None = None,  # noqa: ARG002
+        barred: bool = False,  # noqa: ARG002
     ) -> Pending:
         """Answer."""
         self.threads = max(self.threads, threading.active_count())

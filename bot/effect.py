@@ -178,12 +178,14 @@ class Remote(Protocol):
         first_sent: datetime | None,
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,
     ) -> Pending:
         """Send `command` to `host` and return at once; thousands may be on their way.
 
         `key` is unique by meaning (run/step/host/attempt). `first_sent` is None the first time, else when this same
-        key was first sent: then the host is asked what became of it before anything is started. What the command
-        writes goes to `stdout` and `stderr`, and without them is kept in memory.
+        key was first sent: then the host is asked what became of it before anything is started. When it is `barred`
+        nothing is started then: what never began is `Cancelled`, and never does. What the command writes goes to
+        `stdout` and `stderr`, and without them is kept in memory.
 
         Raises:
             SickbayError: when the command cannot be written as shell text at all.

@@ -44,7 +44,7 @@ from bot.language.runbook import Runbook
 from bot.language.schedule import Cron, Schedule
 from bot.library import Loaded
 from bot.messages import Card
-from bot.messages.card import Link, Output, Plain, Text, Time
+from bot.messages.card import Link, Output, Plain, Table, Text, Time
 from bot.runs.approval import Person
 from bot.runs.plan import GuardLine, Plan
 from bot.runs.run import Requester, Run, RunState, Status
@@ -250,6 +250,36 @@ def test_a_runbook_for_alerts_only_is_not_started_by_name(scene: Scene) -> None:
     silent = Loaded(Runbook.model_validate(data), "", "d", "silent.yaml")
     reply = desk(scene, silent=silent).do("run silent gpu-03", ON_CALL)
     assert "not for people to start" in said(reply)
+
+
+def test_runbooks_lists_also_those_that_only_alerts_or_the_clock_start_and_says_so(scene: Scene) -> None:
+    data = CHECK.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    alert, clock = {"alert": {"match": {"a": "b"}}}, {"schedule": "0 3 * * *"}
+    triggers = {
+        "silent": [alert],
+        "nightly": [clock],
+        "both": [alert, clock],
+        "any": [{"command": True}, alert],
+    }
+    books = {
+        name: Loaded(
+            Runbook.model_validate(data | {"name": name, "triggers": given}), "", "d", f"{name}.yaml"
+        )
+        for name, given in triggers.items()
+    }
+    due = [Schedule(name, Cron("0 3 * * *")) for name in ("nightly", "both", "gpu-check")]
+    office = Commands(scene.store, inventory(), LIBRARY | books, PEOPLE, schedules=due)
+    (table,) = [node for node in office.do("runbooks", STRANGER).card.nodes if isinstance(node, Table)]
+    at = table.columns.index("Started by")
+    starters = {row[0]: row[at] for row in table.rows}
+    assert starters == {
+        "restart-container": "people, alerts",
+        "gpu-check": "people, the clock",
+        "silent": "only alerts",
+        "nightly": "only the clock",
+        "both": "only alerts, the clock",
+        "any": "people, alerts",
+    }
 
 
 def test_a_stranger_may_look_and_check_but_neither_change_nor_decide(

@@ -63,6 +63,13 @@ def begin(ssh: Ssh, host: Host, text: str, *, first_sent: datetime | None = None
     return ssh.start(host, command, key="run/step/host/1", first_sent=first_sent)
 
 
+def ask(ssh: Ssh, host: Host, text: str) -> Outcome:
+    """Ask for what may not be started any more."""
+    command, sent = Command(text, timeout=20.0, mutating=True), datetime.now(UTC)
+    pending = ssh.start(host, command, key="run/step/host/1", first_sent=sent, barred=True)
+    return pending.outcome.result(30)
+
+
 def done(outcome: Outcome) -> Finished:
     assert isinstance(outcome, Finished), outcome
     assert outcome.exit_code == 7
@@ -406,6 +413,34 @@ def test_cancelling_what_may_be_on_its_way_sees_that_it_never_starts(
     late_first_copy = act(ssh, sshd.host(), deed.text)
     assert isinstance(late_first_copy, Cancelled)
     assert deed.starts == 0
+
+
+def test_what_never_came_and_is_barred_never_starts(ssh: Ssh, sshd: Sshd, deed: Deed) -> None:
+    outcome = ask(ssh, sshd.host(), deed.text)
+    assert isinstance(outcome, Cancelled)
+    assert outcome.ended
+    assert isinstance(act(ssh, sshd.host(), deed.text), Cancelled), "nor does a copy that comes late"
+    assert deed.starts == 0
+
+
+def test_what_runs_or_has_ended_is_found_though_it_is_barred(ssh: Ssh, sshd: Sshd, held: Deed) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(act, ssh, sshd.host(), held.text)
+        wait_until(lambda: held.starts == 1, "the command")
+        later = pool.submit(ask, ssh, sshd.host(), held.text)
+        held.let_go()
+        done(later.result(20))
+        done(first.result(20))
+    done(ask(ssh, sshd.host(), held.text))
+    assert held.starts == 1
+
+
+def test_what_is_barred_and_may_have_been_forgotten_is_lost(sshd: Sshd, deed: Deed, tmp_path: Path) -> None:
+    (tmp_path / "uptime").write_text("30.12 1.00\n")
+    ssh = Ssh(sshd.settings(), sshd.places(uptime=str(tmp_path / "uptime")))
+    lost(ask(ssh, sshd.host(), deed.text), "started anew")
+    assert deed.starts == 0
+    ssh.close()
 
 
 def test_long_output_is_capped_on_the_host_and_counted(ssh: Ssh, sshd: Sshd) -> None:

@@ -182,3 +182,14 @@ def test_whatever_the_parts_printed_comes_back_as_it_was(texts: list[str]) -> No
     frames = "".join(f"m begin p{at}\n{text}\nm end p{at} 0\n" for at, text in enumerate(texts))
     parts = capture.parse("capture m\n" + frames).parts
     assert [part.text for part in parts] == texts
+
+
+@pytest.mark.parametrize(("exit_code", "how"), [(137, "exit code 137"), (None, "killed by KILL")])
+def test_a_capture_that_something_ended_is_no_whole_one_though_each_part_of_it_is(
+    exit_code: int | None, how: str
+) -> None:
+    found = judge(
+        "host.capture", {}, answered("capture 0\n0 begin uptime\nup\n0 end uptime 0\n", "", exit_code)
+    )
+    assert (found.ok, found.facts["parts"]) == (False, {"uptime": "kept"})
+    assert found.summary == f"the capture broke off with {how}: 1 part kept"

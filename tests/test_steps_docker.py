@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ def inspected(restarts: int = 0, **state: Any) -> Finished:
         "State": {"Status": "running", "Running": True, "ExitCode": 0, "StartedAt": STARTED} | state,
     }
     return answered(f"{NOW}\n{json.dumps([entry])}\n")
+
+
+def test_a_container_that_docker_shows_and_then_fails_over_is_not_called_healthy() -> None:
+    found = judge("docker.inspect", {"name": "vllm"}, replace(inspected(), exit_code=1))
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.summary == "running for 6 h; but the command ended with exit code 1"
+    gone = judge("docker.inspect", {"name": "vllm"}, replace(inspected(Status="exited"), exit_code=1))
+    assert gone.verdict is Verdict.UNHEALTHY, "what is bad stays bad"
 
 
 @pytest.mark.parametrize(

@@ -371,3 +371,33 @@ def test_an_old_curls_complaint_about_its_own_options_is_no_finding() -> None:
 def test_arguments_that_make_no_sense_are_refused(kind: str, given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         plan(kind, given)
+
+
+READING = 'vllm:num_requests_running{model_name="m"} 1\nvllm:generation_tokens_total{model_name="m"} %d\n\n200 0.01\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "printed", "verdict"),
+    [
+        ("http.check", {"port": 8000}, "\n200 0.004\n", Verdict.HEALTHY),
+        (
+            "llm.completion",
+            {},
+            '{"data":[{"id":"m"}]}\n200 0.003\n=== completion\n{"choices":[{"text":" Hello"}]}\n200 0.210\n',
+            Verdict.HEALTHY,
+        ),
+        ("vllm.progress", {}, f"{READING % 1}=== second reading\n{READING % 9}", Verdict.HEALTHY),
+        ("vllm.progress", {}, f"{READING % 1}=== second reading\n{READING % 1}", Verdict.UNHEALTHY),
+    ],
+)
+def test_good_news_of_a_command_that_did_not_end_well_is_not_believed_and_bad_news_is(
+    kind: str, given: dict[str, Any], printed: str, verdict: Verdict
+) -> None:
+    assert judge(kind, given, answered(printed)).verdict is verdict
+    found = judge(kind, given, answered(printed, exit_code=1))
+    if verdict is Verdict.UNHEALTHY:
+        assert found.verdict is Verdict.UNHEALTHY
+    else:
+        assert found.verdict is Verdict.UNKNOWN
+        assert found.summary.endswith("; but the command ended with exit code 1")
+        assert found.advice

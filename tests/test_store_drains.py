@@ -50,7 +50,9 @@ class Ledger:
     def claim(self, run: Run, turn: Turn = DRAIN, place: Any = PLACE) -> Grant | Refusal:
         """Begin an attempt that turns the server."""
         _, said = self.store.attempts.claim(run, [place], changes={place: turn})
-        return said[place]
+        answer = said[place]
+        assert isinstance(answer, Grant | Refusal)
+        return answer
 
     def end(self, run: Run, status: Status = Status.OK, place: Any = PLACE, **facts: Any) -> None:
         """End it."""

@@ -216,13 +216,14 @@ class Commands:
         return [*said, BREAK_GLASS] if rights.has(person, "break_glass") else said
 
     def _runbooks(self) -> Reply:
-        shown = [one for one in self._library.values() if one.runbook.by_command]
+        shown = self._library.values()
         modes = {
             one.runbook.name: standing(one.runbook.mode, self._earned(one), self._successes)
             for one in shown
             if one.runbook.kind == "mutate"
         }
-        return Reply(runbook_table([one.runbook for one in shown], modes))
+        timed = {one.runbook for one in self._schedules}
+        return Reply(runbook_table([one.runbook for one in shown], modes, timed))
 
     def _scheduled(self) -> Reply:
         store, now = self._store, self._store.now()

@@ -30,6 +30,7 @@ from bot.guard.freshness import Stale, again, beginning
 from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Parts, Sleep, next_move, ordered
 from bot.runs.plan import Entry
 from bot.runs.record import Record
+from bot.runs.result import changed
 from bot.runs.run import Attempt, Run, RunState, Status
 from bot.store import Store, Streams
 from bot.wording import no_longer
@@ -111,8 +112,7 @@ class Flight:
         """Do what the run can do now."""
         self._mutates = self._planner.mutates(self.run.runbook)
         self._read()
-        sent = (one for one in self._record.all() if one.sent and one.status is not Status.SKIPPED)
-        self._locked = {one.host for one in sent if one.step in self._mutates}
+        self._locked = {one.host for one in self._record.all() if changed(one, self._mutates)}
         self._index()
         while not self._closing.is_set():
             run = self._refresh()
@@ -243,9 +243,7 @@ class Flight:
         made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._take([one for one in made if isinstance(one, Ready)], over)
-        going, theirs = leaving(self._store, self.run, ready)
-        if asked := [one.resumed for one in ready if one.resumed is not None]:
-            self._store.attempts.resume(self.run, asked)
+        going, theirs = leaving(self._store, self.run, ready, self._record, self._mutates, self._rails.world)
         stopped = [self._send(one, begun) for one, begun in going]
         over += [*theirs, *(attempt for attempt in stopped if attempt is not None)]
         self._record_ends([(attempt, None) for attempt in over])
@@ -301,6 +299,7 @@ class Flight:
                 first_sent=begun.begun_at if resumed else None,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
+                barred=ready.stopped is not None,
             )
         except SickbayError as error:
             return refused(begun, error, resumed=resumed, mutating=ready.mutating)
@@ -356,6 +355,9 @@ class Flight:
         """Say what an outcome means; what was printed is read for that, and not held any longer."""
         del self._going[sent.place]
         outcome = sent.pending.outcome.result()
+        never = isinstance(outcome, Cancelled) and outcome.ended and not sent.cancelled
+        if never and sent.ready.stopped is not None:
+            return replace(sent.ready.stopped, ended_at=self._store.now()), sent.streams
         if isinstance(outcome, Finished | TimedOut | Cancelled):
             sent.streams.stdout.add(outcome.stdout.data)  # a word about the output came beside it
             sent.streams.stderr.add(outcome.stderr.data)
@@ -372,7 +374,7 @@ class Flight:
             mutating=sent.ready.mutating,
             where=sent.ready.machine.name,
         )
-        if isinstance(outcome, Finished | TimedOut) and _evident(sent.ready.call):
+        if isinstance(outcome, Finished | TimedOut) and sent.ready.evident:
             attempt = sealed(attempt, sent.ready.command, outcome)
             attempt = clocked(attempt, sent.sent_at, sent.came_at or self._store.now())
         attempt = owned(self._store, self.run, sent.ready, attempt)
@@ -382,10 +384,6 @@ class Flight:
         if ended:
             for attempt in self._store.attempts.end(self.run, ended):
                 self._record.add(attempt)
-
-
-def _evident(call: Call) -> bool:
-    return call.section == "evidence" or call.step.uses == "host.capture"
 
 
 def _sooner(until: datetime | None, deadline: datetime | None, now: datetime) -> datetime | None:

@@ -1,20 +1,26 @@
-"""What leaves now: written down before it goes, and not at all where it would touch somebody else's drain.
+"""What leaves now: written down before it goes, and not at all where nothing may change or a drain is somebody else's.
 
-The ledger of drains is asked in the transaction that writes the attempts; what it says that a command must find at the
-load balancer goes with it.
+Freezes, the breaker and the ledger of drains are asked in the transaction that writes the attempts; what the ledger says
+that a command must find at the load balancer goes with it. What an earlier life of the process began is asked for
+whatever they say; where nothing may change any more, a command that never came is kept from beginning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bot.engine.preparing import Ready, barred
+from bot.engine.preparing import Ready, barred, kept
+from bot.guard.decision import Answer, Want, World
 from bot.guard.drain import Refusal
+from bot.program import Mutates
+from bot.runs.record import Record
+from bot.runs.result import changed
 from bot.runs.run import Attempt, Run
 from bot.store import Store
+from bot.store.drains import Place
 
 
 def leaving(
-    store: Store, run: Run, ready: Sequence[Ready]
+    store: Store, run: Run, ready: Sequence[Ready], record: Record, mutates: Mutates, world: World
 ) -> tuple[list[tuple[Ready, Attempt]], list[Attempt]]:
     """Return the commands that leave, each with its attempt as it was written; and the attempts of those that may not."""
     fresh = {one.place: one for one in ready if one.resumed is None}
@@ -24,20 +30,38 @@ def leaving(
         if one.claim is not None or (one.mutating and not one.clean_up)
     }
     commands = [(one.machine.name, one.command) for one in fresh.values()]
-    begun, said = store.attempts.claim(run, list(fresh), commands, changes) if fresh else ([], {})
+    asked = (run, list(fresh), commands, changes, _wants(fresh.values()), world)
+    begun, said = store.attempts.claim(*asked) if fresh else ([], {})
     written = {(one.step, one.host, one.number): one for one in begun}
+    again = {one.place: one.resumed for one in ready if one.resumed is not None}
+    wants = _wants(one for one in ready if one.place in again)
+    stopped = store.attempts.resume(run, list(again.values()), wants, world) if again else {}
     going: list[tuple[Ready, Attempt]] = []
     over: list[Attempt] = []
+
+    def stop(one: Ready, answer: Answer) -> Attempt:
+        before = (last for last in record.of(one.call.host) if last is not one.resumed)
+        return kept(one, run, answer, store.now(), midway=any(changed(last, mutates) for last in before))
+
     for one in ready:
         answer = said.get(one.place)
         if isinstance(answer, Refusal):
             over.append(barred(one, run, answer, store.now()))
+        elif isinstance(answer, Answer):
+            over.append(stop(one, answer))
         elif one.resumed is not None:
             found = store.drains.again(run, one.claim) if one.claim is not None else {}
-            going.append((one.finding(found), one.resumed))
+            halt = stopped.get(one.place)
+            after = stop(one, halt) if halt is not None else None
+            going.append((replace(one.finding(found), stopped=after), one.resumed))
         else:
             going.append((one.finding(answer.env if answer else {}), written[one.place]))
     return going, over
+
+
+def _wants(ready: Iterable[Ready]) -> dict[Place, Want]:
+    """Return how deep those changes go that may be stopped: all but clean-up."""
+    return {one.place: Want(level=one.level) for one in ready if one.mutating and not one.clean_up}
 
 
 def owned(store: Store, run: Run, ready: Ready, attempt: Attempt) -> Attempt:

@@ -33,6 +33,10 @@ class Ready:
     mutating: bool
     turn: Turn | None = None
     """What it does with a server at its load balancer."""
+    level: int = 1
+    """How deep it goes, if it changes something."""
+    stopped: Attempt | None = None
+    """How it ends when it never began, because it may not begin any more; None: it may."""
 
     @property
     def claim(self) -> Turn | None:
@@ -49,6 +53,11 @@ class Ready:
         if not marks:
             return self
         return replace(self, command=replace(self.command, env={**self.command.env, **marks}))
+
+    @property
+    def evident(self) -> bool:
+        """Is it evidence of how the host was?"""
+        return self.call.section == "evidence" or self.call.step.uses == "host.capture"
 
     @property
     def clean_up(self) -> bool:
@@ -82,7 +91,8 @@ def prepared(
     if run.deadline is not None and call.section not in CLEAN_UP:
         left = (run.deadline - now) / timedelta(seconds=1)
         command = replace(command, timeout=max(1.0, min(command.timeout, left)))
-    return Ready(call, machine, command, context, resumed, mutating, planner.turn(call.step, effect))
+    turn = planner.turn(call.step, effect)
+    return Ready(call, machine, command, context, resumed, mutating, turn, planner.level(call.step))
 
 
 def refused(attempt: Attempt, error: SickbayError, *, resumed: bool, mutating: bool) -> Attempt:
@@ -91,19 +101,20 @@ def refused(attempt: Attempt, error: SickbayError, *, resumed: bool, mutating: b
     return replace(attempt, status=status, summary=error.what, advice=error.advice, sent=resumed)
 
 
-def kept(ready: Ready, run: Run, answer: Answer, now: datetime) -> Attempt:
-    """Return the attempt of a change that the guard refused."""
-    call = ready.call
+def kept(ready: Ready, run: Run, answer: Answer, now: datetime, *, midway: bool = False) -> Attempt:
+    """Return the attempt of a change that the guard refused; `midway` where the run has changed the host before."""
+    call, fact = ready.call, "halted" if midway else "guard"
+    words = f"it had not begun, and is not begun now: {answer.words}" if ready.resumed else answer.words
     return Attempt(
         run.id,
         call.step.id,
         call.host,
         call.number,
         Status.FAILED,
-        now,
-        summary=answer.words,
+        ready.resumed.begun_at if ready.resumed else now,
+        summary=words,
         advice=answer.advice,
-        facts={} if ready.clean_up else {"guard": answer.reaction},
+        facts={} if ready.clean_up else {fact: answer.reaction},
         sent=False,
     )
 

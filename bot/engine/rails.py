@@ -108,7 +108,8 @@ class Rails:
             words = f"the lock of {run.runbook.name} cannot be named: {error.what}"
             answers[host] = Answer(host, "lock", "refuse", words, error.advice)
         else:
-            wants[host] = Want(keys, uuids(run, record, host), self._level(run, run.plan, host))
+            level = max(self._level(run, run.plan, host), ready.level)
+            wants[host] = Want(keys, uuids(run, record, host), level)
 
     def _level(self, run: Run, plan: Plan | None, host: str) -> int:
         """Return how deep the deepest change goes that may be made on a host."""

@@ -187,6 +187,7 @@ class Furnished:
         first_sent: datetime | None,
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,
     ) -> Pending:
         """Send it with its secrets; see `bot.effect.Remote`.
 
@@ -196,7 +197,9 @@ class Furnished:
         """
         if any(secret.named(command.env)):
             command = replace(command, env=secret.filled(command.env, self._vault.of))
-        return self._remote.start(host, command, key=key, first_sent=first_sent, stdout=stdout, stderr=stderr)
+        return self._remote.start(
+            host, command, key=key, first_sent=first_sent, stdout=stdout, stderr=stderr, barred=barred
+        )
 
     def close(self) -> None:
         """End all connections."""

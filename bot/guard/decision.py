@@ -216,6 +216,11 @@ def clean_up(run: Run, facts: Facts) -> Answer:
     )
 
 
+def halt(run: Run, facts: Facts) -> Answer | None:
+    """Return what stops also a run that has the host already, before its next change: a freeze, or the open breaker."""
+    return _freeze(facts) or _breaker(run, facts)
+
+
 def frozen(freeze: Freeze) -> str:
     """Say who froze what, when and why."""
     what = freeze.hosts or "everything"

@@ -1,6 +1,6 @@
 """Answers to people who look: help, hosts, runbooks, incidents, runs; and refusals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bot.errors import SickbayError
@@ -16,6 +16,7 @@ from bot.wording import count
 
 ROWS = 50
 _FOLD_FROM = 20
+_RUNBOOK_COLUMNS = ("Runbook", "Kind", "Mode", "Started by", "What for", "Inputs")
 
 
 def help_card(usages: Sequence[tuple[str, str]]) -> Card:
@@ -61,19 +62,29 @@ def _vars(host: Host) -> str:
     return line(" ".join(plainly), 80) or "–"
 
 
-def runbook_table(books: Sequence[Runbook], modes: Mapping[str, str]) -> Card:
-    """List runbooks that people may start; `modes` by name, of those that change something."""
+def runbook_table(books: Sequence[Runbook], modes: Mapping[str, str], timed: Collection[str] = ()) -> Card:
+    """List runbooks; `modes` by name, of those that change something, and `timed` those that the clock starts."""
     rows = [
         (
             book.name,
             "looks" if book.kind == "observe" else "changes",
             modes.get(book.name, "–"),
+            _starters(book, timed=book.name in timed),
             line(book.description, 120),
             _inputs(book),
         )
         for book in books
     ]
-    return _table(count(len(books), "runbook"), ("Runbook", "Kind", "Mode", "What for", "Inputs"), rows)
+    return _table(count(len(books), "runbook"), _RUNBOOK_COLUMNS, rows)
+
+
+def _starters(book: Runbook, *, timed: bool) -> str:
+    """Name who starts a runbook; `only` where people may not."""
+    alerts = any(trigger.alert is not None for trigger in book.triggers)
+    others = ", ".join([*(["alerts"] if alerts else []), *(["the clock"] if timed else [])])
+    if book.by_command:
+        return f"people, {others}" if others else "people"
+    return f"only {others}" if others else "nobody"
 
 
 def _inputs(book: Runbook) -> str:

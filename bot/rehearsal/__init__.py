@@ -5,20 +5,22 @@ a test that passes says what would happen. A command that the test does not expe
 fails the test: both mean that the runbook is not what its test says.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bot.errors import SickbayError
 from bot.facts.registry import PARSERS
+from bot.language.runbook import EVIDENCE
 from bot.language.schema import Document, Invalid, read, validate
 from bot.library import Loaded, load_runbook
 from bot.rehearsal.case import Case, Reply
-from bot.rehearsal.faults import Faulty, broken, faults_of, left_out
-from bot.rehearsal.script import Bend
+from bot.rehearsal.faults import Faulty, broken, faults_of
 from bot.rehearsal.stage import Played, Stage, scratch
 from bot.runs.run import RunState
 from bot.steps import KINDS
+from bot.steps.kind import Kind
 
 SUFFIX = ".test.yaml"
 
@@ -36,7 +38,7 @@ class Result:
         return not self.problems
 
 
-def rehearse(paths: Iterable[Path]) -> Iterator[Result]:
+def rehearse(paths: Iterable[Path], kinds: Mapping[str, Kind] = KINDS) -> Iterator[Result]:
     """Replay all cases of these files, and of all test files in these folders.
 
     Raises:
@@ -44,7 +46,7 @@ def rehearse(paths: Iterable[Path]) -> Iterator[Result]:
 
     """
     for file in _files(paths):
-        yield from _replay_file(file)
+        yield from _replay_file(file, kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Faults:
 
     name: str
     cases: int
+    """How many faults came to an answer that is not the one it had been."""
     problems: tuple[str, ...] = ()
 
     @property
@@ -61,7 +64,7 @@ class Faults:
         return self.cases > 0 and not self.problems
 
 
-def break_steps(paths: Iterable[Path]) -> Iterator[Faults]:
+def break_steps(paths: Iterable[Path], kinds: Mapping[str, Kind] = KINDS) -> Iterator[Faults]:
     """Play each good case of each runbook again and again, each time with one step that goes wrong in one way.
 
     Raises:
@@ -69,32 +72,29 @@ def break_steps(paths: Iterable[Path]) -> Iterator[Faults]:
 
     """
     for file in _files(paths):
-        yield _break_file(file)
+        yield _break_file(file, kinds)
 
 
-def _break_file(file: Path) -> Faults:
+def _break_file(file: Path, kinds: Mapping[str, Kind]) -> Faults:
     name, count = file.name.removesuffix(SUFFIX), 0
     problems: list[str] = []
     try:
-        loaded, document = _read(file)
+        loaded, document = _read(file, kinds)
         cases = list(_cases(document))
         good = [(place, case) for place, case in cases if case.expect.state == "succeeded"]
         if not good:
             why = f"{file}:1: no case ends as succeeded, so there is no good way to break; write one"
             return Faults(name, 0, (why,))
         for place, case in good:
-            spare = [
-                reply
-                for _, other in cases
-                if other is not case
-                for reply in other.given.replies
-                if reply.step
-            ]
-            well = _on_stage(case, loaded)
+            others = [other for _, other in cases if other is not case]
+            replies = [reply for other in others for reply in other.given.replies]
+            spare = [one for one in replies if one.step not in ("", EVIDENCE)]  # evidence answers by itself
+            play = partial(_on_stage, case, loaded, kinds)
+            well = play()
             if well.run.state is not RunState.SUCCEEDED:
                 problems.append(f"{place}: the case ends as {well.run.state}, not as it says: mend it first")
                 continue
-            for bend, found in _broken(case, loaded, spare, well):
+            for bend, found in _broken(play, well, spare):
                 count += 1
                 problems += [
                     f"{place}: with {bend.fault} at step {bend.step}: {problem}" for problem in found
@@ -107,16 +107,16 @@ def _break_file(file: Path) -> Faults:
 
 
 def _broken(
-    case: Case, loaded: Loaded, spare: Sequence[Reply], well: Played
+    play: Callable[..., Played], well: Played, spare: Sequence[Reply]
 ) -> Iterator[tuple[Faulty, list[str]]]:
-    """Play a good case, which went well, with each fault, and say which rules did not hold."""
-    meant = left_out(well)
+    """Play a good case, which went well, with each fault that changes it, and say which rules did not hold."""
     for bend in faults_of(well):
         try:
-            found = list(broken(_on_stage(case, loaded, bend, spare), bend, meant=meant))
+            found = list(broken(play(bend, spare), bend, well))
         except SickbayError as error:
             found = [error.what]
-        yield bend, found
+        if bend.bit or found:
+            yield bend, found
 
 
 def _cases(document: Document) -> Iterator[tuple[str, Case]]:
@@ -125,9 +125,15 @@ def _cases(document: Document) -> Iterator[tuple[str, Case]]:
         yield f"{document.file}:{document.line((name,))}", validate(Case, document, (name,))
 
 
-def _on_stage(case: Case, loaded: Loaded, bend: Bend | None = None, spare: Sequence[Reply] = ()) -> Played:
+def _on_stage(
+    case: Case,
+    loaded: Loaded,
+    kinds: Mapping[str, Kind],
+    bend: Faulty | None = None,
+    spare: Sequence[Reply] = (),
+) -> Played:
     with scratch() as folder:
-        return Stage(case, loaded, Path(folder), bend=bend, spare=spare).played()
+        return Stage(case, loaded, Path(folder), bend=bend, spare=spare, kinds=kinds).played()
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -142,16 +148,16 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         yield from files
 
 
-def _read(file: Path) -> tuple[Loaded, Document]:
+def _read(file: Path, kinds: Mapping[str, Kind]) -> tuple[Loaded, Document]:
     """Read a test file and the runbook beside it."""
     book = file.with_name(file.name.removesuffix(SUFFIX) + ".yaml")
-    loaded = load_runbook(book, kinds=KINDS, parsers=PARSERS)
+    loaded = load_runbook(book, kinds=kinds, parsers=PARSERS)
     return loaded, read(file.read_bytes(), file=str(file))
 
 
-def _replay_file(file: Path) -> Iterator[Result]:
+def _replay_file(file: Path, kinds: Mapping[str, Kind]) -> Iterator[Result]:
     try:
-        loaded, document = _read(file)
+        loaded, document = _read(file, kinds)
     except SickbayError as error:
         yield Result(file.name, tuple(str(error).splitlines()))
         return
@@ -159,16 +165,16 @@ def _replay_file(file: Path) -> Iterator[Result]:
         yield Result(file.name, (f"{file}:1: expected a mapping from the names of cases to cases",))
         return
     for name in document.data:
-        yield Result(f"{loaded.runbook.name}: {name}", tuple(replay(document, name, loaded)))
+        yield Result(f"{loaded.runbook.name}: {name}", tuple(replay(document, name, loaded, kinds)))
 
 
-def replay(document: Document, name: str, loaded: Loaded) -> Iterator[str]:
+def replay(document: Document, name: str, loaded: Loaded, kinds: Mapping[str, Kind] = KINDS) -> Iterator[str]:
     """Play one case, and yield what is not as expected, each with the line of the case."""
     place = f"{document.file}:{document.line((name,))}"
     try:
         case = validate(Case, document, (name,))
         with scratch() as folder:
-            for problem in Stage(case, loaded, Path(folder)).problems():
+            for problem in Stage(case, loaded, Path(folder), kinds=kinds).problems():
                 yield f"{place}: {problem}"
     except Invalid as error:
         yield from map(str, error.mistakes)

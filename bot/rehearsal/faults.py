@@ -1,10 +1,11 @@
 """Generated faults: the good cases of a runbook again, each time with one step that goes wrong, and what must hold then.
 
 The rules ask nothing of the runbook's own meaning, so they are the same for all: whatever a host answers, the run ends,
-nothing is changed after the step that failed, what was taken out of traffic is put back or shown to be out, and a
-person reads what went wrong.
+nothing is changed after the step that failed, what was taken out of traffic is put back or shown to be out, no step takes
+what it cannot read for good news, and a person reads what went wrong.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args
@@ -26,6 +27,8 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 GARBAGE = b"\x00\xff\xfe{[<unfinished \x1b[31m%s\r\n" * 3
 _SILENT = ("timeout", "unreachable", "lost")
 """Faults that leave no answer, so that no step may pass as if there were one."""
+_READS = re.compile(r"\b(stdout|summary)\b")
+"""What an expression calls the output of a plain command."""
 _OUT, _BACK = ("drain", "maintenance", "cordon"), ("undrain", "uncordon")
 """What step kinds that take a host out of traffic, and put it back, are called after their dot."""
 
@@ -36,16 +39,23 @@ class Faulty:
 
     step: str
     fault: Fault
-    struck: set[str] = field(default_factory=set)
-    """Hosts of whose step an answer was made another."""
+    struck: dict[str, tuple[Outcome, Outcome]] = field(default_factory=dict)
+    """By the step's host: what the last try came to, and what it was made; only where they differ."""
+    met: bool = False
+    """Was the step's command sent?"""
+    bit: bool = False
+    """Did it ever come to another answer?"""
     _gone: set[str] = field(default_factory=set)
 
     def __call__(self, sent: Sent, outcome: Outcome) -> Outcome:
         """Answer with the fault where it belongs; a machine that cannot be reached stays so."""
         if sent.step == self.step:
+            self.met = True
             bad = bent(outcome, self.fault, sent.command)
+            self.struck.pop(sent.host, None)
             if bad != outcome:
-                self.struck.add(sent.host)
+                self.struck[sent.host] = (outcome, bad)
+                self.bit = True
             if self.fault == "unreachable":
                 self._gone.add(sent.machine)
             return bad
@@ -85,18 +95,18 @@ def _half(output: Output) -> Output:
     return Output(data, len(data))
 
 
-def broken(
-    played: Played, fault: Faulty | None = None, *, meant: frozenset[str] = frozenset()
-) -> Iterator[str]:
-    """Yield the rules that a run broke, in plain words with host and step; `meant` are hosts that belong out of traffic."""
+def broken(played: Played, fault: Faulty | None = None, well: Played | None = None) -> Iterator[str]:
+    """Yield the rules that a run broke, in plain words with host and step; `well` is the same run without the fault."""
     seen = _Seen(played)
+    if fault is not None and not fault.met:
+        yield "the step was not reached, although it is where nothing goes wrong"
     yield from _ends(seen)
     yield from _stops(seen)
     yield from _cleans_up(seen)
     yield from _is_told(seen)
-    yield from _knows(seen, fault)
+    yield from _knows(seen, fault, well)
     out = left_out(played)
-    out -= meant if played.run.state is RunState.SUCCEEDED else frozenset()
+    out -= left_out(well) if well is not None and played.run.state is RunState.SUCCEEDED else frozenset()
     for host in sorted(out - played.kept):
         if not _shown(seen, host):
             yield f"{host} was taken out of traffic, not put back, and no later step says so"
@@ -109,6 +119,7 @@ class _Seen:
         self.run = played.run
         self.attempts = played.attempts
         self.mutates = played.mutates
+        self.piecemeal = played.piecemeal
         self.record = Record(played.attempts)
         self.steps = {step.id: (section, step) for section, step in ordered(played.run.runbook)}
         spare = spared(played.run)
@@ -184,19 +195,45 @@ def _is_told(seen: _Seen) -> Iterator[str]:
             yield f"step {one.step} on {one.host} is {one.status}, and the run's message does not say so"
 
 
-def _knows(seen: _Seen, fault: Faulty | None) -> Iterator[str]:
+def _knows(seen: _Seen, fault: Faulty | None, well: Played | None) -> Iterator[str]:
     """What nobody saw counts as nothing: no step passes without an answer, and no doubt makes a host healthy."""
-    for host in sorted(fault.struck) if fault is not None else ():
+    for host, (whole, bad) in sorted(fault.struck.items()) if fault is not None else ():
         assert fault is not None
-        one, changes = seen.record.last(fault.step, host), fault.step in seen.mutates
-        if one is None or seen.section(one) == "evidence":
+        one = seen.record.last(fault.step, host)
+        if one is None or not one.good or one.verdict not in (None, Verdict.HEALTHY):
             continue
-        no_answer = fault.fault in _SILENT or (fault.fault == "wrong exit code" and changes)
-        if no_answer and one.good and one.verdict in (None, Verdict.HEALTHY):
-            yield f"step {one.step} on {host} passed as {one.verdict or one.status}, with {fault.fault}"
+        before = Record(well.attempts).last(fault.step, host) if well is not None else None
+        if why := _blind(seen, one, fault.fault, (whole, bad), before):
+            proof = "verify step" if seen.section(one) == "verify" else "step"
+            yield f"{proof} {one.step} on {host} passed as {one.verdict or one.status}, with {fault.fault}{why}"
     if seen.run.verdict is Verdict.HEALTHY:
         for one in seen.bad:
             yield f"the verdict is healthy, and step {one.step} on {one.host} is {one.status}"
+
+
+def _blind(
+    seen: _Seen, one: Attempt, fault: Fault, answers: tuple[Outcome, Outcome], before: Attempt | None
+) -> str:
+    """Say, as the end of a sentence, why a step that passed has not looked at what it was answered; empty: it may pass."""
+    whole, bad = answers
+    step, some = seen.step(one), one.step in seen.piecemeal
+    if fault in _SILENT:
+        return "" if some and fault == "timeout" else ", which is no answer"
+    assert isinstance(whole, Finished)
+    assert isinstance(bad, Finished)
+    if fault == "wrong exit code":
+        return ", which it cannot have looked at" if bad.exit_code or one.step in seen.mutates else ""
+    reads = step.uses is not None or step.parse is not None
+    if fault == "partial output":
+        # Of two readings with the same facts the cut took nothing away that counts. A kind whose facts are always
+        # the same gains nothing by it: garbage excuses nobody.
+        same = before is not None and bool(one.facts) and one.facts == before.facts
+        return ", which reads like the whole and is not" if reads and not (some or same) else ""
+    if reads or _READS.search(f"{step.expect} {step.until}"):
+        return ", which it cannot have read"
+    if seen.section(one) == "verify" and whole.stdout.data:
+        return ": let `expect` say what it has to print, or let it print nothing"
+    return ""
 
 
 def left_out(played: Played) -> frozenset[str]:

@@ -96,6 +96,7 @@ class ScriptedRemote:
         first_sent: datetime | None,  # noqa: ARG002 - a case knows no restarts
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,  # noqa: ARG002 - what knows no restarts is never barred
     ) -> Pending:
         """Answer at once."""
         _, step, column, _ = key.rsplit("/", 3)

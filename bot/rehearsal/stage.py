@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bot.runs.plan import Entry
 from bot.runs.record import Record
 from bot.runs.run import Attempt, Requester, Run
 from bot.steps import KINDS
+from bot.steps.kind import Kind
 from bot.store import Store
 
 MOST_TURNS = 10_000
@@ -46,6 +47,8 @@ class Played:
     mutates: frozenset[str]
     """Ids of the steps that change hosts."""
     approval: Approval | None = None
+    piecemeal: frozenset[str] = frozenset()
+    """Ids of the steps for which part of an answer is worth having."""
     kept: frozenset[str] = frozenset()
     """Hosts that are out of traffic on purpose: `drains` lists them, with why."""
     sent: Sequence[Sent] = ()
@@ -63,9 +66,11 @@ class Stage:
         *,
         bend: Bend | None = None,
         spare: Sequence[Reply] = (),
+        kinds: Mapping[str, Kind] = KINDS,
     ) -> None:
         """`bend` makes other outcomes of what hosts answer; `spare` replies are there for what only then is asked."""
         self._case = case
+        self._kinds = kinds
         self._loaded = loaded
         self._folder = folder
         self._clock = Stopwatch()
@@ -88,7 +93,7 @@ class Stage:
     def played(self) -> Played:
         """Play the case to its end."""
         store = Store(self._folder / "test.db", self._clock)
-        planner = Planner(KINDS, self._inventory)
+        planner = Planner(self._kinds, self._inventory)
         engine = Engine(store, planner, self._remote, successes=0)
         try:
             run = self._play(store, engine)
@@ -97,6 +102,7 @@ class Stage:
                 store.attempts.of(run.id),
                 planner.mutates(run.runbook),
                 store.approvals.get(run.id),
+                frozenset(step.id for _, step in ordered(run.runbook) if planner.partial(step)),
                 frozenset(one.host for one in store.drains.open() if one.keep),
                 tuple(self._remote.sent),
             )

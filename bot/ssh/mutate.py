@@ -2,7 +2,7 @@
 
 first exchange ── whole answer ──────────────────────────────▶ its outcome
      │ link breaks                 ┌── claimed: wait for it ─▶ its outcome
-     └─▶ connect again, ask ───────┼── never came: run it now, under the same claim
+     └─▶ connect again, ask ───────┼── never came: run it now, under the same claim; when barred, see that it never starts
                                    └── nobody can know ──────▶ Lost
 deadline or cancel: connect if need be, end the process group, or take the claim so that it never starts
 """
@@ -46,6 +46,8 @@ class Errand:
     first_sent: datetime | None
     stdout: Keep
     stderr: Keep
+    barred: bool = False
+    """May it not be started any more, if it never was?"""
     began: float = field(default_factory=time.monotonic)
     sent: float | None = None
     """When this errand first sent it, on the monotonic clock."""
@@ -75,7 +77,8 @@ class Errand:
         deadline = self._deadline(self.settings.connect_timeout + self.settings.login_timeout)
         tries = 0
         while True:
-            result = await self._exchange("resume" if self._may_have_started else "run", deadline)
+            again: Mode = "ask" if self.barred else "resume"
+            result = await self._exchange(again if self._may_have_started else "run", deadline)
             if isinstance(result, Answer):
                 if not result.complete:
                     continue  # it ended, but something it left behind holds its output: ask for what there is

@@ -15,7 +15,7 @@ from bot.effect import HEAD, TAIL, Command, Keep, Output
 from bot.ssh.output import NOISE, Keeper
 from bot.ssh.script import quoted, script, text_of
 
-Mode = Literal["run", "resume", "kill"]
+Mode = Literal["run", "resume", "ask", "kill"]
 
 UNKNOWN_AGE = 10**9
 """Seconds: older than anything a host remembers, so that it starts nothing it does not know."""

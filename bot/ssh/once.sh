@@ -1,7 +1,8 @@
 # A command that starts at most once, under a POSIX sh (dash, bash, busybox ash) that reads this from standard input.
 #
 # In front of this stand `state.sh`, `output.sh`, and:
-#   sb_mode     run: the first time · resume: sent before · kill: end it, and if it never began, see that it never does
+#   sb_mode     run: the first time · resume: sent before · ask: the same, but if it never began, see that it never does ·
+#               kill: end it, and the same
 #   sb_id       what the command is known by, X/ID  sb_user   part of the directory's name
 #   sb_nonce    marks our lines in the answer       sb_age    seconds since it was first sent
 #   sb_limit    seconds it may run                  sb_grace  seconds between TERM and KILL
@@ -271,7 +272,7 @@ sb_main() {
 		sb_kind=run
 		if [ "$sb_mode" != run ] && sb_unsure "$@"; then
 			sb_kind=forgotten
-		elif [ "$sb_mode" = kill ]; then
+		elif [ "$sb_mode" = kill ] || [ "$sb_mode" = ask ]; then
 			sb_kind=void
 		elif [ "$sb_mode" = run ] && sb_stale "$@"; then
 			sb_say STALE

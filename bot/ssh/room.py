@@ -49,6 +49,7 @@ class Ssh:
         first_sent: datetime | None,
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,
     ) -> Pending:
         """Send `command` to `host` and return at once; see `bot.effect.Remote`.
 
@@ -60,7 +61,17 @@ class Ssh:
         if becomes_root(host, self._settings, mutating=command.mutating):
             command = as_root(command, self._settings)
         if command.mutating:
-            errand = Errand(self._pool, self._settings, self._places, host, command, key, first_sent, *keeps)
+            errand = Errand(
+                self._pool,
+                self._settings,
+                self._places,
+                host,
+                command,
+                key,
+                first_sent,
+                *keeps,
+                barred=barred,
+            )
             return self._loop.pending(errand.run(), CLOSED)
         glimpse = Glimpse(command, self._settings, *keeps)
         return self._loop.pending(self._look(host, command, glimpse, "look"), CLOSED)

@@ -1,5 +1,7 @@
 """What all step kinds read out of an answer: how the command ended, its last words, a program that is not there."""
 
+from dataclasses import replace
+
 from bot.effect import Finished, Output
 from bot.printable import clean
 from bot.steps.kind import Judgement
@@ -48,3 +50,11 @@ def absent(program: str) -> Judgement:
 def unknown(summary: str, advice: str) -> Judgement:
     """Judge a check that was made and tells nothing."""
     return Judgement(ok=True, summary=summary, verdict=Verdict.UNKNOWN, advice=advice)
+
+
+def believed(judgement: Judgement, answer: Finished) -> Judgement:
+    """Take back what is good in a judgement when the command did not end well: who knows what it left out."""
+    if answer.exit_code == 0 or judgement.verdict not in (None, Verdict.HEALTHY):
+        return judgement
+    summary = f"{judgement.summary}; but the command ended with {ending(answer)}"
+    return replace(judgement, summary=summary, verdict=Verdict.UNKNOWN, advice="run it by hand on that host")

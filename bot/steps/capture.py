@@ -15,9 +15,10 @@ from bot.duration import Duration
 from bot.effect import Command, Finished
 from bot.facts import FactsError, capture
 from bot.language.inputs import Noun
-from bot.steps.answer import words
+from bot.steps.answer import ending, words
 from bot.steps.docker import ContainerName
 from bot.steps.kind import Context, Effect, Judgement, Kind
+from bot.wording import count
 
 SPARE = 5
 """Seconds for the way there and back, beyond the box."""
@@ -68,6 +69,11 @@ def judge(_arguments: Arguments, answer: Finished, _context: Context) -> Judgeme
     }
     if not had:
         return Judgement(ok=False, summary=f"nothing could be captured{others}", facts=facts)
+    if (
+        answer.exit_code or answer.signal
+    ):  # it ends with 0, whatever its parts do: something ended it, and parts never began
+        summary = f"the capture broke off with {ending(answer)}: {count(kept, 'part')} kept{others}"
+        return Judgement(ok=False, summary=summary, advice="look at the host by hand", facts=facts)
     return Judgement(ok=True, summary=f"{kept} of {len(found.parts)} parts kept{others}", facts=facts)
 
 

@@ -17,7 +17,7 @@ from bot.effect import Command, Finished
 from bot.facts import FactsError, docker_inspect
 from bot.facts.docker_inspect import Container
 from bot.language.inputs import Noun
-from bot.steps.answer import NOT_FOUND, absent, last_line, unknown, words
+from bot.steps.answer import NOT_FOUND, absent, believed, last_line, unknown, words
 from bot.steps.kind import Context, Effect, Judgement, Kind
 from bot.verdict import Verdict
 
@@ -93,7 +93,8 @@ def judge_inspect(arguments: InspectArguments, answer: Finished, _context: Conte
     clock = re.match(r"\s*(\d{1,12})\s", answer.stdout.text)
     age = _age(container, int(clock[1])) if clock else None
     verdict, summary = _state(container, age)
-    return Judgement(ok=True, summary=summary, verdict=verdict, facts=_facts(container, age))
+    found_so = Judgement(ok=True, summary=summary, verdict=verdict, facts=_facts(container, age))
+    return believed(found_so, answer)
 
 
 def plan_restart(arguments: RestartArguments, _context: Context) -> Effect:

@@ -15,7 +15,7 @@ from bot.effect import Command, Finished
 from bot.facts import FactsError
 from bot.facts.curl import WRITE_OUT, Curl, parse
 from bot.language.inputs import Noun
-from bot.steps.answer import NOT_FOUND, absent, last_of, unknown
+from bot.steps.answer import NOT_FOUND, absent, believed, last_of, unknown
 from bot.steps.kind import Context, Effect, Judgement, Kind
 from bot.verdict import Verdict
 
@@ -78,7 +78,8 @@ def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgemen
         return Judgement(ok=True, summary=f"{where}: {why}", verdict=Verdict.UNHEALTHY, facts=facts)
     said = f"{where} says {got.http_code} in {facts['ms']} ms"
     if got.http_code == arguments.status:
-        return Judgement(ok=True, summary=said, verdict=Verdict.HEALTHY, facts=facts)
+        healthy = Judgement(ok=True, summary=said, verdict=Verdict.HEALTHY, facts=facts)
+        return believed(healthy, answer)
     body = last_of(got.body)
     summary = f"{said}, not {arguments.status}" + (f": {body}" if body else "")
     return Judgement(ok=True, summary=summary, verdict=Verdict.UNHEALTHY, facts=facts)

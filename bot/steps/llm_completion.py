@@ -14,7 +14,7 @@ from bot.effect import Command, Finished
 from bot.facts import FactsError
 from bot.facts.curl import Curl
 from bot.language.inputs import Noun
-from bot.steps.answer import NOT_FOUND, absent, last_of, unknown, words
+from bot.steps.answer import NOT_FOUND, absent, believed, last_of, unknown, words
 from bot.steps.http import CURL, MaxTime, Port, milliseconds, read, trouble
 from bot.steps.kind import Context, Effect, Judgement, Kind
 from bot.verdict import Verdict
@@ -100,7 +100,7 @@ def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgemen
             facts=facts,
             advice=advice,
         )
-    return _token(where, got, facts)
+    return believed(_token(where, got, facts), answer)
 
 
 KIND = Kind(

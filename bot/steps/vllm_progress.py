@@ -15,7 +15,7 @@ from bot.effect import Command, Finished
 from bot.facts import FactsError, vllm
 from bot.facts.vllm import Vllm
 from bot.language.inputs import Noun
-from bot.steps.answer import NOT_FOUND, absent, unknown, words
+from bot.steps.answer import NOT_FOUND, absent, believed, unknown, words
 from bot.steps.http import CURL, MaxTime, Port, UrlPath, read, trouble
 from bot.steps.kind import Context, Effect, Judgement, Kind
 from bot.verdict import Verdict
@@ -83,7 +83,7 @@ def judge(arguments: Arguments, answer: Finished, _context: Context) -> Judgemen
         seconds += got.time_total_s if len(readings) == 2 else 0
     if len(readings) != 2:
         return unknown(f"{where} was read once only: {words(answer)}", "run the check again")
-    return _compare(arguments, readings[0], readings[1], seconds)
+    return believed(_compare(arguments, readings[0], readings[1], seconds), answer)
 
 
 KIND = Kind(

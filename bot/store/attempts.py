@@ -2,16 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.effect import Command, Output
+from bot.guard.decision import Answer, Want, World
 from bot.guard.drain import Grant, Refusal, Turn
 from bot.runs.run import Attempt, Run, Status
 from bot.store.database import Database, masked
 from bot.store.drains import Place, settle, take
+from bot.store.ledger import halted
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
 from bot.store.tables import attempts, commands
@@ -43,6 +46,7 @@ _TALLY = (
 
 
 NOTHING: Mapping[Place, Turn | None] = {}
+UNASKED: Mapping[Place, Want] = {}
 
 
 class Attempts:
@@ -71,16 +75,22 @@ class Attempts:
         places: Sequence[Place],
         leaving: Sequence[tuple[str, Command]] = (),
         changes: Mapping[Place, Turn | None] = NOTHING,
-    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
-        """Write the same, but of those that change something only what the ledger of drains allows; and what it said.
+        wants: Mapping[Place, Want] = UNASKED,
+        world: World | None = None,
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal | Answer]]:
+        """Write the same, but of those that change something only what the ledgers allow; and what they said.
 
-        `changes` tells of each what it does with a server at its load balancer.
+        `changes` tells of each what it does with a server at its load balancer, `wants` of those that a freeze or the
+        open breaker stops how deep they go.
         """
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
-            said = take(tx, now, run, changes) if changes else {}
-            going = [place for place in places if not isinstance(said.get(place), Refusal)]
+            stopped = _stopped(tx, run, wants, now, world)
+            changes = {place: turn for place, turn in changes.items() if place not in stopped}
+            said: dict[Place, Grant | Refusal | Answer] = {**stopped}
+            said |= take(tx, now, run, changes) if changes else {}
+            going = [place for place in places if not isinstance(said.get(place), Refusal | Answer)]
             begun = [Attempt(run.id, *place, Status.BEGUN, now) for place in going]
             if not begun:
                 return [], said
@@ -94,12 +104,24 @@ class Attempts:
             tell_each(tx, now, "step.begun", told, incident=run.incident_id, run=run.id)
         return begun, said
 
-    def resume(self, run: Run, begun: Sequence[Attempt]) -> None:
-        """Write that hosts are asked what became of commands that were sent in an earlier life of this process."""
+    def resume(
+        self,
+        run: Run,
+        begun: Sequence[Attempt],
+        wants: Mapping[Place, Want] = UNASKED,
+        world: World | None = None,
+    ) -> Mapping[Place, Answer]:
+        """Write that hosts are asked what became of commands that were sent in an earlier life of this process.
+
+        Return of which of them nothing may begin any more, if it has not.
+        """
+        now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
+            stopped = _stopped(tx, run, wants, now, world)
             told = [_event(attempt) for attempt in begun]
-            tell_each(tx, self._db.now(), "step.resumed", told, incident=run.incident_id, run=run.id)
+            tell_each(tx, now, "step.resumed", told, incident=run.incident_id, run=run.id)
+        return stopped
 
     def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Return the texts of commands, by hash."""
@@ -156,6 +178,19 @@ class Attempts:
         return self._outputs.of(attempt)
 
 
+def _stopped(
+    tx: Connection, run: Run, wants: Mapping[Place, Want], now: datetime, world: World | None
+) -> dict[Place, Answer]:
+    """Return what a freeze or the open breaker says to commands, where it stops them."""
+    if not wants or world is None:
+        return {}
+    hosts: dict[str, Want] = {}
+    for (_, host, _), want in wants.items():
+        hosts[host] = max(hosts.get(host, want), want, key=lambda one: one.level)
+    answers = halted(tx, run, hosts, now, world)
+    return {place: answers[place[1]] for place in wants if place[1] in answers}
+
+
 def _row(attempt: Attempt) -> dict[str, Any]:
     return {
         "run_id": attempt.run_id,
@@ -179,7 +214,7 @@ def _tell_commands(
     tx: Connection,
     told: Sequence[dict[str, Any]],
     leaving: Sequence[tuple[str, Command]],
-    said: Sequence[Grant | Refusal | None],
+    said: Sequence[Grant | Refusal | Answer | None],
 ) -> None:
     """Keep the texts of commands, and put what goes with them into their events."""
     hashes = {one.text: hashlib.sha256(one.text.encode()).hexdigest() for _, one in leaving}

@@ -29,6 +29,7 @@ from bot.guard.decision import (
     World,
     answer,
     clean_up,
+    halt,
     trips,
 )
 from bot.runs.run import Run
@@ -56,28 +57,33 @@ class Ledger:
     ) -> dict[str, Answer]:
         """Take those hosts that the guard gives for one mutating run; return its answer for each host.
 
-        A host that the run has already is given. When one of them has to be waited for, none is taken: who waits holds
-        nothing.
+        Who asks has changed none of them yet: one that is this run's already, because it was killed before a command
+        left, is asked about again. When one of them has to be waited for, none is taken: who waits holds nothing.
         """
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
             mine = set(tx.scalars(select(locks.c.host).where(locks.c.run_id == run.id)))
-            given = {host: Answer(host, None, "go") for host in wants if host in mine}
-            wanted = {host: want for host, want in wants.items() if host not in mine}
+            again = set() if clean_up_only else mine & set(wants)
+            given = {host: Answer(host, None, "go") for host in wants if host in mine - again}
+            wanted = {host: want for host, want in wants.items() if host not in given}
             if not clean_up_only:
-                self._wish(tx, run, wanted, now, world.settings)
+                _wish(tx, run, wanted, now, world.settings)
             look = _Look(tx, run, now, world, None if clean_up_only else floor, set(mine))
             waits: dict[int, str] = {}
             for host, want in wanted.items():
                 facts = look.at(host, want)
                 one = (clean_up if clean_up_only else answer)(run, facts)
-                if one.reaction == "queue" and mine:  # two runs that hold and wait could wait for each other
+                if (
+                    one.reaction == "queue" and mine - again
+                ):  # two that hold and wait could wait for each other
                     one = replace(one, reaction="refuse")
                 given[host] = one
                 if one.reaction == "go":
                     look.gone.add(host)
-                elif one.reaction == "queue":
+                    continue
+                look.gone.discard(host)
+                if one.reaction == "queue":
                     waits |= _holders(facts)
             if any(one.reaction == "queue" for one in given.values()):
                 for holder, key in waits.items():
@@ -91,9 +97,11 @@ class Ledger:
                     _lock(tx, run, host, want)
                     if not clean_up_only:
                         _use(tx, run, host, now, want)
-                else:
-                    told = {"rail": one.rail, "reaction": one.reaction, "why": one.words}
-                    tell(tx, now, "guard.answered", incident=run.incident_id, run=run.id, host=host, **told)
+                    continue
+                if host in again:  # nothing was changed there
+                    tx.execute(delete(locks).where(locks.c.run_id == run.id, locks.c.host == host))
+                    tx.execute(delete(uses).where(uses.c.run_id == run.id, uses.c.host == host))
+                _tell(tx, run, one, now)
         return given
 
     def answers(self, run: Run, wants: Mapping[str, Want], world: World) -> dict[str, Answer]:
@@ -110,24 +118,7 @@ class Ledger:
     def wish(self, run: Run, wants: Mapping[str, Want], settings: Settings) -> None:
         """Write down what automation wants to change, before anybody was asked about it."""
         with self._db.write() as tx:
-            self._wish(tx, run, wants, self._db.now(), settings)
-
-    def _wish(
-        self, tx: Connection, run: Run, wants: Mapping[str, Want], now: datetime, settings: Settings
-    ) -> None:
-        """Write down which hosts are to be changed without a person's word, and open the breaker at too many."""
-        deep = [host for host, want in wants.items() if want.level >= settings.level]
-        if run.requester.via in PEOPLE or not deep:
-            return
-        rows = [{"run_id": run.id, "host": host, "at": now} for host in deep]
-        tx.execute(insert(wishes).on_conflict_do_nothing(), rows)
-        if _tripped(tx) is not None:
-            return
-        recent = (wishes.c.settled == 0, wishes.c.at > now - settings.within)
-        query = select(wishes.c.host, wishes.c.at).where(*recent)
-        if over := trips([(row.host, row.at) for row in tx.execute(query)], now, settings):
-            tx.execute(breaker.insert().values(at=now, hosts=list(over)))
-            tell(tx, now, TRIPPED, incident=run.incident_id, run=run.id, hosts=list(over))
+            _wish(tx, run, wants, self._db.now(), settings)
 
     # ── freezing ──
     def freezes(self) -> list[Freeze]:
@@ -246,6 +237,46 @@ class _Look:
         found: int | None = self._tx.scalar(query.limit(1))
         self._changed[host] = found
         return found
+
+
+def halted(
+    tx: Connection, run: Run, wants: Mapping[str, Want], now: datetime, world: World
+) -> dict[str, Answer]:
+    """Return the answers for those hosts, of a run that has them, on which nothing more may be changed now.
+
+    It is asked in the transaction that writes that a command leaves, so none leaves after a freeze was answered.
+    """
+    _wish(tx, run, wants, now, world.settings)
+    on = [(one, covered(one, world.covers)) for one in _freezes(tx)]
+    tripped = _tripped(tx)
+    found: dict[str, Answer] = {}
+    for host in wants:
+        freezes = tuple(one for one, hosts in on if hosts is None or host in hosts)
+        if (one := halt(run, Facts(host, now, freezes=freezes, tripped=tripped))) is not None:
+            found[host] = one
+            _tell(tx, run, one, now)
+    return found
+
+
+def _wish(tx: Connection, run: Run, wants: Mapping[str, Want], now: datetime, settings: Settings) -> None:
+    """Write down which hosts are to be changed without a person's word, and open the breaker at too many."""
+    deep = [host for host, want in wants.items() if want.level >= settings.level]
+    if run.requester.via in PEOPLE or not deep:
+        return
+    rows = [{"run_id": run.id, "host": host, "at": now} for host in deep]
+    tx.execute(insert(wishes).on_conflict_do_nothing(), rows)
+    if _tripped(tx) is not None:
+        return
+    recent = (wishes.c.settled == 0, wishes.c.at > now - settings.within)
+    query = select(wishes.c.host, wishes.c.at).where(*recent)
+    if over := trips([(row.host, row.at) for row in tx.execute(query)], now, settings):
+        tx.execute(breaker.insert().values(at=now, hosts=list(over)))
+        tell(tx, now, TRIPPED, incident=run.incident_id, run=run.id, hosts=list(over))
+
+
+def _tell(tx: Connection, run: Run, one: Answer, now: datetime) -> None:
+    told = {"rail": one.rail, "reaction": one.reaction, "why": one.words}
+    tell(tx, now, "guard.answered", incident=run.incident_id, run=run.id, host=one.host, **told)
 
 
 def covered(freeze: Freeze, covers: Covers) -> frozenset[str] | None:

@@ -17,13 +17,15 @@ from bot.delivery import Delivery
 from bot.effect import Command
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
+from bot.guard.decision import Answer, Want
+from bot.guard.decision import World as Rails
 from bot.guard.drain import Grant, Refusal, Turn
 from bot.runs.plan import Plan
 from bot.runs.run import Attempt, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store, Streams
 from bot.store.approvals import Approvals
-from bot.store.attempts import NOTHING, Attempts
+from bot.store.attempts import NOTHING, UNASKED, Attempts
 from bot.store.drains import Place
 from bot.store.runs import Runs
 from bot.verdict import Verdict
@@ -86,11 +88,13 @@ class TellingAttempts(Attempts):
         places: Sequence[Place],
         leaving: Sequence[tuple[str, Command]] = (),
         changes: Mapping[Place, Turn | None] = NOTHING,
-    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal]]:
+        wants: Mapping[Place, Want] = UNASKED,
+        world: Rails | None = None,
+    ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal | Answer]]:
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().claim(run, places, leaving, changes)
+        begun = super().claim(run, places, leaving, changes, wants, world)
         for _ in places:
             self._at("begun")
         return begun

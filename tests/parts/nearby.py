@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 
-from bot.effect import Command, Finished, Keep, Outcome, Pending, Unreachable, answered, handed
+from bot.effect import (
+    Cancelled,
+    Command,
+    Finished,
+    Keep,
+    Outcome,
+    Output,
+    Pending,
+    Unreachable,
+    answered,
+    handed,
+)
 from bot.inventory import Host, Inventory
 from bot.language.runbook import Runbook
 from tests.parts.haproxy import BACKEND, HAProxy
@@ -40,11 +51,14 @@ class Nearby:
         first_sent: datetime | None,
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,
     ) -> Pending:
         """Run it, or find again what was started under this key."""
         if host.name in self.gone:
             return answered(Unreachable("tcp", "no route to host", "is it powered on?"))
         known = self._done.get(key) if command.mutating else None
+        if known is None and barred:
+            return answered(Cancelled(Output(), Output(), ended=True))
         if known is None:
             assert first_sent is None or not command.mutating or key not in self._done
             step = key.rsplit("/", 3)[1]

@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from bot.effect import Cancelled, Command, Finished, Keep, Outcome, Output, Pending, Unreachable, handed
+from bot.effect import (
+    Cancelled,
+    Command,
+    Finished,
+    Keep,
+    Outcome,
+    Output,
+    Pending,
+    Unreachable,
+    answered,
+    handed,
+)
 from bot.inventory import Host
 
 PATIENCE = 30.0
@@ -156,9 +167,12 @@ class Script:
         first_sent: datetime | None,
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,
     ) -> Pending:
         """Answer by the first rule that fits."""
         _, step, place, number = key.rsplit("/", 3)
+        if barred and all(sent.key != key for sent in self.sent):
+            return answered(Cancelled(Output(), Output(), ended=True))
         sent = Sent(step, place, int(number), command, first_sent, key)
         with self._guard:
             self.sent.append(sent)
@@ -227,8 +241,10 @@ class World:
         first_sent: datetime | None,
         stdout: Keep | None = None,
         stderr: Keep | None = None,
+        barred: bool = False,
     ) -> Pending:
         """Start it or find it again; it ends in its time."""
+        assert not barred, "nothing is frozen where processes are killed"
         name = "/".join(key.rsplit("/", 3)[1:])
         ends = (
             self._begin(key, name, first=first_sent is None)

@@ -241,7 +241,10 @@ def test_no_secret_is_in_any_byte_that_leaves(leaking: Leaking) -> None:
     ):
         code, said = leaking.type(*words)
         assert code == 0, said
-    leaking.type("test", "record", "1", "--output", str(ward.folder / "sickbay.db.case.yaml"))
+    case = ward.folder / "sickbay.db.test.yaml"
+    code, said = leaking.type("test", "record", "1", "--output", str(case))
+    assert code == 0, said
+    assert "acted ••• •••" in case.read_text("utf-8"), "what the host printed was written"
     code, said = leaking.type("run", "leak", "gpu-03", f"text={OTHER}", who="alice")
     assert (code, "the value of a secret" in said) == (2, True)
     leaking.type("hosts", TOKEN, who="alice")
