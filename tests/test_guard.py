@@ -415,19 +415,8 @@ def test_a_look_that_takes_longer_than_it_lasts_justifies_nothing(stage: Stage) 
     assert words == (
         "gpu-01 was looked at again and still cannot be relied on: what was seen is 130 s old, and 2m is the limit"
     )
-    assert advice == "make the look shorter, then start the runbook again"
+    assert advice == "start the runbook again; where it comes to this each time, make its look shorter"
     assert "stop" not in stage.script.steps()
-
-
-def test_a_host_that_was_booted_since_is_looked_at_again(stage: Stage) -> None:
-    frame = "capture m\nm begin boot\n2026\nboot-id\nLinux\n30.00 200.00\n\nm end boot 0\n"
-    stage.script.on("evidence", done(frame))
-    run = approved(stage, book(evidence="default"), seconds=60)
-    assert stage.advance(run).state is RunState.SUCCEEDED
-    (again,) = [one for one in stage.events(run) if one.kind == "host.looked_again"]
-    assert again.data["why"].startswith("it was booted at ")
-    assert again.data["why"].endswith(" UTC, after it was looked at")
-    assert stage.script.steps()[:4] == ["look", "evidence", "look", "stop"]
 
 
 # ── capacity ──

@@ -22,11 +22,6 @@ from bot.runs.run import Attempt, Run, RunState
 from bot.store import Store
 from bot.store.ledger import covered
 
-_RELY = (
-    "start the runbook again; if that does not help, make its look shorter; "
-    "where the host never tells its boot id, `evidence: none` does without"
-)
-
 
 @dataclass(slots=True)
 class Taken:
@@ -124,7 +119,7 @@ class Rails:
         looked = host in run.looks
         if stale is not None and looked:
             words = f"{host} was looked at again and still cannot be relied on: {stale.why}"
-            return Answer(host, "evidence", "refuse", words, _RELY)
+            return Answer(host, "evidence", "refuse", words, stale.advice)
         if stale is not None or not looked or run.plan is None:
             return stale
         alone = replace(run, hosts=(host,))  # what the plan for it rests on is of this host only

@@ -16,6 +16,11 @@ from bot.runs.plan import Entry, Plan
 from bot.runs.record import First, Record
 from bot.runs.run import Attempt, Run, Status
 
+_SHORTER = "start the runbook again; where it comes to this each time, make its look shorter"
+_TELL = (
+    "let its login read /proc/sys/kernel/random/boot_id and /proc/uptime, or do without by `evidence: none`"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Stale:
@@ -24,6 +29,8 @@ class Stale:
     why: str
     evidence: bool = False
     """Has the evidence to be taken again, too?"""
+    advice: str = "start the runbook again"
+    """What to do where a second look comes to no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,9 @@ class Sight:
         What is from after now is of a clock that has been set back since: nobody knows how old it is.
         """
         if why := _old(self.evidence, "its evidence", now, fresh):
-            return Stale(why, evidence=True)
+            return Stale(why, evidence=True, advice=_SHORTER)
         if why := _old(self.look, "what was seen", now, fresh):
-            return Stale(why)
+            return Stale(why, advice=_SHORTER)
         return self._rebooted(self.kept) if self.kept is not None else None
 
     def _rebooted(self, kept: Attempt) -> Stale | None:
@@ -67,7 +74,7 @@ class Sight:
                 kept.summary if was is None else found.summary if found is not None else "it was not asked"
             )
             which = "its evidence is of" if was is None else "it is in"
-            return Stale(f"which boot {which} is not known: {asked}", evidence=True)
+            return Stale(f"which boot {which} is not known: {asked}", evidence=True, advice=_TELL)
         if was != is_now:
             return Stale("it was booted since its evidence was taken", evidence=True)
         before = [
@@ -75,9 +82,8 @@ class Sight:
         ]  # the others lie between the two
         booted = _booted(found) or _booted(kept)
         if before and booted is None:
-            return Stale(
-                "whether it was booted since it was looked at is not known: it does not tell its uptime"
-            )
+            why = "whether it was booted since it was looked at is not known: it does not tell its uptime"
+            return Stale(why, advice=_TELL)
         if before and booted is not None and booted > min(before):
             return Stale(f"it was booted at {booted:%H:%M:%S} UTC, after it was looked at")
         return None

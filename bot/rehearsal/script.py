@@ -111,8 +111,8 @@ class ScriptedRemote:
         """Answer with the first reply that fits."""
         step, command = sent.step, sent.command
         reply = self._next(step, {sent.host, sent.machine}, command)
-        if reply is None and _own(step):
-            return _finished(Reply(step=step, stdout=BOOT if apart(step) else KEPT))
+        if reply is None and (step == EVIDENCE or boot(step)):
+            return _finished(Reply(step=step, stdout=BOOT if boot(step) else KEPT))
         if reply is None:
             told = next((line for line in command.text.splitlines() if line.strip()), "")
             self._unanswered[f"no reply for step {step} on {sent.host}: {told[:100]}"] = None
@@ -143,7 +143,7 @@ class ScriptedRemote:
     def _next(self, step: str, places: set[str], command: Command) -> Reply | None:
         for number, reply in enumerate(self._replies):
             fits = (
-                (reply.step or not _own(step))
+                (reply.step or not (step == EVIDENCE or boot(step)))
                 and (not reply.step or reply.step == step)
                 and (not reply.host or reply.host in places)
                 and re.search(reply.match, command.text)
@@ -155,9 +155,9 @@ class ScriptedRemote:
         return None
 
 
-def _own(step: str) -> bool:
-    """Is it asked by Sickbay, so that a case need not say what comes of it?"""
-    return step == EVIDENCE or (apart(step) and not step.startswith(COUNT))
+def boot(step: str) -> bool:
+    """Does Sickbay ask by it in which boot a host is? A case need not say."""
+    return apart(step) and not step.startswith(COUNT)
 
 
 def _finished(reply: Reply) -> Finished:
