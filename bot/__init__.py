@@ -9,7 +9,7 @@ The map, from the front door down; imports go down only. A name with a slash is 
     web/ · slack/             the doors: async, they parse, store and acknowledge
     assembly                  the parts, read from a configuration and put together
     commands/                 what people can say, the same at all doors
-    dispatch · timetable      alert → incident → run; what is due by the clock → run, and what such runs found → alert
+    dispatch · timetable/     alert → incident → run; what is due by the clock → run, and what such runs found → alert
     delivery · rehearsal/     who advances runs, and when; tests of runbooks, replayed without a host
     roster                    who sickbay.yaml names now
     engine/                   one durable run, advanced: planned, guarded, sent, judged, recorded
@@ -23,7 +23,7 @@ The map, from the front door down; imports go down only. A name with a slash is 
     people/                   who somebody is, and what they may do
     runs/                     a run, its plan, its approval, and what became of it
     witness · evidence        what a host wrote down itself; what is kept of it before it is changed
-    alert incident route inventory fleet effect    the nouns; `effect` is what a step asks of a host, as data
+    alert finding incident route inventory fleet effect    the nouns; `effect` is what a step asks of a host, as data
     language/                 the runbook language: strict YAML, its model, its expressions and values
     secrets/                  known, by reference; masked wherever something leaves
     report                    the shape of an incident's report

@@ -8,6 +8,9 @@ from typing import Any, Literal
 HOST_LABELS = ("host", "hostname", "node", "instance")
 """Labels that may name the machine, most exact first; `instance` mostly carries a port."""
 
+OURS = "schedule"
+"""The source of alerts that Sickbay itself makes, of what its scheduled runs find."""
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
@@ -38,6 +41,11 @@ class Alert:
     def name(self) -> str:
         """The alert's name for people."""
         return self.labels.get("alertname", "alert")
+
+    @property
+    def ours(self) -> bool:
+        """Is it of Sickbay's own making, and no monitor's?"""
+        return self.source == OURS
 
     @property
     def machines(self) -> list[str]:

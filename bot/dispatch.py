@@ -7,6 +7,7 @@ no route takes is shown, and nothing is done about it.
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 TOGETHER = 50
 """Alerts in one transaction: enough to keep up with a storm, few enough not to hold up the door."""
+
+AGAIN = timedelta(minutes=90)
+"""What a schedule finds so soon after it was gone goes on in the same incident; an hourly schedule can still notice."""
 
 
 class Dispatch:
@@ -101,10 +105,15 @@ class Dispatch:
             return
         proposal, note = self._routing.proposal(alert, route, host, self._store.now())
         channel = (route.channel if route else "") or self._channel
-        incident = incidents.open(
+        title = alert.annotations.get("summary") or alert.name
+        lately = incidents.lately(tx, key, alert.starts_at - AGAIN) if alert.ours else None
+        if lately is not None:
+            proposal = None if incidents.busy(tx, lately) else proposal
+            incidents.reopen(tx, lately, title=title, note=note)
+        incident = lately or incidents.open(
             tx,
             key=key,
-            title=alert.annotations.get("summary") or alert.name,
+            title=title,
             severity=alert.labels.get("severity", ""),
             channel=channel,
             host=host.name if host else None,
@@ -138,7 +147,8 @@ class Dispatch:
             why = f"the alert it was made for has cleared ({still}: start the runbook again if they need it)"
         else:
             runs = store.runs.of_incident(tx, incident)
-            why = "the alert has cleared"
+            why = alert.annotations.get("ended", "") if alert.ours else ""
+            why = why or "the alert has cleared"
         for run_id in runs:
             store.approvals.void(tx, run_id, why)
         store.runs.withdraw(tx, runs, "the alert, which has cleared")

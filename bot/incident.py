@@ -35,6 +35,8 @@ class Incident:
     note: str = ""
     """Why nothing is done, when no route names a runbook."""
     alerts: tuple[Alert, ...] = ()
+    times: int = 1
+    """How often it was opened: what comes back soon goes on in the same incident."""
     found: int = 0
     """How often a schedule has found it; 0: it was told by a monitor."""
     found_at: datetime | None = None

@@ -229,7 +229,7 @@ class Message(Piece):
     """A message to people."""
 
     about: str
-    """incident:7; run:12, approval:12, plan:12 or output:12; alarm:345 or glass:345, of the event that broke glass."""
+    """incident:7; again:346, of the event that it was opened again; run:12, approval:12, plan:12 or output:12; alarm:345 or glass:345, of the event that broke glass."""
     state: str
     """posted, posting (nobody knows whether it arrived), refused or gone."""
     channel: str

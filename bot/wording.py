@@ -92,6 +92,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def nth(number: int) -> str:
+    """Write `1st`, `2nd`, `11th`."""
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Write `did you mean …?`, or nothing when no known word is like it."""
     found = get_close_matches(word, list(known), n=1)

@@ -77,7 +77,7 @@ def test_a_head_that_no_event_has_ends_with_1(path: Path) -> None:
     code, out = say(path, "--head", noted)
     assert code == 1
     assert "what keeps them from being changed is gone" in out
-    assert "was not met before that" in out
+    assert "No event has the head that was noted: events that were there then are gone" in out
     other = path.with_name("other.db")
     with closing(Store(other)) as store:
         store.timeline.note("x.y")

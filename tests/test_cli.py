@@ -1,5 +1,6 @@
 """The command line as people meet it: real processes, a real pipe or terminal, pretend hosts over real SSH."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -169,6 +170,9 @@ def test_runbooks_and_the_manifest_need_no_configuration(clinic: Clinic) -> None
     assert replayed.code == 0
     assert replayed.out.endswith("5 passed, 0 failed\n")
     assert '"$defs"' in clinic.say("schema").out
+    assert {"approvals", "messages"} < set(
+        json.loads(clinic.say("schema", "test").out)["$defs"]["Expected"]["properties"]
+    )
     assert "slash_commands" in clinic.say("slack", "manifest").out
 
 

@@ -111,10 +111,12 @@ def said(reply: Reply, width: int = 100) -> str:
         ("freeze the switch is odd", FreezeHosts("the switch is odd")),
         ("freeze the switch is odd on @rack-b", FreezeHosts("the switch is odd", "@rack-b")),
         ('freeze "odd" on gpu-03', FreezeHosts("odd", "gpu-03")),
+        ("freeze odd on gpu-03 gpu-04", FreezeHosts("odd", "gpu-03,gpu-04")),
         ('freeze "we are on call"', FreezeHosts("we are on call")),
         ("thaw", Thaw()),
         ("thaw @rack-b", Thaw("@rack-b")),
         ("thaw on @rack-b", Thaw("@rack-b")),
+        ("thaw gpu-03 gpu-04", Thaw("gpu-03,gpu-04")),
         ("breaker reset it was the switch", ResetBreaker("it was the switch")),
     ],
 )
@@ -140,7 +142,6 @@ def test_what_people_say(text: str, command: Command) -> None:
         ("schedules now", "it takes nothing more", "write: schedules"),
         ("freeze", "freeze: why?", "write: freeze REASON [on HOSTS]"),
         ("freeze on @rack-b", "freeze: why?", "write: freeze REASON [on HOSTS]"),
-        ("thaw a b", "thaw: it takes the host set that was frozen", "write: thaw [HOSTS]"),
         ("breaker", "breaker: it takes `reset` and a reason", "write: breaker reset REASON"),
         ("breaker reset", "breaker: it takes `reset` and a reason", "write: breaker reset REASON"),
         ('check "gpu-03', "a quote is not closed", "close it"),
@@ -231,7 +232,7 @@ def test_a_change_says_that_it_asks_first_and_is_shown_even_when_started_in_a_te
         ("runs 99", "there is no run 99", "`runs` lists"),
         ("incidents 99", "there is no incident 99", "`incidents` lists"),
         ("cancel 99", "there is no run 99", "`runs` lists"),
-        ("approve 99", "Run 99 asks nobody for approval.", ""),
+        ("approve 99", "there is no run 99", "`runs` lists the newest"),
     ],
 )
 def test_what_cannot_be_done_is_explained_and_starts_nothing(
@@ -388,8 +389,11 @@ def test_what_is_frozen_is_shown_and_neither_started_nor_approved_until_it_is_th
     assert "gpu-03: would refuse, freeze: @serving is frozen by alice since " in planned
     assert commands.do("run gpu-check gpu-03", STRANGER).ok, "looking is free"
     not_frozen = commands.do("thaw gpu-03", ON_CALL)
-    assert "gpu-03 is not frozen" in said(not_frozen)
-    assert "frozen: @serving" in said(not_frozen)
+    assert "gpu-03 is frozen with others: @serving is frozen by alice since " in said(not_frozen, 200)
+    assert "thaw @serving" in said(not_frozen, 200)
+    everything = commands.do("thaw", ON_CALL)
+    assert "everything is not frozen" in said(everything)
+    assert "frozen: @serving" in said(everything)
     assert commands.do("thaw @serving", ON_CALL).ok
     assert commands.do("run restart-container gpu-03", ON_CALL).ok
     assert "frozen" not in said(commands.do("hosts", STRANGER), 200)
@@ -400,6 +404,38 @@ def test_strangers_freeze_and_thaw_and_reset_nothing(scene: Scene, text: str) ->
     reply = desk(scene).do(text, STRANGER)
     assert not reply.ok
     assert "I don't know you, mallory" in said(reply)
+
+
+def test_a_freeze_that_could_be_meant_otherwise_holds_more_and_says_so(scene: Scene) -> None:
+    commands = desk(scene)
+    reply = said(commands.do("freeze nobody is on call", ON_CALL), 300)
+    assert (
+        "everything is frozen: nobody is on call. No change begins there until somebody says thaw;" in reply
+    )
+    assert "call is no host and no group, so it was read as part of the reason." in reply
+    reply = said(commands.do("freeze we work on the switch", ON_CALL), 300)
+    assert "everything is frozen: we work on the switch." in reply
+    assert commands.do("thaw", ON_CALL).ok
+    reply = said(commands.do("freeze gpu-03", ON_CALL), 300)
+    assert "everything is frozen: gpu-03." in reply
+    assert "To freeze only gpu-03: thaw, then freeze REASON on gpu-03." in reply
+    reply = said(commands.do('freeze "driver bug on gpu-03"', ON_CALL), 300)
+    assert "To freeze only gpu-03: thaw, then freeze REASON on gpu-03." in reply
+
+
+def test_what_is_frozen_together_is_thawed_together_however_it_is_written(scene: Scene) -> None:
+    commands = desk(scene)
+    assert commands.do("freeze odd on gpu-03 gpu-04", ON_CALL).ok
+    refused = commands.do("thaw gpu-03", ON_CALL)
+    assert not refused.ok
+    assert "gpu-03 is frozen with others: gpu-03,gpu-04 is frozen by alice since " in said(refused, 300)
+    assert "they can only be thawed together: thaw gpu-03,gpu-04" in said(refused, 300)
+    assert commands.do("thaw gpu-[03-04]", ON_CALL).ok
+    assert scene.store.ledger.freezes() == []
+    assert commands.do("freeze odd", ON_CALL).ok
+    refused = commands.do("thaw gpu-03", ON_CALL)
+    assert "gpu-03 is frozen with others: everything is frozen by alice since " in said(refused, 300)
+    assert "they can only be thawed together: thaw" in said(refused, 300)
 
 
 def test_a_set_that_means_nothing_is_not_frozen(scene: Scene) -> None:
@@ -450,7 +486,7 @@ def test_people_are_warned_of_maintenance_and_may_act(scene: Scene) -> None:
 def test_a_plan_for_a_host_that_somebody_else_keeps_out_of_traffic_says_so(scene: Scene) -> None:
     turn, place = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk"), ("drain", "gpu-03", 1)
     run = scene.claim(scene.run(by=Requester("bob", "bob")))
-    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    ((begun,), _) = scene.store.attempts.begin(run, [place], changes={place: turn})
     scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts={"changed": True}), None)])
     scene.store.runs.finish(run, RunState.FAILED, "", None)
     owner = f"run {run.id} (restart-container, bob) drained be/gpu-03 at 2026-03-01 03:00 UTC: new disk"
@@ -532,7 +568,7 @@ def test_drains_are_listed_with_what_haproxy_says_now_and_unknown_is_said(
     assert said(commands.do("drains", STRANGER)) == "Sickbay keeps no server out of traffic.\n"
     run = scene.claim(scene.run())
     place, turn = ("drain", "gpu-03", 1), Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep="new disk")
-    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    ((begun,), _) = scene.store.attempts.begin(run, [place], changes={place: turn})
     scene.clock.on(minutes=90)
     facts = {"changed": True, "selected": 5}
     scene.store.attempts.end(run, [(replace(begun, status=Status.OK, facts=facts), None)])

@@ -144,6 +144,7 @@ def test_breaking_glass_is_an_event_of_its_own_that_shows_itself_in_thread_and_c
         f"approval:{run_id}": 0,
         f"glass:{event.id}": 0,
         f"alarm:{event.id}": 0,
+        f"broadcast:{event.id}": 0,
     }
     shown = cards(scene, run_id)
     assert re.search(rf"🚨 Glass broken by lead at ..:..: {REASON}", shown), "in the run"

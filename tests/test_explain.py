@@ -138,6 +138,14 @@ def test_secrets_are_not_shown(clinic: Clinic) -> None:
     assert SECRET not in said.out
 
 
+def test_a_value_is_masked_before_it_is_cut(clinic: Clinic) -> None:
+    text = "x" * 150 + SECRET
+    path = alert(clinic, {"labels": STALLED, "annotations": {"summary": text}})
+    told = clinic.say("explain", "restart-container", "--alert", path)
+    assert "xxx•••" in told.out
+    assert SECRET[:6] not in told.out
+
+
 def test_a_secret_of_the_configuration_is_known_by_its_name_only(clinic: Clinic) -> None:
     (clinic.folder / "runbooks" / "fetch.yaml").write_text(
         "version: 1\nname: fetch\ndescription: Fetch it\nkind: observe\ntriggers: [{command: true}]\n"

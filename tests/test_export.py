@@ -11,6 +11,7 @@ from bot.cli.main import cli
 from bot.commands.grammar import Misunderstood, Report, parse
 from bot.errors import SickbayError
 from bot.report import Report as Told
+from tests.parts.clinic import Talk
 from tests.parts.states import Scene
 
 
@@ -51,6 +52,13 @@ def test_show_prints_it_and_export_prints_the_same_or_json(folder: Path) -> None
     code, text, _ = say("export", "1", "--format", "json")
     found = Told.model_validate_json(text)
     assert (code, found.id, found.runs[0].runbook) == (0, 1, "restart-container")
+
+
+def test_in_a_terminal_it_is_laid_out_for_the_eye(folder: Path) -> None:
+    with Talk(["incidents", "show", "1"], folder, dict(os.environ), tty=True) as talk:
+        assert talk.end() == 0
+    assert "Incident 1: vLLM on gpu-03 stopped answering" in talk.text
+    assert "# Incident 1" not in talk.text
 
 
 def test_a_file_is_written_whole_for_its_owner_only_and_the_head_is_said(folder: Path) -> None:

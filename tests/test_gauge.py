@@ -23,7 +23,7 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def end(scene: Scene, run: Run, step: str, hosts: list[str], status: Status, verdict: Verdict | None) -> None:
-    begun = scene.store.attempts.begin(run, [(step, host, 1) for host in hosts])
+    begun, _ = scene.store.attempts.begin(run, [(step, host, 1) for host in hosts])
     ended: list[tuple[Attempt, Streams | None]] = [
         (replace(one, status=status, verdict=verdict), None) for one in begun
     ]
@@ -60,7 +60,7 @@ def test_the_line_is_about_the_step_that_is_going(scene: Scene) -> None:
 def test_a_retry_counts_once_and_what_goes_on_does_not_count(scene: Scene) -> None:
     run = scene.claim(scene.run(CHECK, HOSTS))
     end(scene, run, "driver", HOSTS[:3], Status.FAILED, None)
-    (again, _) = scene.store.attempts.begin(run, [("driver", HOSTS[0], 2), ("driver", HOSTS[1], 2)])
+    (again, _), _ = scene.store.attempts.begin(run, [("driver", HOSTS[0], 2), ("driver", HOSTS[1], 2)])
     scene.store.attempts.end(run, [(replace(again, status=Status.OK), None)])
     gauge = Gauge(scene.store, Console(file=io.StringIO()))
     assert gauge.line(run).plain == "gpu-check 1/2 driver answers 2/1000 ok 1 failed 1"

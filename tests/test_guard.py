@@ -1,6 +1,7 @@
 """The guard: every rail's good way, its refusal in words, and the race for a host."""
 
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,8 +17,10 @@ from bot.guard.maintenance import Window, Windows
 from bot.language.runbook import Runbook
 from bot.messages import run_card
 from bot.runs.record import Record
-from bot.runs.run import Requester, Run, RunState, Status
+from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from bot.steps import KINDS
+from bot.store import Streams
+from bot.store.attempts import Attempts
 from tests.parts.books import attempt, book
 from tests.parts.books import run as a_run
 from tests.parts.script import done
@@ -326,6 +329,21 @@ def test_the_cards_of_a_host_are_those_that_all_have_a_uuid() -> None:
     assert seen() == ()
 
 
+def test_a_plan_decides_nothing_by_gpus_that_nobody_has_seen(stage: Stage) -> None:
+    limited = book(limits={"runs": 1, "per": "6h", "by": "gpu"}, **BARE)
+    rails = Rails(stage.store, Planner(KINDS, stage.inventory))
+
+    def said() -> tuple[str, str]:
+        shown = a_run(limited, ("gpu-01",), id=0)
+        (line,) = rails.lines(shown, Planner(KINDS, stage.inventory).preview(shown))
+        return line.answer, line.words
+
+    assert stage.play(limited).state is RunState.SUCCEEDED
+    assert said() == ("ok", "limits: by GPU, which is decided when its GPUs have been seen")
+    stage.store.ledger.freeze(Freeze("bob", stage.clock(), "stock-taking"))
+    assert said()[0] == "would refuse", "what is known is said"
+
+
 # ── freshness ──
 LOOKS = [
     {"id": "look", "run": "true", "mutates": False},
@@ -415,8 +433,55 @@ def test_a_look_that_takes_longer_than_it_lasts_justifies_nothing(stage: Stage) 
     assert words == (
         "gpu-01 was looked at again and still cannot be relied on: what was seen is 130 s old, and 2m is the limit"
     )
-    assert advice == "start the runbook again; where it comes to this each time, make its look shorter"
+    assert advice == "make the look shorter, then start the runbook again"
     assert "stop" not in stage.script.steps()
+
+
+class Killed(BaseException):
+    """kill -9."""
+
+
+class Dies(Attempts):
+    """Attempts of a bot that is killed when it has written down a second, or later, look."""
+
+    def end(self, run: Run, ended: Sequence[tuple[Attempt, Streams | None]]) -> list[Attempt]:
+        """Write it down, and die."""
+        written = super().end(run, ended)
+        if any(one.step == "look" and one.number > 1 for one in written):
+            raise Killed
+        return written
+
+
+def killed_after_looking_again(stage: Stage, run: int, **down: float) -> None:
+    """Let a run be killed right after its next look, and Sickbay be down for a while."""
+    whole = stage.store.attempts
+    stage.store.attempts = Dies(stage.store.database, stage.store.outputs)
+    with pytest.raises(Killed):
+        stage.advance(run)
+    stage.store.attempts = whole
+    stage.clock.on(**down)
+    stage.restart()
+
+
+def test_after_a_second_look_and_a_long_pause_a_host_is_looked_at_once_more(stage: Stage) -> None:
+    run = approved(stage, book(), minutes=5)
+    killed_after_looking_again(stage, run, minutes=3)
+    assert stage.advance(run).state is RunState.SUCCEEDED
+    assert stage.script.steps()[:4] == ["look", "look", "look", "stop"]
+    told = [one.data["why"] for one in stage.events(run) if one.kind == "host.looked_again"]
+    assert told[1] == "what was seen is 180 s old, and 2m is the limit"
+
+
+def test_after_a_third_look_and_a_long_pause_a_host_is_left_alone(stage: Stage) -> None:
+    run = approved(stage, book(), minutes=5)
+    for _ in range(2):
+        killed_after_looking_again(stage, run, minutes=3)
+    end = stage.advance(run)
+    assert refusal(stage, end) == (
+        "gpu-01 was looked at again and still cannot be relied on: what was seen is 180 s old, and 2m is the limit",
+        "start the runbook again",
+    )
+    assert stage.script.steps() == ["look", "look", "look"]
 
 
 # ── capacity ──

@@ -1,5 +1,6 @@
 """A freeze and the breaker stop the next change of a run that is under way, too; what it has begun is cleaned up."""
 
+import itertools
 import threading
 from typing import Any
 
@@ -13,7 +14,7 @@ from bot.guard.decision import Freeze, Want
 from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from bot.steps import KINDS
 from tests.parts.books import book
-from tests.parts.script import Script, done
+from tests.parts.script import PATIENCE, Script, done
 from tests.parts.stage import Stage, stage
 
 __all__ = ["stage"]
@@ -149,16 +150,16 @@ def test_a_freeze_stops_the_next_try(stage: Stage) -> None:
     assert last(stage, stage.run(run), "stop").summary == FROZEN
 
 
-@pytest.mark.parametrize("after", [0.0, 0.002, 0.005, 0.01, 0.02])
-def test_whenever_a_freeze_comes_no_change_begins_after_it(stage: Stage, after: float) -> None:
+@pytest.mark.parametrize("after", [1, 4, 5, 6, 7, 12, 19])
+def test_whenever_a_freeze_comes_no_change_begins_after_it(stage: Stage, after: int) -> None:
     steps = [{"id": f"stop{number}", "run": "stop it"} for number in range(12)]
     hosts = ("gpu-01", "gpu-02", "gpu-03")
     run = stage.queue(book(steps=steps, serial=3, **BARE), hosts)
-    begins = threading.Event()
-    stop = stage.store.database.listen(begins.set)
+    there = threading.Event()
+    commits = itertools.count(1)
+    stop = stage.store.database.listen(lambda: there.set() if next(commits) == after else None)
     thread = stage.apart(run)
-    begins.wait(10)
-    threading.Event().wait(after)  # wherever the run is by then
+    assert there.wait(PATIENCE)
     freeze(stage, "gpu-0[1-2]")
     thread.join()
     stop()

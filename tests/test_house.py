@@ -17,7 +17,7 @@ NAMES_THAT_NAME_NOTHING = {
     "util", "utils", "helper", "helpers", "manager", "common", "core", "base", "processor", "control", "misc", "shared",
 }  # fmt: skip
 PURE = [
-    "alert", "chain", "clock", "duration", "effect", "errors", "evidence", "facts", "fleet", "guard", "incident", "intake", "inventory", "language",
+    "alert", "chain", "clock", "duration", "effect", "errors", "evidence", "facts", "finding", "fleet", "guard", "incident", "intake", "inventory", "language",
     "messages", "people", "program", "report", "route", "runs", "steps", "verdict", "witness", "wording", "engine/preconditions.py",
 ]  # fmt: skip
 OUTSIDE = {
@@ -36,7 +36,19 @@ OUTSIDE = {
     "random",
     "os",
 }
-MAPPED = ["cli", "commands", "config", "engine", "guard", "language", "people", "runs", "secrets", "ssh"]
+MAPPED = [
+    "cli",
+    "commands",
+    "config",
+    "engine",
+    "guard",
+    "language",
+    "people",
+    "runs",
+    "secrets",
+    "ssh",
+    "timetable",
+]
 DOORS = ["web/", "slack/", "sim/", "app.py", "cli/serve.py", "cli/demo.py", "cli/doctor.py"]
 WITHIN = ["ssh/"]
 """Async inside, because one thread carries a thousand connections; its face is not."""

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from bot.secrets.mask import HIDDEN, Mask, Veil
 from bot.secrets.shapes import forms
 
-SECRET = "p/ss'w\"rd+ü &%2f\\x"
+SECRET = "p/ss'w\"rd+ü &%2f\\x<y>"
+GO = {ord(sign): f"\\u{ord(sign):04x}" for sign in "&<>"}
 PLAIN = "correct-horse-7"
 KEY = """\
 -----BEGIN OPENSSH PRIVATE KEY-----
@@ -46,6 +47,20 @@ def b64(text: str) -> str:
         shlex.quote,
         lambda text: "'" + text.replace("'", "'\\''") + "'",
         html.escape,
+        lambda text: json.dumps(text, ensure_ascii=False).translate(GO),
+        lambda text: json.dumps(text).translate(GO | {ord("'"): "\\u0027"}),
+        lambda text: html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+        lambda text: (
+            html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;").replace("+", "&#43;")
+        ),
+        lambda text: html.escape(text).replace("&#x27;", "&apos;"),
+        lambda text: html.escape(text).replace("&#x27;", "&#039;"),
+        lambda text: re.sub("[&<>'\"]", lambda sign: f"&#{ord(sign[0])};", text),
+        lambda text: text.replace("'", "''"),
+        lambda text: text.replace('"', '""'),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex().upper(),
+        lambda text: f"00{text.encode().hex()}0a",
     ],
 )
 def test_a_secret_is_found_in_every_form(secret: str, written: object) -> None:
@@ -74,6 +89,35 @@ def test_a_key_is_found_by_its_lines_wherever_they_stand() -> None:
     assert mask.text("-----BEGIN CERTIFICATE-----") == "-----BEGIN CERTIFICATE-----"
     kubernetes = f'{{"data":{{"key":"{b64(KEY)}"}}}}'
     assert mask.text(kubernetes).count(HIDDEN) == 1
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize(
+    "secret", [KEY, "x7/" * 50, "".join(map(str, range(40))), "".join(f"{n}~ÿ" for n in range(60))]
+)
+@pytest.mark.parametrize(
+    ("tool", "width"),
+    [("base64", 76), ("openssl base64", 64), ("xxd -p", 60), ("xxd -p -u", 60)],
+)
+def test_what_tools_write_over_several_lines_is_found_line_by_line(
+    tool: str, width: int, secret: str, end: str
+) -> None:
+    raw = (secret + end).encode()
+    written = raw.hex().upper() if "-u" in tool else raw.hex()
+    whole = base64.b64encode(raw).decode() if "base64" in tool else written
+    lines = [whole[at : at + width] for at in range(0, len(whole), width)]
+    assert len(lines) > 1
+    left = Mask([secret]).text("\n".join(lines)).splitlines()
+    assert len(left) == len(lines)
+    assert left[:-1] == [HIDDEN] * (len(lines) - 1)
+    assert left[-1] == HIDDEN or len(left[-1].replace(HIDDEN, "")) < 6, "five letters tell nothing"
+
+
+@pytest.mark.parametrize("text", ["-" * 1_000_000, "--a" * 100_000, "a --" + "-key" * 100_000])
+def test_rules_of_dashes_of_any_length_are_looked_through(text: str) -> None:
+    assert Mask().text(text) == text
+    veil = Veil(Mask())
+    assert veil.add(text.encode()) + veil.rest() == text.encode()
 
 
 def test_secrets_that_overlap_are_hidden_whole() -> None:

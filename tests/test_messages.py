@@ -172,7 +172,7 @@ def drained(scene: Scene, run: Run, *, keep: str = "new disk") -> None:
     """Let a run take its host out of traffic."""
     turn = Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03", keep=keep)
     place = ("drain", "gpu-03", 1)
-    ((begun,), _) = scene.store.attempts.claim(run, [place], changes={place: turn})
+    ((begun,), _) = scene.store.attempts.begin(run, [place], changes={place: turn})
     done = replace(begun, status=Status.OK, summary="0 sessions", facts={"changed": True})
     scene.store.attempts.end(run, [(done, None)])
 
@@ -212,7 +212,7 @@ def test_one_of_which_nobody_knows_how_it_ended_is_told_as_that(scene: Scene) ->
     incident = scene.incident()
     run = scene.claim(scene.run(incident=incident))
     place = ("drain", "gpu-03", 1)
-    scene.store.attempts.claim(
+    scene.store.attempts.begin(
         run, [place], changes={place: Turn("drain", "lb-01", "/run/x.sock", "be/gpu-03")}
     )
     scene.store.runs.finish(run, RunState.NEEDS_HUMAN, "It broke.", None)
@@ -238,8 +238,8 @@ def test_a_check_of_one_host_puts_the_verdict_first_and_the_advice_last(scene: S
     scene.checked(run_id, bad="gpu-05", noise=3)
     assert shown_run(scene, run_id) == [
         "🔴 unhealthy · gpu-check · gpu-05",
-        "[done] 1 driver answers · 1.2 s · driver 580.82",
-        "[unhealthy] 2 GPUs · 1.2 s · GPU 5 fell off the bus (Xid 79)",
+        "[done] 1. driver answers · 1.2 s · driver 580.82",
+        "[unhealthy] 2. GPUs · 1.2 s · GPU 5 fell off the bus (Xid 79)",
         "Next: Reboot the host; if it comes back, replace GPU 5. (gpu-05)",
         "GPUs on gpu-05 printed:",
         "line 0",
@@ -288,9 +288,9 @@ def test_a_running_run_shows_what_is_done_what_is_going_and_what_is_to_come(scen
     shown = shown_run(scene, run_id)
     assert shown[0] == "⏳ Running · restart-container · gpu-03"
     assert shown[1:4] == [
-        "[done] 1 GPUs · 1.2 s · 8 GPUs fine",
-        "[busy] 2 forward progress · since 03:00 UTC",
-        "[todo] 3 drain at the load balancer",
+        "[done] 1. GPUs · 1.2 s · 8 GPUs fine",
+        "[busy] 2. forward progress · since 03:00 UTC",
+        "[todo] 3. drain at the load balancer",
     ]
     assert not any("capture logs" in line for line in shown), "a rescue is not promised"
     assert shown[-1] == "<Cancel run>"
@@ -300,7 +300,7 @@ def test_a_step_that_was_not_needed_says_no_more_than_that(scene: Scene) -> None
     run_id = scene.run()
     run = scene.claim(run_id)
     scene.step(run, "gpus", summary="not needed: steps.a.ok and not steps.b.failed", status=Status.SKIPPED)
-    assert shown_run(scene, run_id)[1] == "[skipped] 1 GPUs · not needed"
+    assert shown_run(scene, run_id)[1] == "[skipped] 1. GPUs · not needed"
 
 
 def test_a_failed_step_shows_the_end_of_its_output(scene: Scene) -> None:

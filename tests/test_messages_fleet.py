@@ -30,7 +30,7 @@ def ended(
     scene: Scene, run: Run, step: str, hosts: list[str], said: Callable[[int], tuple[str, Status, Verdict]]
 ) -> None:
     """Do a step on many hosts at once."""
-    begun = scene.store.attempts.begin(run, [(step, host, 1) for host in hosts])
+    begun, _ = scene.store.attempts.begin(run, [(step, host, 1) for host in hosts])
     scene.clock.on(seconds=12)
     told: list[tuple[Attempt, Streams | None]] = []
     for at, one in enumerate(begun):
@@ -67,8 +67,8 @@ def test_while_it_goes_on_counts_are_shown_and_what_went_wrong(scene: Scene) -> 
     )
     assert shown(scene, run_id)[:4] == [
         "⏳ Running · gpu-check · gpu-[0001-1000]",
-        "[done] 1 driver answers · 12 s · 1000 ok · driver 580.82",
-        "[busy] 2 GPUs · 612/1000, 2 unreachable",
+        "[done] 1. driver answers · 12 s · 1000 ok · driver 580.82",
+        "[busy] 2. GPUs · 612/1000, 2 unreachable",
         "  gpu-[0701-0702] unreachable (tcp): timed out",
     ]
 
@@ -85,8 +85,8 @@ def test_the_result_is_counts_folded_sets_and_the_odd_ones(scene: Scene) -> None
         "🔴 10 of 1000 unhealthy · gpu-check · gpu-[0001-1000]",
         "🔴 gpu-[0991-1000] unhealthy: GPU 5 fell off the bus (Xid 79)",
         "🟢 gpu-[0001-0990] healthy: driver 580.82; 8 GPUs fine, hottest 54–71 °C",
-        "[done] 1 driver answers · 12 s · 1000 ok · driver 580.82",
-        "[unhealthy] 2 GPUs · 24 s · 990 ok, 10 unhealthy",
+        "[done] 1. driver answers · 12 s · 1000 ok · driver 580.82",
+        "[unhealthy] 2. GPUs · 24 s · 990 ok, 10 unhealthy",
         "  gpu-[0991-1000] GPU 5 fell off the bus (Xid 79)",
         "  gpu-[0001-0990] 8 GPUs fine, hottest 54–71 °C",
     ]

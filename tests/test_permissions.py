@@ -15,6 +15,7 @@ from bot.language.runbook import ApprovalRule
 from bot.language.schema import Invalid
 from bot.library import Loaded
 from bot.messages import approval_card
+from bot.messages.timeline import sentence
 from bot.people.permissions import Permission, Permissions
 from bot.runs.approval import Person
 from tests.parts.states import ALICE, BOB, LIBRARY, PEOPLE, RESTART, Scene, inventory
@@ -117,6 +118,9 @@ def test_changes_are_refused_with_who_one_is_what_is_missing_and_whom_to_ask(sce
     assert "you are dave, without a role, and may not start `restart-container`" in told(reply)
     assert "ask alice, bob, carol, who may" in told(reply)
     assert scene.store.runs.newest() == []
+    (event,) = scene.store.timeline.of(kind="command.refused")
+    assert event.data["by"] == "dave"
+    assert sentence(event).startswith("dave (cli) asked for something and was refused: you are dave, without")
     assert do(commands, "run restart-container gpu-01", CAROL).ok
     assert do(commands, "check gpu-01", DAVE).ok, "looking is free to all"
 

@@ -73,6 +73,24 @@ def test_a_step_that_may_be_skipped_says_so_even_where_it_could_not_be_done() ->
     assert note.startswith("depends on what is seen: steps.look.ok; cannot be done as it stands: ")
 
 
+def test_what_waits_for_a_step_that_is_not_needed_is_not_needed_either() -> None:
+    """A host without a load balancer: nothing is drained there, so nothing has to be put back, and no server is missing."""
+    steps: list[dict[str, Any]] = [
+        {"id": "drain", "uses": "haproxy.drain", "when": "host.vars.haproxy is defined"},
+        {"id": "stop", "run": "x"},
+        {"id": "undrain", "uses": "haproxy.undrain", "when": "steps.drain.ok and steps.stop.failed"},
+        {"id": "again", "run": "x", "when": "steps.undrain.ok or steps.stop.ok"},
+    ]
+    found = planned(steps)
+    assert [found[step].decision for step in ("drain", "stop", "undrain", "again")] == [
+        "skip",
+        "run",
+        "skip",
+        "later",
+    ]
+    assert found["undrain"].note == "not needed: steps.drain.ok and steps.stop.failed"
+
+
 def test_a_preview_is_the_plan_that_a_run_would_make_with_its_look_before_it() -> None:
     one = run(book(), ("a", "b"))
     shown, real = PLANNER.preview(one), PLANNER.plan(one, Record([attempt("look", "a")]), ["a", "b"])

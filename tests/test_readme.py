@@ -9,7 +9,9 @@ from bot.cli.main import audit, cli, slack
 from bot.commands.grammar import usages
 from bot.config.config import check_routes, load
 from bot.facts.registry import PARSERS
-from bot.library import load_library, load_text
+from bot.language.runbook import Runbook, Step
+from bot.library import lint_files, load_library, load_text
+from bot.rehearsal import break_steps, rehearse
 from bot.shipped import shipped
 from bot.steps import KINDS
 
@@ -39,6 +41,26 @@ def test_the_runbook_it_shows_has_no_mistake() -> None:
     (name,) = re.findall(r"^name: (\S+)", text, re.MULTILINE)
     loaded = load_text(text, file=f"{name}.yaml", kinds=KINDS, parsers=PARSERS)
     assert loaded.runbook.name == name
+
+
+def test_the_runbook_and_its_test_that_the_language_is_shown_by_have_no_mistake_and_pass(
+    tmp_path: Path,
+) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", RUNBOOKS, re.DOTALL)
+    (book,) = (block for block in blocks if block.startswith("version: 1"))
+    (case,) = (block for block in blocks if "given:" in block)
+    (name,) = re.findall(r"^name: (\S+)", book, re.MULTILINE)
+    (tmp_path / f"{name}.yaml").write_text(book)
+    (tmp_path / f"{name}.test.yaml").write_text(case)
+    assert lint_files([tmp_path], kinds=KINDS, parsers=PARSERS) == (1, [])
+    assert [one.problems for one in rehearse([tmp_path])] == [()]
+    assert [one.problems for one in break_steps([tmp_path])] == [()]
+
+
+def test_every_key_of_the_language_is_explained_where_runbooks_are() -> None:
+    section = RUNBOOKS.partition("## The language")[2].partition("\n## ")[0]
+    keys = {field.alias or key for model in (Runbook, Step) for key, field in model.model_fields.items()}
+    assert {key for key in keys if not re.search(rf"`{key}\b|^ *(- )?{key}:", section, re.MULTILINE)} == set()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

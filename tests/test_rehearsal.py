@@ -45,6 +45,8 @@ approve: [ana, ben]
 expect:
   state: succeeded
   plan: ["gpu-01 change: run mend", "sickbay_1=disk"]
+  approvals: [{hosts: gpu-01, answer: approved}]
+  messages: [Approve mend on gpu-01?, "Does: mend", "1 of 2 approvals: ana", Done · mend · gpu-01]
   steps: {gpu-01: {look: ok, change: ok, proof: ok, note: not run}}
 """
 
@@ -124,6 +126,34 @@ def test_a_case_that_goes_as_it_says_passes_and_waits_for_nothing(tmp_path: Path
         ([("^mend ", "(mend")], "not a regular expression"),
         ([("expect:", "expects:")], "unknown key `expects`"),
         ([("state: succeeded", "state: running")], "`state`: expected `succeeded`"),
+        (
+            [("[{hosts: gpu-01, answer: approved}]", "0")],
+            "expected 0 questions to people, asked were: gpu-01 (approved)",
+        ),
+        ([("answer: approved", "answer: denied")], "expected the question to be denied, it is approved"),
+        (
+            [("{hosts: gpu-01, answer: approved}", "{}, {}")],
+            "expected 2 questions to people, asked were: gpu-01 (approved)",
+        ),
+        (
+            [("gpu-01: {}", "gpu-01: {}, gpu-02: {}"), ("[{hosts: gpu-01, ", "[{hosts: gpu-02, ")],
+            "expected a question about gpu-02, it was about gpu-01",
+        ),
+        ([("hosts: gpu-01, answer", "hosts: gpu-9, answer")], "gpu-9"),
+        ([("answer: approved", "answer: yes")], "`answer`: expected `pending`, `approved`, `denied`"),
+        (
+            [("[{hosts: gpu-01, answer: approved}]", "many")],
+            '`approvals`: expected a whole number or a list, not "many"',
+        ),
+        (
+            [("Done · mend · gpu-01", "Done · mend · gpu-10")],
+            "expected people to read 'Done · mend · gpu-10'; nearest is '✅ Done · mend · gpu-01'",
+        ),
+        ([("Does: mend", "Does: mend tape")], "people to read 'Does: mend tape'; nearest is 'Does: mend"),
+        (
+            [("[Approve mend on gpu-01?", "['', Approve mend on gpu-01?")],
+            "`messages` item 1: must not be empty",
+        ),
     ],
 )
 def test_whatever_is_not_as_the_case_says_fails_it(
@@ -144,6 +174,69 @@ def test_every_problem_names_file_and_line(tmp_path: Path) -> None:
     assert [line for line in mistyped.problems if "mend.test.yaml:8: " in line]
 
 
+def test_a_message_and_a_question_that_are_missed_are_told_at_their_own_lines(tmp_path: Path) -> None:
+    expected = """\
+  approvals:
+    - {answer: denied}
+  messages:
+    - Done
+    - •••, and more
+"""
+    a, b = GOOD.index("  approvals:"), GOOD.index("  steps:")
+    told = replay(tmp_path, GOOD[:a] + expected + GOOD[b:]).problems
+    lines = (tmp_path / "mend.test.yaml").read_text().splitlines()
+    at = [int(one.split(":")[1]) for one in told]
+    assert [lines[number - 1].strip() for number in at] == ["- {answer: denied}", "- •••, and more"]
+
+
+def test_people_are_expected_to_read_no_secret(tmp_path: Path) -> None:
+    leak = (("stdout: broken", 'stdout: "broken; password=hunter22x"'),)
+    told = 'messages: ["· 0.0 s · broken; password=•••", '
+    assert replay(tmp_path, changed(*leak, ("messages: [", told))).problems == ()
+    (problem,) = replay(tmp_path, changed(*leak, ("messages: [", told.replace("•••", "hunter22x")))).problems
+    assert problem.endswith("broken; password=•••'"), problem
+
+
+def test_each_question_is_one_of_its_own_and_says_what_it_is_about(tmp_path: Path) -> None:
+    lacking = (
+        "given:\n  hosts: {gpu-01: {}, gpu-02: {}}\n  on: gpu-[01-02]\n  replies:\n"
+        "    - {step: look, stdout: broken}\n    - {step: evidence, host: gpu-01, unreachable: true}\n"
+        "    - {match: '^mend '}\n    - {step: proof, stdout: fine}\n"
+    )
+    asked = "  approvals: [{hosts: 'gpu-[01-02]', answer: approved}, {hosts: gpu-01, answer: approved}]\n"
+    case = f"{lacking}approve: [ana, ben, ana, ben]\nexpect:\n  state: succeeded\n{asked}  messages: [No evidence of gpu-01]\n"
+    assert replay(tmp_path, case).problems == ()
+    silent = case.replace("approve: [ana, ben, ana, ben]", "approve: [ana, ben]")
+    assert any(
+        "expected the question to be approved, it is expired" in one
+        for one in replay(tmp_path, silent).problems
+    )
+
+
+def test_that_automation_stopped_itself_can_be_read_in_a_test_too(tmp_path: Path) -> None:
+    triggers = "triggers: [{alert: {match: {alertname: Broken}}}]\nmode: auto\nevidence: none\nserial: 4"
+    book = BOOK.replace("triggers: [{command: true}]", triggers)
+    case = """\
+        given:
+          alert: {labels: {alertname: Broken}}
+          hosts: {gpu-01: {}, gpu-02: {}, gpu-03: {}, gpu-04: {}}
+          on: gpu-[01-04]
+          replies: [{step: look, stdout: broken}]
+        expect:
+          state: needs_human
+          approvals: 0
+          messages: ["Automation stopped itself: 4 hosts", breaker reset REASON]
+        """
+    assert replay(tmp_path, case, book=book).problems == ()
+
+
+def test_who_is_not_asked_at_all_is_no_question(tmp_path: Path) -> None:
+    case = "given:\n  hosts: {gpu-01: {}}\n  replies: [{step: look, stdout: in order}]\nexpect: {state: succeeded, approvals: 0}\n"
+    assert replay(tmp_path, case).problems == ()
+    told = replay(tmp_path, case.replace("approvals: 0", "approvals: [{answer: approved}]")).problems
+    assert [one.partition(": ")[2] for one in told] == ["expected 1 question to people, asked were: none"]
+
+
 def test_a_denial_an_unreachable_host_and_a_lost_command_end_as_in_production(tmp_path: Path) -> None:
     given = "given:\n  hosts: {gpu-01: {}}\n  replies:\n    - {step: look, stdout: broken}\n"
     denied = f"{given}deny: ana\nexpect: {{state: cancelled, reason: denied, steps: {{gpu-01: {{change: not run}}}}}}\n"
@@ -162,6 +255,7 @@ def test_a_command_that_takes_longer_than_its_timeout_is_cut_off(tmp_path: Path)
         ("    - {step: proof, times: 2, stdout: not yet}\n    - {step: proof, stdout: fine}\n", ""),
         ("state: succeeded", "state: failed"),
         ("change: ok, proof: ok, note: not run", "change: failed, proof: not run, note: ok"),
+        ("Done · mend", "Failed · mend"),
     )
     assert replay(tmp_path, late).problems == ()
 

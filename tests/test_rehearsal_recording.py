@@ -75,10 +75,12 @@ class Studio:
     def kept(self, run: Run) -> Recorded:
         """Return all that is kept of a run."""
         store = self.stage.store
-        decided = [one.data for one in store.timeline.of(run=run.id) if one.kind == "approval.decided"]
-        answers = [(one["by"], one["answer"]) for one in decided]
         return Recorded(
-            run, store.attempts.of(run.id), store.attempts.output, store.approvals.get(run.id), answers
+            run,
+            store.attempts.of(run.id),
+            store.attempts.output,
+            store.approvals.get(run.id),
+            store.timeline.of(run=run.id),
         )
 
     def record(self, run: Run, *, loaded: Loaded | None = None, secrets: tuple[str, ...] = ()) -> str:
@@ -124,6 +126,8 @@ def test_a_run_that_went_well_is_written_with_all_that_made_it_so(studio: Studio
         "match: ^cat",
         "      stdout: |\n        fine\n        and dandy\n",
         "- 'gpu-01 change: run'",
+        "    approvals:\n    - hosts: gpu-01\n      answer: approved\n",
+        "    messages:\n    - '✅ Approved: mend on gpu-01'\n    - ✅ Done · mend · gpu-01\n",
         "proof: ok",
         "note: not run",
     ):
@@ -137,6 +141,10 @@ def test_a_case_written_from_a_run_can_fail(studio: Studio) -> None:
     assert any("proof" in one for one in studio.replayed())
     studio.file.write_text(text.replace("- bob", "- bob\n  - eva"))
     assert any("eva was not asked" in one for one in studio.replayed())
+    studio.file.write_text(text.replace("answer: approved", "answer: denied"))
+    assert any("the question to be denied, it is approved" in one for one in studio.replayed())
+    studio.file.write_text(text.replace("Done", "Gone"))
+    assert any("people to read '✅ Gone" in one for one in studio.replayed())
 
 
 @pytest.mark.parametrize(
@@ -206,7 +214,10 @@ def test_a_mode_that_a_route_lowered_and_a_no_are_written(studio: Studio) -> Non
         studio.loaded.runbook, digest=studio.loaded.digest, inputs={"what": "disk"}, mode="approve"
     )
     assert studio.stage.decide(run.id, BOB, "deny") is None
-    assert "deny: bob" in studio.record(studio.stage.advance(run.id))
+    text = studio.record(studio.stage.advance(run.id))
+    assert "deny: bob" in text
+    assert "answer: denied" in text
+    assert "approvals: 0" in text, "the suggestion asked nobody"
     assert studio.replayed() == []
 
 

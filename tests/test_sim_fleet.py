@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import threading
 import time
@@ -143,6 +144,8 @@ async def test_the_container_is_described_as_docker_does(client: Client) -> None
     assert (container.name, container.status, container.restart_count) == ("vllm", "running", 0)
     assert "vllm" in await client.say("gpu-02", "docker ps --format '{{.Names}} {{.Status}}'")
     assert "Engine 000" in str((await client.run("gpu-02", "docker logs --tail 1 vllm")).stderr)
+    stamped = str((await client.run("gpu-02", "docker logs --tail 1 --timestamps vllm")).stderr)
+    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z \(APIServer pid=1\) INFO ", stamped)
     absent = await client.run("gpu-02", "docker inspect nothing")
     assert absent.exit_status == 1
     assert docker_inspect.parse(whole(absent)).missing == ("nothing",)

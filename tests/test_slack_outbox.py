@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.messages import Mask
 from bot.runs.approval import Person
 from bot.runs.run import Requester, RunState, Status
 from bot.sim.slack import PretendSlack
 from bot.slack import limits
 from bot.slack.client import client
-from bot.slack.drafts import subject
+from bot.slack.drafts import Drafts, subject, touched
 from bot.slack.manifest import SCOPES
 from bot.slack.pace import Pace
 from tests.parts.room import Room, door, room, words
@@ -57,6 +58,23 @@ async def test_an_incident_is_one_message_and_everything_about_it_is_in_its_thre
     assert len(open_room.thread) == len(starts)
     for message, start in zip(open_room.thread, starts, strict=True):
         assert words(message).startswith(start)
+
+
+async def test_what_comes_back_is_said_in_the_thread_because_an_edit_calls_nobody(open_room: Room) -> None:
+    store, incident = open_room.scene.store, open_room.scene.incident()
+    await open_room.settled()
+    with store.write() as tx:
+        store.incidents.resolve(tx, incident, "the alert has cleared")
+    await open_room.settled()
+    assert "RESOLVED" in words(open_room.root)
+    with store.write() as tx:
+        store.incidents.reopen(tx, incident, title="Disk: full", note="")
+    await open_room.settled()
+    assert "RESOLVED" not in words(open_room.root)
+    assert "again, 2nd time" in words(open_room.root)
+    assert [words(message) for message in open_room.thread] == ["🟠 Again, 2nd time: Disk: full"]
+    (event,) = (one for one in store.timeline.of(incident=incident) if one.kind == "incident.reopened")
+    assert subject(store, f"again:{event.id}") == {"incident": incident}
 
 
 async def test_a_run_without_an_incident_is_its_own_root_with_its_question_below(open_room: Room) -> None:
@@ -304,12 +322,37 @@ async def test_a_hiccup_of_slack_is_no_event_and_an_outage_is_one_with_its_end(o
     assert told(open_room.scene) == [("slack.unreachable", None, ""), ("slack.reached", None, "")]
 
 
+@pytest.mark.parametrize(
+    ("channel", "loud"),
+    [
+        ("D0ALICE01", ["D0ALICE01", "oncall"]),
+        ("team", ["team", "oncall"]),
+        ("oncall", ["oncall"]),
+        ("C0ONCALL1", ["C0ONCALL1"]),
+    ],
+)
+def test_glass_broken_in_a_direct_message_is_heard_where_everybody_reads(
+    tmp_path: Path, channel: str, loud: list[str]
+) -> None:
+    scene = Scene.at(tmp_path)
+    run_id = scene.run(channel=channel)
+    scene.ask(scene.claim(run_id))
+    scene.store.approvals.decide(run_id, BOB, "approve", glass="the fire is spreading")
+    (broken,) = (one for one in scene.store.timeline.of(run=run_id) if one.kind == "approval.glass_broken")
+    drafts = Drafts(scene.store, {}, Mask(), channel="oncall")
+    found = [drafts.of(key) for key in touched(broken) if key.startswith(("alarm:", "broadcast:"))]
+    assert [one.channel for one in found if one is not None] == loud
+    assert all("the fire is spreading" in str(one.card) for one in found if one is not None)
+    scene.store.close()
+
+
 def test_every_message_is_about_an_incident_or_a_run(tmp_path: Path) -> None:
     scene = Scene.at(tmp_path)
     _, run_id = recovery(scene)
     scene.store.approvals.decide(run_id, BOB, "approve", glass="the fire is spreading")
     (broken,) = (one for one in scene.store.timeline.of(run=run_id) if one.kind == "approval.glass_broken")
     assert subject(scene.store, f"alarm:{broken.id}") == {"run": run_id}
+    assert subject(scene.store, f"broadcast:{broken.id}") == {"run": run_id}
     assert subject(scene.store, f"glass:{broken.id}") == {"run": run_id}
     assert subject(scene.store, "plan:12") == {"run": 12}
     assert subject(scene.store, "incident:7") == {"incident": 7}

@@ -130,7 +130,7 @@ def test_whoever_claims_a_run_fences_off_who_had_it(stage: Stage) -> None:
     old, new = store.runs.claim(run_id), store.runs.claim(run_id)
     assert old is not None
     assert new is not None
-    (attempt,) = store.attempts.begin(new, [("look", "gpu-01", 1)])
+    (attempt,), _ = store.attempts.begin(new, [("look", "gpu-01", 1)])
     for forbidden in (
         lambda: store.runs.refresh(old),
         lambda: store.attempts.begin(old, [("stop", "gpu-01", 1)]),
@@ -217,7 +217,10 @@ def test_an_answer_to_another_plan_is_refused(stage: Stage) -> None:
     store = stage.store
     run = store.runs.claim(stage.queue())
     assert run is not None
-    assert store.approvals.decide(run.id, BOB, "approve") == f"Run {run.id} asks nobody for approval."
+    assert (
+        store.approvals.decide(run.id, BOB, "approve")
+        == f"Run {run.id} asks nobody for approval; it is running."
+    )
     store.approvals.plan(run, PLAN, ask=True)
     assert "has changed" in (store.approvals.decide(run.id, BOB, "approve", "0000000000") or "")
     assert store.approvals.decide(run.id, BOB, "approve", PLAN.digest[:16]) is None

@@ -49,7 +49,7 @@ class Ledger:
 
     def claim(self, run: Run, turn: Turn = DRAIN, place: Any = PLACE) -> Grant | Refusal:
         """Begin an attempt that turns the server."""
-        _, said = self.store.attempts.claim(run, [place], changes={place: turn})
+        _, said = self.store.attempts.begin(run, [place], changes={place: turn})
         answer = said[place]
         assert isinstance(answer, Grant | Refusal)
         return answer
@@ -178,7 +178,7 @@ def test_a_host_behind_two_balancers_is_everybodys_who_keeps_it_out_there(ledger
     ledger.store.runs.finish(bob, RunState.SUCCEEDED, "", None)
     place = ("restart", "gpu-03", 1)
     for who, other in (("alice", "bob"), ("bob", "alice")):
-        _, said = ledger.store.attempts.claim(ledger.run(who), [place], changes={place: None})
+        _, said = ledger.store.attempts.begin(ledger.run(who), [place], changes={place: None})
         refusal = said[place]
         assert isinstance(refusal, Refusal)
         assert f", {other}) drained be/gpu-03" in refusal.words

@@ -48,7 +48,7 @@ def printing(stage: Stage) -> Printing:
 def begin(store: Store, stage: Stage, host: str = "gpu-01") -> Printing:
     run = store.runs.claim(stage.queue())
     assert run is not None
-    (attempt,) = store.attempts.begin(run, [("look", host, 1)])
+    (attempt,), _ = store.attempts.begin(run, [("look", host, 1)])
     return Printing(store, run, attempt, store.outputs.open(run, attempt))
 
 
@@ -99,7 +99,7 @@ def test_a_stream_without_end_takes_little_memory_and_little_room(printing: Prin
 
 def test_hosts_are_held_back_while_the_writer_is_behind(stage: Stage, printing: Printing) -> None:
     places = [("look", f"gpu-{number}", 1) for number in range(40)]
-    begun = printing.store.attempts.begin(printing.run, places)
+    begun, _ = printing.store.attempts.begin(printing.run, places)
     others = [printing.store.outputs.open(printing.run, attempt).stdout for attempt in begun]
     with printing.store.write():  # a disk that takes its time
         assert not printing.streams.stdout.full

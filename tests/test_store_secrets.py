@@ -58,7 +58,7 @@ def clean(store: Store) -> bytes:
 def test_what_a_command_prints_is_masked_across_its_pieces(stage: Stage) -> None:
     run = stage.store.runs.claim(stage.queue())
     assert run is not None
-    (attempt,) = stage.store.attempts.begin(run, [("look", "gpu-01", 1)])
+    (attempt,), _ = stage.store.attempts.begin(run, [("look", "gpu-01", 1)])
     streams = stage.store.outputs.open(run, attempt)
     data = f"it is {SECRET}, and {GUESSED} {json.dumps(SECRET)}\n".encode()
     for at in range(0, len(data), 7):
@@ -88,7 +88,7 @@ def test_every_table_is_masked_by_the_one_who_writes(stage: Stage) -> None:
         assert store.incidents.open_for(tx, SECRET) == incident, "what is masked is found again"
     run = store.runs.claim(stage.queue())
     assert run is not None
-    (attempt,) = store.attempts.begin(run, [("look", "gpu-01", 1)])
+    (attempt,), _ = store.attempts.begin(run, [("look", "gpu-01", 1)])
     ended = replace(
         attempt,
         status=Status.OK,

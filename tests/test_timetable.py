@@ -16,84 +16,19 @@ from sqlalchemy.exc import IntegrityError
 from bot.assembly import Assembly
 from bot.config.config import load
 from bot.delivery import Delivery
-from bot.dispatch import Dispatch
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
 from bot.guard.maintenance import Window, Windows
-from bot.incident import Incident, IncidentState
-from bot.inventory import Host, Inventory
 from bot.language.schedule import Cron, Schedule
 from bot.library import Loaded
-from bot.messages import incident_card
-from bot.messages.card import Note, plain
-from bot.route import Route
-from bot.runs.run import Run, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.schedules import KEPT, PRINTED
 from bot.timetable import Rules, Timetable
 from tests.parts.books import book
-from tests.parts.script import PATIENCE, REFUSED, Script, done
-from tests.parts.stage import Stage
+from tests.parts.office import CHECK, EVERY_TEN, PROMPT, Office
+from tests.parts.script import PATIENCE, Script, done
 from tests.parts.states import Hands
-
-EVERY_TEN = "*/10 * * * *"
-PROMPT = Rules(jitter=timedelta(0))
-CHECK = [{"id": "disk", "name": "Disk", "run": "df /"}, {"id": "load", "name": "Load", "run": "uptime"}]
-
-
-class Office:
-    """A stage with a timetable and a dispatch, looked at when the test says so."""
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        self.stage = Stage(folder)
-        self.stage.clock.at = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
-        self.store = self.stage.store
-        fields = {"kind": "observe", "steps": CHECK, "verify": [], "rescue": [], "always": []}
-        fields |= {"name": "watch", "triggers": [{"schedule": EVERY_TEN}]}
-        self.book = book(**(fields | changes))
-        self.timetable = self.another()
-        self.dispatch = Dispatch(self.store, self.stage.inventory, {}, [], "oncall")
-        self.timetable.turn()
-
-    def another(
-        self,
-        *,
-        rules: Rules = PROMPT,
-        schedules: list[Schedule] | None = None,
-        windows: Windows | None = None,
-    ) -> Timetable:
-        """Return a timetable as a new process would have it."""
-        library = {"watch": Loaded(self.book, "", "d", "watch.yaml")}
-        due = [Schedule("watch", Cron(EVERY_TEN))] if schedules is None else schedules
-        return Timetable(self.store, self.stage.inventory, library, due, rules, windows)
-
-    @property
-    def runs(self) -> list[Run]:
-        """All runs, oldest first."""
-        return self.store.runs.newest(limit=1000)[::-1]
-
-    @property
-    def incidents(self) -> list[Incident]:
-        """All incidents, oldest first."""
-        return self.store.incidents.newest(limit=1000)[::-1]
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        """Return what events of a kind say."""
-        return [dict(event.data) for event in self.store.timeline.after(0, 10_000) if event.kind == kind]
-
-    def pass_by(self, **by: float) -> None:
-        """Let time go by, and look."""
-        self.stage.clock.on(**by)
-        self.timetable.turn()
-
-    def round(self, **by: float) -> Run:
-        """Let time go by, and bring what is started then to its end, with all that follows."""
-        self.pass_by(**(by or {"minutes": 10}))
-        run = self.stage.advance(self.runs[-1].id)
-        self.timetable.turn()
-        self.dispatch.turn()
-        return run
 
 
 @pytest.fixture
@@ -344,110 +279,6 @@ def test_what_old_runs_printed_is_let_go_but_not_where_something_was_found(tmp_p
         ).all()
     assert [row.run_id for row in rows] == [2, 3, *range(6, PRINTED + 6)]
     office.stage.close()
-
-
-# ── from runs to incidents ──
-def test_a_finding_opens_one_incident_is_counted_and_resolved_when_it_is_gone(office: Office) -> None:
-    office.stage.script.on("disk", done("full", exit_code=1), host="gpu-02")
-    for _ in range(3):
-        office.round()
-    (incident,) = office.incidents
-    assert (incident.host, incident.title) == ("gpu-02", "Disk: exit code 1: full")
-    assert incident.alerts[0].labels == {
-        "alertname": "watch/disk", "host": "gpu-02", "runbook": "watch", "step": "disk",
-    }  # fmt: skip
-    assert (incident.found, incident.found_at) == (3, office.stage.clock.at)
-    kinds = [event.kind for event in office.store.timeline.of(incident=incident.id)]
-    assert kinds == ["incident.opened", "alert.firing", "finding.repeated", "finding.repeated"]
-    notes = [plain(node.words) for node in incident_card(incident, []).nodes if isinstance(node, Note)]
-    assert any("found 3 times by its schedule" in note for note in notes)
-    office.stage.script.on("disk", done("well"), host="gpu-02")
-    office.round()
-    (incident,) = office.incidents
-    assert incident.state is IncidentState.RESOLVED
-    office.stage.script.on("disk", done("full", exit_code=1), host="gpu-02")
-    office.round()
-    assert [one.state for one in office.incidents] == [IncidentState.RESOLVED, IncidentState.OPEN]
-    assert office.incidents[1].found == 1
-
-
-def test_each_host_and_step_is_a_finding_of_its_own(office: Office) -> None:
-    office.stage.script.on("disk", done(exit_code=1), host="gpu-01")
-    office.stage.script.on("load", done(exit_code=1), host="gpu-0[23]")
-    office.round()
-    found = {(one.host, one.alerts[0].labels["step"]) for one in office.incidents}
-    assert found == {("gpu-01", "disk"), ("gpu-02", "load"), ("gpu-03", "load")}
-
-
-def test_what_could_not_be_looked_at_stays_as_it_is(office: Office) -> None:
-    office.stage.script.on("load", done(exit_code=1), host="gpu-01")
-    office.round()
-    office.stage.script.on("disk", REFUSED, host="gpu-01")
-    office.round()
-    steps = {one.alerts[0].labels["step"]: one for one in office.incidents}
-    assert {step: one.state for step, one in steps.items()} == {
-        "load": IncidentState.OPEN, "disk": IncidentState.OPEN,
-    }  # fmt: skip
-    assert steps["load"].found == 1, "it was not looked at again"
-    assert "unreachable" in steps["disk"].title
-
-
-def test_a_run_that_somebody_cancelled_says_nothing(office: Office) -> None:
-    office.stage.script.on("disk", done(exit_code=1), host="gpu-01")
-    office.round()
-    office.pass_by(minutes=10)
-    assert office.store.runs.cancel(2, "alice")
-    office.stage.advance(2)
-    office.timetable.turn()
-    office.dispatch.turn()
-    (incident,) = office.incidents
-    assert (incident.state, incident.found) == (IncidentState.OPEN, 1)
-
-
-def test_what_a_run_found_is_taken_in_after_a_restart_and_once(office: Office) -> None:
-    office.stage.script.on("disk", done(exit_code=1), host="gpu-01")
-    office.pass_by(minutes=10)
-    assert office.stage.advance(1).state is RunState.FAILED
-    first, second = office.another(), office.another()
-    first.turn()
-    second.turn()
-    office.dispatch.turn()
-    (incident,) = office.incidents
-    assert incident.found == 1
-
-
-def test_findings_of_what_is_no_longer_looked_at_are_over(office: Office) -> None:
-    office.stage.script.on("disk", done(exit_code=1), host="gpu-0[12]")
-    office.stage.script.on("load", done(exit_code=1), host="gpu-03")
-    office.round()
-    office.stage.inventory = Inventory([Host("gpu-02", "10.0.0.2"), Host("gpu-03", "10.0.0.3")])
-    office.stage.restart()
-    office.book = office.book.model_copy(update={"steps": office.book.steps[:1]})
-    office.timetable = office.another()
-    office.round()
-    states = {one.host: one.state for one in office.incidents}
-    assert states == {
-        "gpu-01": IncidentState.RESOLVED, "gpu-02": IncidentState.OPEN, "gpu-03": IncidentState.RESOLVED,
-    }  # fmt: skip
-    office.timetable = office.another(schedules=[])
-    office.timetable.turn()
-    office.dispatch.turn()
-    assert {one.state for one in office.incidents} == {IncidentState.RESOLVED}
-
-
-def test_a_finding_takes_the_route_of_any_alert(office: Office) -> None:
-    mend = Loaded(book(), "", "d", "mend.yaml")
-    route = Route.model_validate(
-        {"match": {"alertname": "watch/disk"}, "runbook": "mend", "channel": "disks"}
-    )
-    office.dispatch = Dispatch(office.store, office.stage.inventory, {"mend": mend}, [route], "oncall")
-    office.stage.script.on("disk", done(exit_code=1), host="gpu-02")
-    office.round()
-    office.timetable.turn()
-    assert [(run.runbook.name, run.hosts, run.channel) for run in office.runs] == [
-        ("watch", ("gpu-01", "gpu-02", "gpu-03", "gpu-04"), ""),
-        ("mend", ("gpu-02",), "disks"),
-    ]
 
 
 # ── in the loop ──

@@ -62,7 +62,7 @@ def _say(found: Walked, head: str, out: Console) -> int:
     say(
         "No event has the head that was noted: events that were there then are gone or were written anew, "
         "or it was noted of another timeline."
-        if not found.fault
+        if found.whole
         else "The head that was noted was not met before that."
     )
     return UNWELL

@@ -40,6 +40,7 @@ from bot.route import Route, lower
 from bot.runs.approval import Person
 from bot.runs.record import Record
 from bot.runs.run import Requester, Run, RunState
+from bot.secrets.mask import Mask
 from bot.steps import KINDS
 from bot.store import Store
 from bot.wording import near
@@ -70,7 +71,7 @@ def explain(name: str, words: Sequence[str], alert: Path | None, config: Path | 
     if told is not None and wanted.hosts:
         raise SickbayError("an alert brings its own hosts", advice="give HOSTS or --alert, not both")
     out = console(sys.stdout)
-    for text in list(_Explained(settings, document, library, library[name]).lines(wanted, told)):
+    for text in list(_Explained(settings, document, library, library[name], mask).lines(wanted, told)):
         out.print(mask.text(text), markup=False, soft_wrap=True)
     return OK
 
@@ -118,6 +119,7 @@ class _Explained:
     document: Document
     library: Mapping[str, Loaded]
     loaded: Loaded
+    mask: Mask
 
     @property
     def book(self) -> Runbook:
@@ -151,7 +153,7 @@ class _Explained:
         if len(hosts) > 1:
             yield f"  of {named(hosts)} the first is shown; the others see their own `host`"
         run = self._run(hosts, inputs, seen)
-        context = self._context(run)
+        context = self.mask.over(self._context(run))  # before anything is cut
         yield from _tree(context, book, bool(hosts))
         yield from (
             f"  secrets.{name}: known by its name, until it reaches the host" for name in self.config.secrets

@@ -7,8 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+from rich.markdown import Markdown
+
 from bot.atomic import replace
-from bot.cli.terminal import OK, UNWELL
+from bot.cli.terminal import OK, UNWELL, console
 from bot.commands.grammar import one_number
 from bot.commands.reporting import report
 from bot.config.config import find_config, load
@@ -21,7 +23,7 @@ Form = Literal["markdown", "json"]
 
 
 def export(words: Sequence[str], form: Form, output: Path | None, config: Path | None) -> int:
-    """Print an incident's report, or write it into a file; return 1 where the timeline behind it does not hold.
+    """Print an incident's report, laid out where a person looks at it, or write it into a file; return 1 where the timeline behind it does not hold.
 
     Raises:
         SickbayError: when there is no such incident, or the file cannot be written.
@@ -34,7 +36,9 @@ def export(words: Sequence[str], form: Form, output: Path | None, config: Path |
     with closing(Store(settings.store_path, mask=mask)) as store:
         found = report(store, number, mask)
     text = found.model_dump_json(indent=2) + "\n" if form == "json" else markdown(found)
-    if output is None:
+    if output is None and verb == "show" and sys.stdout.isatty():
+        console(sys.stdout).print(Markdown(text, hyperlinks=False))
+    elif output is None:
         sys.stdout.write(text)
     else:
         _write(output, text)

@@ -140,9 +140,11 @@ def explain(
 
 @cli.command()
 def schema(
-    of: Annotated[Literal["runbook", "report"], typer.Argument(help="what is to be described")] = "runbook",
+    of: Annotated[
+        Literal["runbook", "test", "report"], typer.Argument(help="what is to be described")
+    ] = "runbook",
 ) -> None:
-    """Print the JSON Schema of runbooks, for editors; or of an incident's exported report."""
+    """Print the JSON Schema of runbooks, or of the tests beside them, for editors; or of an incident's exported report."""
     from bot.cli.workshop import schema
 
     raise typer.Exit(schema(of))

@@ -11,6 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel
+
 from bot.cli.terminal import OK, UNWELL, console
 from bot.config.config import Config, find_config, load
 from bot.errors import SickbayError
@@ -93,10 +95,8 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
         run = store.runs.get(int(words[0]))
         if run is None:
             raise SickbayError(f"there is no run {words[0]}", advice="`sickbay runs` lists the newest")
-        decided = [one.data for one in store.timeline.of(run=run.id, kind="approval.decided")]
-        answers = [(str(data["by"]), str(data["answer"])) for data in decided]
-        attempts = store.attempts.of(run.id)
-        kept = Recorded(run, attempts, store.attempts.output, store.approvals.get(run.id), answers)
+        attempts, events = store.attempts.of(run.id), store.timeline.of(run=run.id)
+        kept = Recorded(run, attempts, store.attempts.output, store.approvals.get(run.id), events)
         loaded = assembly.library.get(run.runbook.name)
         name, data = case_of(kept, loaded, assembly.inventory, assembly.mask.text)
     file = output or Path(loaded.file if loaded else "").with_name(f"{run.runbook.name}{SUFFIX}")
@@ -105,11 +105,13 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
     return OK
 
 
-def schema(of: Literal["runbook", "report"] = "runbook") -> int:
-    """Print the schema of runbooks, or of reports."""
+def schema(of: Literal["runbook", "test", "report"] = "runbook") -> int:
+    """Print the schema of runbooks, of the tests beside them, or of reports."""
+    from bot.rehearsal.case import Cases
     from bot.report import Report
 
-    print(json.dumps(json_schema(Report if of == "report" else Runbook), indent=2))  # noqa: T201
+    models: dict[str, type[BaseModel]] = {"runbook": Runbook, "test": Cases, "report": Report}
+    print(json.dumps(json_schema(models[of]), indent=2))  # noqa: T201
     return OK
 
 

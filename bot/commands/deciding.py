@@ -48,7 +48,9 @@ class Deciding:
                 more = {"via": asker.door} | ({"glass": command.glass} if command.glass else {})
                 self._store.approvals.refused(run.id, asker.name, error.what, **more)
             raise
-        broken = self._planner.broken(run) if run is not None else ""
+        if run is None:
+            raise _no_run(command.run)
+        broken = self._planner.broken(run)
         refused = self._store.approvals.decide(
             command.run,
             person,
@@ -74,10 +76,10 @@ class Deciding:
         name, hosts = run.runbook.name, run.hosts
         return self._authority.may(asker, right, what, runbook=name, hosts=hosts, stops=stops)
 
-    def _others(self, run: Run | None) -> Mapping[str, Person | None]:
+    def _others(self, run: Run) -> Mapping[str, Person | None]:
         """Look at those who have answered already: may they still?"""
-        question = self._store.approvals.get(run.id) if run is not None else None
-        if run is None or question is None:
+        question = self._store.approvals.get(run.id)
+        if question is None:
             return {}
         before = [one.person for one in question.decisions]
         return self._authority.still(before, "approve", run.runbook.name, run.hosts)
@@ -103,7 +105,7 @@ class Deciding:
         person = self._authority.known(asker, what, stops=True)
         run = self._store.runs.get(run_id)
         if run is None:
-            raise SickbayError(f"there is no run {run_id}", advice="`runs` lists the newest")
+            raise _no_run(run_id)
         if run.requester.person != person.name:
             name = run.runbook.name
             self._authority.may(asker, "cancel", what, runbook=name, hosts=run.hosts, stops=True)
@@ -113,3 +115,7 @@ class Deciding:
             )
             raise SickbayError(f"run {run_id} is {how}" if not run.state.ended else f"run {run_id} has {how}")
         return say("listing.cancelled", id=run_id)
+
+
+def _no_run(number: int) -> SickbayError:
+    return SickbayError(f"there is no run {number}", advice="`runs` lists the newest")

@@ -307,19 +307,17 @@ def _cancel(words: Sequence[str]) -> Command:
 
 
 def _freeze(words: Sequence[str]) -> Command:
-    """Read a reason and, behind the last `on` that stands before one word, a host set."""
-    hosts = words[-1] if len(words) > 1 and words[-2].lower() == "on" else ""
-    reason = " ".join(words[:-2] if hosts else words).strip()
+    """Read a reason and, behind the last `on`, what may be a host set."""
+    at = max((place for place, word in enumerate(words[:-1]) if word.lower() == "on"), default=len(words))
+    reason, hosts = " ".join(words[:at]).strip(), ",".join(words[at + 1 :])
     if not reason:
         raise _usage("freeze", "why? Whoever is stopped by it reads the reason")
     return FreezeHosts(reason, hosts)
 
 
 def _thaw(words: Sequence[str]) -> Command:
-    words = words[1:] if len(words) == 2 and words[0].lower() == "on" else words
-    if len(words) > 1:
-        raise _usage("thaw", "it takes the host set that was frozen, or nothing")
-    return Thaw(*words)
+    words = words[1:] if len(words) > 1 and words[0].lower() == "on" else words
+    return Thaw(",".join(words))
 
 
 def _breaker(words: Sequence[str]) -> Command:

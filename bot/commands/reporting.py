@@ -119,8 +119,9 @@ def _told(event: Event, titles: Mapping[tuple[int, str], str]) -> Told:
 
 def _messages(store: Store, incident: Incident, events: Sequence[Event]) -> Iterator[Message]:
     runs = dict.fromkeys(event.run_id for event in events if event.run_id)
+    again = [event.id for event in events if event.kind == "incident.reopened"]
     broken = [event.id for event in events if event.kind == "approval.glass_broken"]
-    about = [f"incident:{incident.id}"]
+    about = [f"incident:{incident.id}", *(f"again:{number}" for number in again)]
     about += [f"{kind}:{run}" for run in runs for kind in ("run", "approval", "plan", "output")]
     about += [f"{kind}:{number}" for number in broken for kind in ("alarm", "glass")]
     places = store.timeline.places(about)

@@ -65,7 +65,7 @@ from bot.messages import (
     schedule_table,
 )
 from bot.people.authority import Asker, Authority, Members, Read, Roster
-from bot.people.permissions import Groups, Permissions, Right
+from bot.people.permissions import Groups, NotAllowed, Permissions, Right
 from bot.runs.approval import Person
 from bot.runs.plan import GuardLine, Plan
 from bot.runs.run import Requester, Run, RunState
@@ -165,9 +165,18 @@ class Commands:
     def do(self, command: Command | str, asker: Asker) -> Reply:
         """Do a command, or what a text says; a refusal is a reply too."""
         try:
-            return self._do(parse(command) if isinstance(command, str) else command, asker)
+            return self._try(parse(command) if isinstance(command, str) else command, asker)
         except SickbayError as error:
             return Reply(refusal_card(error), ok=False)
+
+    def _try(self, command: Command, asker: Asker) -> Reply:
+        """Do it; whoever asks for what they may not is written down, as a refused answer of a run's question is."""
+        try:
+            return self._do(command, asker)
+        except NotAllowed as error:
+            if not isinstance(command, Decide):
+                self._store.timeline.note("command.refused", by=asker.name, via=asker.door, why=error.what)
+            raise
 
     def _do(self, command: Command, asker: Asker) -> Reply:
         match command:

@@ -31,7 +31,7 @@ def leaving(
     }
     commands = [(one.machine.name, one.command) for one in fresh.values()]
     asked = (run, list(fresh), commands, changes, _wants(fresh.values()), world)
-    begun, said = store.attempts.claim(*asked) if fresh else ([], {})
+    begun, said = store.attempts.begin(*asked) if fresh else ([], {})
     written = {(one.step, one.host, one.number): one for one in begun}
     again = {one.place: one.resumed for one in ready if one.resumed is not None}
     wants = _wants(one for one in ready if one.place in again)

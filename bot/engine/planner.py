@@ -125,13 +125,14 @@ class Planner:
         look = Parts.of(book, self.mutates(book)).look
         looked = {step.id for step in look}
         batches = batches_of(book, hosts)
-        entries = [
-            self._entry(run, record, section, step, host)
-            for batch in batches
-            for section, step in ordered(book)
-            if step.id not in looked
-            for host in batch
-        ]
+        known = Record(record.all(), record.printed)
+        entries = []
+        for batch in batches:
+            for section, step in ordered(book):
+                for host in batch if step.id not in looked else ():
+                    entries.append(entry := self._entry(run, known, section, step, host))
+                    if entry.decision == "skip":  # what waits for it is then no longer open either
+                        known.add(Attempt(run.id, step.id, host, 1, Status.SKIPPED, run.created_at))
         machines = {entry.on for entry in entries if entry.on}
         seen = preconditions(run, record, self.inventory, look, machines)
         return Plan(book.name, run.runbook_digest, batches, _of_changed(entries), seen, self._members(book))

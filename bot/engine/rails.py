@@ -13,7 +13,7 @@ from bot.errors import SickbayError
 from bot.guard.counting import floor
 from bot.guard.decision import Answer, Settings, Want, World, frozen, stopped, thaw_advice
 from bot.guard.drain import Drain, theirs
-from bot.guard.freshness import Sight, Stale, differs
+from bot.guard.freshness import Sight, Stale, differs, lasted
 from bot.guard.maintenance import Windows
 from bot.program import Parts, ordered
 from bot.runs.plan import GuardLine, Plan
@@ -21,6 +21,9 @@ from bot.runs.record import Record
 from bot.runs.run import Attempt, Run, RunState
 from bot.store import Store
 from bot.store.ledger import covered
+
+LOOKS = 2
+"""How often a host is looked at again, before it is changed, because something else took its time after the look."""
 
 
 @dataclass(slots=True)
@@ -115,11 +118,16 @@ class Rails:
     def _fresh(self, run: Run, record: Record, host: str, *, anew: bool) -> Answer | Stale | None:
         """Return why a host has to be looked at again first; an answer, where that was done and was not enough."""
         look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
-        stale = Sight.of(run, look, record, host).stale(self._store.now(), self._settings.fresh)
+        sight = Sight.of(run, look, record, host)
+        stale = sight.stale(self._store.now(), self._settings.fresh)
         looked = host in run.looks
         if stale is not None and looked:
+            long = lasted(sight.look) > self._settings.fresh / 2
+            if stale.aged and not long and self._looks(run, host) < LOOKS:
+                return stale
             words = f"{host} was looked at again and still cannot be relied on: {stale.why}"
-            return Answer(host, "evidence", "refuse", words, stale.advice)
+            advice = "make the look shorter, then start the runbook again" if long else stale.advice
+            return Answer(host, "evidence", "refuse", words, advice)
         if stale is not None or not looked or run.plan is None:
             return stale
         alone = replace(run, hosts=(host,))  # what the plan for it rests on is of this host only
@@ -130,6 +138,15 @@ class Rails:
         return Answer(
             host, "evidence", "queue" if anew else "refuse", words, "start the runbook again for a new plan"
         )
+
+    def _looks(self, run: Run, host: str) -> int:
+        """Return how often a host was looked at again since the run began, or began anew."""
+        kinds = [
+            one.kind
+            for one in self._store.timeline.of(run=run.id)
+            if one.kind == "run.held" or (one.kind == "host.looked_again" and one.host == host)
+        ]
+        return len(kinds) - 1 - max((at for at, kind in enumerate(kinds) if kind == "run.held"), default=-1)
 
     def wish(self, run: Run, plan: Plan) -> None:
         """Note what automation wants to change, though people may still be asked."""
@@ -154,7 +171,10 @@ class Rails:
         """Say what the rails would say to a plan that is only shown."""
         changed = plan.changed
         wants = {host: Want(self._keys(run, host)) for host in run.hosts if host in changed}
-        answers = self._store.ledger.answers(run, wants, self.world) if wants else {}
+        seen = run
+        if _by_gpu(run):  # of a plan that is only shown no GPU was seen
+            seen = replace(run, runbook=run.runbook.model_copy(update={"limits": None}))
+        answers = self._store.ledger.answers(seen, wants, self.world) if wants else {}
         drains = self._store.drains.open()
         return [self._line(run, plan, answers[host], drains) for host in wants]
 
@@ -166,6 +186,7 @@ class Rails:
         if words := self._drained(run, plan, [one for one in drains if one.host == host]):
             return GuardLine(host, "would refuse", words)
         notes = [words] if (words := self._windows.at(host, now)) else []
+        notes += ["limits: by GPU, which is decided when its GPUs have been seen"] if _by_gpu(run) else []
         rule = run.runbook.guard.min_ready if run.runbook.guard else None
         if rule is not None:
             most = f"{rule.replicas} of the {len(plan.members)} in {rule.group} must stay ready"
@@ -226,3 +247,7 @@ class Rails:
         """Say why automation stands still; empty: it does not."""
         tripped = self._store.ledger.tripped()
         return stopped(tripped) if tripped is not None else ""
+
+
+def _by_gpu(run: Run) -> bool:
+    return run.runbook.limits is not None and run.runbook.limits.by == "gpu"

@@ -16,7 +16,6 @@ from bot.runs.plan import Entry, Plan
 from bot.runs.record import First, Record
 from bot.runs.run import Attempt, Run, Status
 
-_SHORTER = "start the runbook again; where it comes to this each time, make its look shorter"
 _TELL = (
     "let its login read /proc/sys/kernel/random/boot_id and /proc/uptime, or do without by `evidence: none`"
 )
@@ -29,6 +28,8 @@ class Stale:
     why: str
     evidence: bool = False
     """Has the evidence to be taken again, too?"""
+    aged: bool = False
+    """Is that a matter of time alone?"""
     advice: str = "start the runbook again"
     """What to do where a second look comes to no more."""
 
@@ -61,9 +62,9 @@ class Sight:
         What is from after now is of a clock that has been set back since: nobody knows how old it is.
         """
         if why := _old(self.evidence, "its evidence", now, fresh):
-            return Stale(why, evidence=True, advice=_SHORTER)
+            return Stale(why, evidence=True, aged=True)
         if why := _old(self.look, "what was seen", now, fresh):
-            return Stale(why, advice=_SHORTER)
+            return Stale(why, aged=True)
         return self._rebooted(self.kept) if self.kept is not None else None
 
     def _rebooted(self, kept: Attempt) -> Stale | None:
@@ -134,6 +135,12 @@ def _old(seen: Sequence[Attempt], what: str, now: datetime, fresh: timedelta) ->
     if age > fresh:
         return f"{what} is {round(age.total_seconds())} s old, and {write(fresh)} is the limit"
     return ""
+
+
+def lasted(look: Sequence[Attempt]) -> timedelta:
+    """Return how long it was looked, from the end of the first step to that of the last."""
+    ends = [one.ended_at for one in look if one.ended_at is not None]
+    return max(ends) - min(ends) if ends else timedelta(0)
 
 
 def _booted(seen: Attempt) -> datetime | None:

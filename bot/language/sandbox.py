@@ -22,6 +22,8 @@ from bot.wording import show
 MAX_RESULT = 64 * 1024
 """Characters and items of what one expression gives."""
 MAX_RANGE = 1000
+MAX_BITS = 4096
+"""Of a whole number; Python writes none of more than 4,300 digits."""
 MAX_LONG = 4 * 1024 * 1024
 """Characters and items of what is made on the way to a result; an output of a host is at most a quarter of it."""
 
@@ -59,6 +61,8 @@ def plain(given: Any) -> Any:
         count(1)
         if isinstance(each, jinja2.Undefined):
             each._fail_with_undefined_error()  # noqa: SLF001 - the only way for every kind of it
+        if isinstance(each, int) and each.bit_length() > MAX_BITS:
+            raise TemplateError("the number is too large", advice="work with smaller numbers")
         if each is None or isinstance(each, bool | int | float):
             return each
         if isinstance(each, str):
@@ -134,7 +138,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 raise SecurityError(f"`{operator}` is for numbers, not for {show(each)}")
         if operator == "**" and (abs(left) > 1_000_000 or abs(right) > 64):
             raise SecurityError("the power is too large")
+        if operator == "*" and _bits(left) + _bits(right) > MAX_BITS:
+            raise SecurityError("the product is too large")
         return super().call_binop(context, operator, left, right)
+
+
+def _bits(number: float) -> int:
+    return number.bit_length() if isinstance(number, int) else 0
 
 
 def _range(*bounds: int) -> range:

@@ -8,7 +8,7 @@ from bot.messages.approval import DIGEST, approval_card, plan_card, plan_text, p
 from bot.messages.card import Card
 from bot.messages.drains import drain_table
 from bot.messages.glass import glass_card
-from bot.messages.incident import incident_card
+from bot.messages.incident import again_card, incident_card
 from bot.messages.listing import (
     help_card,
     host_table,
@@ -34,6 +34,7 @@ __all__ = [
     "Mask",
     "RunView",
     "ScheduleRow",
+    "again_card",
     "approval_card",
     "drain_table",
     "glass_card",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from bot.incident import Incident, IncidentState
+from bot.incident import Event, Incident, IncidentState
 from bot.language.runbook import Step
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
 from bot.messages.drains import standing
@@ -36,6 +36,12 @@ def incident_card(incident: Incident, runs: Sequence[RunView]) -> Card:
         nodes.append(Buttons(buttons))
     summary = join([headline, *status[-1:]])
     return Card(cut(plain(summary), 300), tuple(nodes), _tone(incident), tinted=True)
+
+
+def again_card(event: Event) -> Card:
+    """Say that what a resolved incident was about has come back; below it, because an edited message calls nobody."""
+    words = say("incident.came_back", times=event.data["times"], title=line(str(event.data["title"]), 300))
+    return Card(plain(words), (Text(words),), "bad")
 
 
 def _headline(incident: Incident, runs: Sequence[RunView]) -> Words:
@@ -76,6 +82,8 @@ def _context(incident: Incident, runs: Sequence[RunView]) -> Words:
         say("incident.alerts", alerts=count(len(incident.alerts), "alert"), firing=firing),
         say("incident.route", runbook=runs[-1].run.runbook.name) if runs else say("incident.no_route"),
     ]
+    if incident.times > 1:
+        parts.append(say("incident.again", times=incident.times))
     if incident.found > 1 and incident.found_at is not None:
         parts.append(say("incident.found", times=count(incident.found, "time"), at=incident.found_at))
     urls = [alert.url for alert in incident.alerts if alert.url]

@@ -89,7 +89,7 @@ def shown_steps(view: RunView) -> list[tuple[str, Step]]:
     shown = [
         (section, step)
         for section, step in ordered(view.run.runbook)
-        if step.id in seen or not (over or section in ("evidence", "rollback", "rescue"))
+        if step.id in seen or not (over or section in ("rollback", "rescue"))
     ]
     planned = {entry.step for entry in view.run.plan.entries} if view.run.plan else set[str]()
     looked = [one for one in shown if one[1].id not in planned]
@@ -118,7 +118,7 @@ def _item(view: RunView, number: int, step: Step) -> Item:
     mark = worst_mark(mark_of(attempt) for attempt in known)
     if mark in ("done", "skipped") and len(known) < len(hosts) and not view.run.state.ended:
         mark = "busy"
-    head = join([text(f"{number} {line(step.title, 80)}", bold=mark == "busy"), text(_took(known))])
+    head = join([text(f"{number}. {line(step.title, 80)}", bold=mark == "busy"), text(_took(known))])
     if len(hosts) > FEW and len(known) > 0:
         return _crowded(view, number, step, attempts)
     groups = _alike(attempts)
@@ -174,7 +174,7 @@ def _crowded(view: RunView, number: int, step: Step, attempts: Mapping[str, Atte
     ended = Counter(word_of(one.status, one.verdict) for one in known.values())
     over = view.run.state.ended or sum(ended[word] for word in WORDS) == len(attempts)
     mark = worst_mark(mark_of(one) for one in known.values()) if over else "busy"
-    parts = [text(f"{number} {line(step.title, 80)}", bold=not over), text(counted(ended, len(attempts)))]
+    parts = [text(f"{number}. {line(step.title, 80)}", bold=not over), text(counted(ended, len(attempts)))]
     if over:
         parts.insert(1, text(_took(list(known.values()))))
     said = folded(

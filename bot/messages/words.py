@@ -17,6 +17,7 @@ from bot.messages.card import Link, Mention, Plain, Span, Time, Words
 from bot.messages.short import took
 from bot.runs.approval import Person
 from bot.shipped import shipped
+from bot.wording import nth
 
 _MARK = re.compile("\x02(\\d+)\x03")
 
@@ -86,6 +87,7 @@ def _environment() -> Environment:
         "link": lambda value, url: Link(url, _clean(value)) if url else Plain(_clean(value)),
         "call": _call,
         "took": took,
+        "nth": nth,
     }
     return environment
 

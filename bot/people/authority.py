@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from bot.errors import SickbayError
-from bot.people.permissions import Groups, Permissions, Right
+from bot.people.permissions import Groups, NotAllowed, Permissions, Right
 from bot.runs.approval import Person
 
 Standing = Literal["active", "gone", "foreign", "unknown"]
@@ -117,7 +117,7 @@ class Authority:
         """Return who asks, if they are somebody and still are; `stops` what goes on rather than starting something.
 
         Raises:
-            SickbayError: saying who they are taken for, and what they may not.
+            NotAllowed: saying who they are taken for, and what they may not.
 
         """
         person, member = self._now(asker, self.roster if stops else self._fresh())
@@ -127,22 +127,22 @@ class Authority:
         self, asker: Asker, person: Person | None, member: Member, what: str, *, stops: bool
     ) -> Person:
         if asker.foreign or member.standing == "foreign":
-            raise SickbayError(
+            raise NotAllowed(
                 f"{asker.name}, you are of another Slack workspace than Sickbay's, so you may not {what}",
                 advice="whoever is named under `people:` has to be a user of the workspace itself",
             )
         if member.standing == "gone":
-            raise SickbayError(
+            raise NotAllowed(
                 f"{asker.name} {member.why}, so nobody may {what} by that name",
                 advice="take them out of `people:` in sickbay.yaml, or have the account opened again",
             )
         if person is None:
-            raise SickbayError(
+            raise NotAllowed(
                 f"I don't know you, {asker.name}, so you may not {what}",
                 advice=_silence(member) or "ask to be added under `people:` in sickbay.yaml",
             )
         if member.standing == "unknown" and asker.via == "slack" and not stops:
-            raise SickbayError(
+            raise NotAllowed(
                 f"Slack does not say whether {asker.name} is still a user here ({member.why}), so you may not {what} from here",
                 advice="try again in a minute, or in a terminal on the machine where Sickbay runs",
             )
@@ -161,7 +161,7 @@ class Authority:
         """Return who asks, if they have the right there; without `hosts` it is about all.
 
         Raises:
-            SickbayError: saying who one is, what is missing and whom to ask.
+            NotAllowed: saying who one is, what is missing and whom to ask.
 
         """
         roster = self.roster if stops else self._fresh()

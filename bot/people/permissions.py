@@ -37,6 +37,10 @@ _NAMED = 3
 """How many people a refusal names."""
 
 
+class NotAllowed(SickbayError):
+    """Somebody may not do what they asked for."""
+
+
 class Permission(Noun):
     """What the people with some role may do."""
 
@@ -85,7 +89,7 @@ class Permissions:
 
     def refusal(
         self, person: Person, right: Right, runbook: str = "", hosts: Collection[str] = ()
-    ) -> SickbayError | None:
+    ) -> NotAllowed | None:
         """Say who one is, what is missing and whom to ask; None when it is allowed.
 
         Without `hosts` it is about all of them: it takes a rule for all.
@@ -96,7 +100,7 @@ class Permissions:
         roles = f"with the role {', '.join(person.roles)}" if person.roles else "without a role"
         deed = DEEDS[right].format(runbook=runbook)
         where = f" on {named(sorted(missing))}" if missing < set(hosts) else ""
-        return SickbayError(
+        return NotAllowed(
             f"you are {person.name}, {roles}, and may not {deed}{where}",
             advice=self._advice(right, runbook, hosts),
         )

@@ -175,7 +175,7 @@ def replay(document: Document, name: str, loaded: Loaded, kinds: Mapping[str, Ki
         case = validate(Case, document, (name,))
         with scratch() as folder:
             for problem in Stage(case, loaded, Path(folder), kinds=kinds).problems():
-                yield f"{place}: {problem}"
+                yield f"{document.file}:{document.line((name, *problem.at))}: {problem.text}"
     except Invalid as error:
         yield from map(str, error.mistakes)
     except SickbayError as error:

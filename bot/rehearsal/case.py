@@ -11,6 +11,8 @@
       approve: [ben]
       expect:
         state: succeeded
+        approvals: [{hosts: gpu-03, answer: approved}]
+        messages: ["Done · restart-container · gpu-03"]
         steps: {gpu-03: {restart: ok, rescue_1: not run}}
 
 Replies are looked through from the top; the first that fits and is not used up answers.
@@ -18,13 +20,14 @@ Replies are looked through from the top; the first that fits and is not used up 
 
 import re
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, RootModel, field_validator, model_validator
 
 from bot.duration import Duration
 from bot.language.inputs import Noun
 from bot.language.runbook import Mode
+from bot.runs.approval import ApprovalState
 from bot.runs.run import RunState
 
 Ending = Literal["succeeded", "failed", "cancelled", "needs_human"]
@@ -101,6 +104,15 @@ class Given(Noun):
     replies: list[Reply] = Field([])
 
 
+class Question(Noun):
+    """A question to people, and what became of it."""
+
+    hosts: str = Field(
+        "", description="host set it was about: those to be changed, or those without evidence; empty: any"
+    )
+    answer: ApprovalState | None = Field(None, description="what became of it")
+
+
 class Expected(Noun):
     """What must have come of it; what is not named is not looked at."""
 
@@ -109,6 +121,12 @@ class Expected(Noun):
     reason: str = Field("", description="text that the run's reason holds")
     plan: list[str] = Field(
         [], description="texts, each in a line of the plan, such as `gpu-03 restart: run`"
+    )
+    approvals: Annotated[int, Field(ge=0)] | list[Question] | None = Field(
+        None, description="every question that people were asked, in this order; or how many there were"
+    )
+    messages: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="texts that people could read in a message, the plan or a question, secrets masked"
     )
     steps: dict[str, dict[str, Word]] = Field({}, description="host → step → how it ended, or its verdict")
 
@@ -120,3 +138,7 @@ class Case(Noun):
     approve: list[str] = Field([], description="who approves, in this order; nobody: the question expires")
     deny: str = Field("", description="who denies, after those who approve")
     expect: Expected
+
+
+class Cases(RootModel[dict[str, Case]]):
+    """The cases of a test file, by their names."""

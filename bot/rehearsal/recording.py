@@ -17,13 +17,16 @@ from bot.atomic import replace
 from bot.duration import write as duration
 from bot.effect import Output
 from bot.errors import SickbayError
+from bot.incident import Event
 from bot.inventory import Host, Inventory, fold
 from bot.language.runbook import EVIDENCE
 from bot.language.schema import read, validate
 from bot.library import Loaded
+from bot.messages import RunView, approval_card, run_card
 from bot.program import ordered
 from bot.rehearsal import SUFFIX, replay
 from bot.rehearsal.case import Case
+from bot.rehearsal.reading import answers, asked_about
 from bot.rehearsal.script import Sent, boot
 from bot.rehearsal.stage import Stage, scratch, words_of
 from bot.runs.approval import Approval
@@ -42,8 +45,14 @@ class Recorded:
     attempts: Sequence[Attempt]
     printed: Callable[[Attempt], tuple[Output, Output]]
     approval: Approval | None = None
-    answers: Sequence[tuple[str, str]] = ()
-    """Who answered and how (`approve`, `deny`), in the order in which it counted."""
+    events: Sequence[Event] = ()
+    """Its timeline."""
+
+    @property
+    def answers(self) -> list[tuple[str, str]]:
+        """Who answered and how (`approve`, `deny`), in the order in which it counted."""
+        decided = (one.data for one in self.events if one.kind == "approval.decided")
+        return [(str(data["by"]), str(data["answer"])) for data in decided]
 
 
 def case_of(
@@ -209,10 +218,27 @@ def _expected(kept: Recorded) -> dict[str, Any]:
         "state": str(run.state),
         "verdict": str(run.verdict or ""),
         "reason": run.reason,
+        "approvals": _questions(kept),
+        "messages": _messages(kept),
         "plan": [f"{one.host} {one.step}: {one.decision}" for one in entries if one.mutating],
         "steps": steps,
     }
-    return {key: value for key, value in expect.items() if value}
+    expect = {key: value for key, value in expect.items() if value}
+    return {"approvals": 0, **expect} if run.runbook.kind == "mutate" else expect
+
+
+def _questions(kept: Recorded) -> list[dict[str, str]]:
+    """Write the questions down; what an earlier one than the last was about is kept nowhere."""
+    asked = [{"answer": str(answer)} for answer in answers(kept.events)]
+    if asked and (hosts := asked_about(kept.run)):
+        asked[-1] = {"hosts": fold(hosts), **asked[-1]}
+    return asked
+
+
+def _messages(kept: Recorded) -> list[str]:
+    """Return the headlines: what else a message says of a run has its number and its times in it."""
+    view = RunView(kept.run, Record(kept.attempts), kept.approval)
+    return [*([approval_card(view).summary] if kept.approval is not None else []), run_card(view).summary]
 
 
 def _word(last: Attempt | None) -> str:

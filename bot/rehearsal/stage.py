@@ -11,10 +11,11 @@ from bot.alert import Alert
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
 from bot.errors import SickbayError
-from bot.inventory import Host, Inventory
+from bot.inventory import Host, Inventory, fold
 from bot.library import Loaded
 from bot.program import ordered
 from bot.rehearsal.case import Case, Reply
+from bot.rehearsal.reading import Reading, told
 from bot.rehearsal.script import BEGIN, Bend, ScriptedRemote, Sent, Stopwatch
 from bot.route import lower
 from bot.runs.approval import Approval, Person
@@ -24,6 +25,7 @@ from bot.runs.run import Attempt, Requester, Run
 from bot.steps import KINDS
 from bot.steps.kind import Kind
 from bot.store import Store
+from bot.wording import count
 
 MOST_TURNS = 10_000
 """How often a run may rest; far beyond what retries can ask for."""
@@ -55,6 +57,15 @@ class Played:
     """Every command, in the order they went out."""
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is not as a case says."""
+
+    text: str
+    at: tuple[str | int, ...] = ()
+    """Where in the case it says so."""
+
+
 class Stage:
     """Where one case is played, once."""
 
@@ -80,14 +91,17 @@ class Stage:
             for name, host in case.given.hosts.items()
         )
         self._refused: list[str] = []
+        self._reading = Reading()
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """Play the case and compare."""
         played = self.played()
         return [
-            *self._refused,
-            *self._remote.problems(),
-            *self._compared(played.run, played.attempts),
+            *map(Problem, self._refused),
+            *map(Problem, self._remote.problems()),
+            *map(Problem, self._compared(played.run, played.attempts)),
+            *self._asked(),
+            *self._read(),
         ]
 
     def played(self) -> Played:
@@ -119,6 +133,7 @@ class Stage:
             engine.advance(run_id)
             run = store.runs.get(run_id)
             assert run is not None
+            self._reading.look(store, run, cards=bool(self._case.expect.messages))
             if run.state.ended:
                 self._refused += [f"{name} was not asked for approval" for name, _ in people]
                 return run
@@ -176,6 +191,31 @@ class Stage:
                     f"\n  {line}" for line in lines or ["none"]
                 )
         yield from self._steps(Record(attempts))
+
+    def _asked(self) -> Iterator[Problem]:
+        """Compare the questions with those that the case expects, each at its line."""
+        wanted, at = self._case.expect.approvals, ("expect", "approvals")
+        asked = list(zip(self._reading.hosts, self._reading.answers, strict=True))
+        if wanted is None:
+            return
+        number, questions = (wanted, []) if isinstance(wanted, int) else (len(wanted), wanted)
+        if number != len(asked):
+            yield Problem(f"expected {count(number, 'question')} to people, asked were: {told(asked)}", at)
+        for index, (one, (hosts, answer)) in enumerate(zip(questions, asked, strict=False)):
+            about = {host.name for host in self._inventory.select(one.hosts)} if one.hosts else set(hosts)
+            if about != set(hosts):
+                yield Problem(
+                    f"expected a question about {one.hosts}, it was about {fold(hosts)}", (*at, index)
+                )
+            if one.answer not in (None, answer):
+                yield Problem(f"expected the question to be {one.answer}, it is {answer}", (*at, index))
+
+    def _read(self) -> Iterator[Problem]:
+        """Find what people are expected to have read, each at its line."""
+        for index, text in enumerate(self._case.expect.messages):
+            if not self._reading.has(text):
+                what = f"expected people to read {text!r}; nearest is {self._reading.nearest(text)!r}"
+                yield Problem(what, ("expect", "messages", index))
 
     def _steps(self, record: Record) -> Iterator[str]:
         known = [step.id for _, step in ordered(self._loaded.runbook)]

@@ -19,6 +19,10 @@ _LINE = 8
 """Characters of a line of a secret from which it is told from ordinary lines."""
 _LONG, _PIECE = 128, 64
 """Characters of a form that is searched piece by piece, and of a piece."""
+_WIDTHS = 76, 64
+"""Characters of a line of base64: by `base64` and by `openssl base64`."""
+_WIDTH_HEX = 60
+"""The same of `xxd -p`."""
 
 SHAPES = r"""(?x)
     (-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z))
@@ -27,7 +31,7 @@ SHAPES = r"""(?x)
   | (?i:\bbearer\s+)([A-Za-z0-9._~+/=-]{8,})
   | (?i:\bbasic\s+)((?=[A-Za-z+/]*?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9+/=]{8,})
   | ://[^\s:/@]*:((?!\$)[^\s/@]+)@
-  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?|--[a-z-]*(?:password|secret|token|key)\s+)
+  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?|--(?<![a-z-]--)[a-z-]*(?:password|secret|token|key)\s+)
     ((?!\d+\b|-|\$[({A-Za-z_]|\{\{)[^\s"',;&<>]{6,})
 """
 """Each alternative has one group: what is hidden."""
@@ -36,7 +40,7 @@ OPEN = r"""(?x)
     \b((?:hf_|xox[a-z]-|xapp-|sk-|gh[oprsu]_|glpat-|nvapi-|A[KS]IA)[A-Za-z0-9_-]*)\Z
   | (?i:\b(?:bearer|basic)\s+)([A-Za-z0-9._~+/=-]*)\Z
   | ://[^\s:/@]*:([^\s/@]*)\Z
-  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?|--[a-z-]*(?:password|secret|token|key)\s+)
+  | (?i:(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)["']?\s*[=:]\s*["']?|--(?<![a-z-]--)[a-z-]*(?:password|secret|token|key)\s+)
     ([^\s"',;&<>]*)\Z
 """
 """The same shapes, of one line each, where a text ends in the middle of one."""
@@ -45,7 +49,7 @@ STOPS = " \t\r\n\"',;&<>"
 
 HINT = (
     r"-----begin |hf_|xox[a-z]-|xapp-|sk-|gh[oprsu]_|glpat-|nvapi-|akia|asia|bearer\s|basic\s|://[^\s:/@]*:|"
-    r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*[=:]|--[a-z-]*(?:password|secret|token|key)\s"
+    r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*[=:]|--(?<![a-z-]--)[a-z-]*(?:password|secret|token|key)\s"
 )
 """What a text that holds one of the shapes also holds, in small letters; most texts do not, and this is found fast."""
 
@@ -63,6 +67,7 @@ def forms(secret: str) -> set[str]:
     found = {form for line in lines_of(secret) for form in _written(line)}
     if "\n" in secret:
         found.add(b64encode(_bytes(secret)).decode())
+    found.update(_wrapped(secret))
     return {piece for form in found for piece in _pieces(form) if len(piece) >= SHORTEST}
 
 
@@ -93,15 +98,44 @@ def _written(value: str) -> Iterator[str]:
     for escaped in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
         yield escaped
         yield escaped.replace("/", "\\/")
+        for signs in ("&<>\u2028\u2029", "&<>'"):  # as Go writes it, and as Jinja's `tojson` does
+            yield escaped.translate({ord(sign): f"\\u{ord(sign):04x}" for sign in signs})
     yield repr(value)[1:-1]
     yield value.replace("'", "'\\''")
     yield value.replace("'", "'\"'\"'")
     yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", value)
-    yield html.escape(value, quote=False)
-    yield html.escape(value)
+    yield value.replace("'", "''")
+    yield value.replace('"', '""')
+    yield from _markup(value)
+    yield from (raw.hex(), raw.hex().upper())
     for encoded in _base64(raw):
         yield encoded
         yield encoded.replace("+", "-").replace("/", "_")
+
+
+def _markup(value: str) -> Iterator[str]:
+    """Write it as HTML and XML are: quotes as they are, by name or by number, in the ways that libraries have."""
+    plain = html.escape(value, quote=False)
+    yield plain
+    for single in ("&#39;", "&#x27;", "&apos;", "&#039;"):
+        for double in ("&quot;", "&#34;"):
+            yield (quoted := plain.replace("'", single).replace('"', double))
+            yield quoted.replace("+", "&#43;")
+    numbers = {ord(sign): f"&#{ord(sign)};" for sign in "&<>'\""}
+    yield value.translate(numbers)
+
+
+def _wrapped(secret: str) -> Iterator[str]:
+    """Write it, and it with the line end of `echo`, in base64 and hex of several lines; yield the lines."""
+    for raw in (_bytes(secret), _bytes(secret + "\n")):
+        plain = b64encode(raw).decode()
+        for text in (plain, plain.replace("+", "-").replace("/", "_")):
+            yield from (line for width in _WIDTHS for line in _lines(text, width))
+        yield from (line for text in (raw.hex(), raw.hex().upper()) for line in _lines(text, _WIDTH_HEX))
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return [text[at : at + width] for at in range(0, len(text), width)] if len(text) > width else []
 
 
 def _base64(raw: bytes) -> Iterator[str]:

@@ -119,7 +119,13 @@ class SlackDoor:
             )
             desk = self._commands.asking(self._members)
             Listeners(desk, self._store, patient, self._mask, team).register(self._app)
-            drafts = Drafts(self._store, self._commands.people, self._mask, self._settings.usergroups)
+            drafts = Drafts(
+                self._store,
+                self._commands.people,
+                self._mask,
+                self._settings.usergroups,
+                channel=self._settings.channel,
+            )
             loop = asyncio.get_running_loop()
             pace = self._pace or Pace(loop.time)
             poster = Poster(self._store, drafts, plain, channel=self._settings.channel, spent=pace.spent)

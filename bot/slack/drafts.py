@@ -2,9 +2,12 @@
 
 Keys name messages by meaning: `incident:7` is the root of an incident, `run:12` a run, `approval:12` the question about
 its plan, `plan:12` the whole plan, `output:12` the file with all that its commands printed. When somebody broke glass,
-which is event 345, `glass:345` says so in the thread and `alarm:345` in the channel; there also that automation stopped itself.
+which is event 345, `glass:345` says so in the thread, `alarm:345` in the run's channel and `broadcast:345` in the one for all,
+where that is another: a run in a direct message is nobody's secret. The last two also say that automation stopped itself.
+When an incident was opened again, which is event 346, `again:346` says so in its thread.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +19,7 @@ from bot.messages import (
     Card,
     Mask,
     RunView,
+    again_card,
     approval_card,
     glass_card,
     incident_card,
@@ -36,6 +40,9 @@ from bot.wording import count
 
 Urgency = Literal[0, 1, 2]
 """0: somebody is asked or has answered; 1: an end; 2: progress."""
+_LOUD = ("glass", "alarm", "broadcast")
+_ID = re.compile(r"[CG][A-Z0-9]{6,}\Z")
+"""The id of a channel; `D…` is a direct message."""
 _LONG_PLAN = 40
 _WHOLE_FILE = 8 * 1024 * 1024
 """Characters of a file with outputs; a thousand hosts can print a gigabyte."""
@@ -74,14 +81,16 @@ def touched(event: Event) -> dict[str, Urgency]:
     urgency = _urgency(event.kind)
     if event.incident_id is not None:
         keys[f"incident:{event.incident_id}"] = urgency
+        if event.kind == "incident.reopened":
+            keys[f"again:{event.id}"] = 1
     if event.run_id is not None:
         keys[f"run:{event.run_id}"] = urgency
         if event.kind.startswith("approval.") or event.kind == "run.ended":
             keys[f"approval:{event.run_id}"] = 0
         if event.kind == BROKEN:
-            keys |= {f"glass:{event.id}": 0, f"alarm:{event.id}": 0}
-        if event.kind == TRIPPED:
-            keys[f"alarm:{event.id}"] = 0
+            keys[f"glass:{event.id}"] = 0
+        if event.kind in (BROKEN, TRIPPED):
+            keys |= {f"alarm:{event.id}": 0, f"broadcast:{event.id}": 0}
         if event.kind == "approval.asked":
             keys[f"plan:{event.run_id}"] = 0
         if event.kind == "run.ended":
@@ -94,25 +103,35 @@ def subject(store: Store, key: str) -> dict[str, int]:
     kind, _, number = key.partition(":")
     if kind == "incident":
         return {"incident": int(number)}
-    if kind not in ("glass", "alarm"):
+    if kind not in (*_LOUD, "again"):
         return {"run": int(number)}
     event = store.timeline.get(int(number))
+    if kind == "again":
+        return {} if event is None or event.incident_id is None else {"incident": event.incident_id}
     return {} if event is None or event.run_id is None else {"run": event.run_id}
 
 
 def _urgency(kind: str) -> Urgency:
     if kind.startswith("approval."):
         return 0
-    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.resolved", "incident.recovered")
-    return 1 if kind in ends else 2
+    ends = ("run.ended", "run.cancel_asked", "incident.opened", "incident.reopened", "incident.resolved")
+    return 1 if kind in ends or kind == "incident.recovered" else 2
 
 
 class Drafts:
     """Reads the store; blocking, so the outbox asks from a thread."""
 
     def __init__(
-        self, store: Store, people: Mapping[str, Person], mask: Mask, groups: Groups | None = None
+        self,
+        store: Store,
+        people: Mapping[str, Person],
+        mask: Mask,
+        groups: Groups | None = None,
+        *,
+        channel: str = "",
     ) -> None:
+        """`channel` is the one that everybody reads."""
+        self._channel = channel
         self._store = store
         self._people = people
         self._mask = mask
@@ -123,8 +142,10 @@ class Drafts:
         kind, _, number = key.partition(":")
         if kind == "incident":
             return self._incident(int(number))
-        if kind in ("glass", "alarm"):
-            return self._alarm(int(number), everybody=kind == "alarm")
+        if kind in _LOUD:
+            return self._alarm(kind, int(number))
+        if kind == "again":
+            return self._again(int(number))
         run = self._store.runs.get(int(number))
         if run is None or not run.channel:
             return None
@@ -146,6 +167,16 @@ class Drafts:
         card = incident_card(incident, incident_views(self._store, incident))
         return Draft(incident.channel, self._mask.over(card))
 
+    def _again(self, event_id: int) -> Draft | None:
+        event = self._store.timeline.get(event_id)
+        if event is None or event.incident_id is None:
+            return None
+        incident = self._store.incidents.get(event.incident_id)
+        if incident is None or not incident.channel:
+            return None
+        card = self._mask.over(again_card(event))
+        return Draft(incident.channel, card, parent=f"incident:{incident.id}")
+
     def _draft(self, run: Run, card: Card) -> Draft:
         parent = f"incident:{run.incident_id}" if run.incident_id is not None else None
         return Draft(run.channel, self._mask.over(card), parent=parent, thread=run.thread)
@@ -165,15 +196,23 @@ class Drafts:
         card = approval_card(view, self._people, self._store.now(), self._groups)
         return self._below(run, self._mask.over(card))
 
-    def _alarm(self, event_id: int, *, everybody: bool) -> Draft | None:
+    def _alarm(self, kind: str, event_id: int) -> Draft | None:
         event = self._store.timeline.get(event_id)
         run = self._store.runs.get(event.run_id) if event is not None and event.run_id is not None else None
-        if event is None or run is None or not run.channel:
+        if event is None or run is None:
+            return None
+        channel = self._elsewhere(run) if kind == "broadcast" else run.channel
+        if not channel:
             return None
         if event.kind == TRIPPED:
-            return Draft(run.channel, self._mask.over(standstill_card(run, event)))
-        card = self._mask.over(glass_card(run, event, everybody=everybody))
-        return Draft(run.channel, card) if everybody else self._below(run, card)
+            return Draft(channel, self._mask.over(standstill_card(run, event)))
+        card = self._mask.over(glass_card(run, event, everybody=kind != "glass"))
+        return self._below(run, card) if kind == "glass" else Draft(channel, card)
+
+    def _elsewhere(self, run: Run) -> str:
+        """Return the channel that everybody reads, unless it is the run's, or may be under its other name."""
+        unlike = bool(_ID.match(run.channel)) != bool(_ID.match(self._channel))
+        return "" if run.channel == self._channel or unlike else self._channel
 
     def _plan(self, run: Run) -> Draft | None:
         if run.plan is None:

@@ -23,7 +23,7 @@ from bot.store import Store
 log = logging.getLogger(__name__)
 
 READER = "slack"
-_RANK = ("alarm", "incident", "run", "glass", "approval", "plan", "output")
+_RANK = ("broadcast", "alarm", "incident", "again", "run", "glass", "approval", "plan", "output")
 _LOOK = 10.0
 """Seconds after which the timeline is looked at even when nobody rang."""
 _LONGEST_REST = 30.0

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.sqlite import insert
 from bot.alert import Alert
 from bot.incident import Incident, IncidentState
 from bot.store.database import Database, masked
-from bot.store.tables import alerts, findings, incidents, runs
+from bot.store.schedule_tables import findings
+from bot.store.tables import alerts, incidents, runs
 from bot.store.timeline import tell
 
 # Statements of a storm, built once: to build one costs several times what it costs to run it.
@@ -127,6 +128,27 @@ class Incidents:
         (incident_id,) = tx.execute(statement).inserted_primary_key or (0,)
         tell(tx, now, "incident.opened", incident=incident_id, host=host, title=title, note=note)
         return int(incident_id)
+
+    def lately(self, tx: Connection, key: str, since: datetime) -> int | None:
+        """Return the newest incident with this key, if it was resolved no earlier than this."""
+        query = select(incidents.c.id).where(incidents.c.key == key, incidents.c.resolved_at >= since)
+        return tx.scalar(query.order_by(incidents.c.id.desc()).limit(1))
+
+    def reopen(self, tx: Connection, incident_id: int, *, title: str, note: str) -> None:
+        """Go on with a resolved incident, because what it was about has come back."""
+        statement = update(incidents).where(incidents.c.id == incident_id)
+        state = {"state": IncidentState.OPEN, "resolved_at": None, "recovered_by": None}
+        tx.execute(statement.values(**state, title=title, note=note, times=incidents.c.times + 1))
+        row = tx.execute(
+            select(incidents.c.host, incidents.c.times).where(incidents.c.id == incident_id)
+        ).one()
+        told = {"title": title, "note": note, "times": row.times}
+        tell(tx, self._db.now(), "incident.reopened", incident=incident_id, host=row.host, **told)
+
+    def busy(self, tx: Connection, incident_id: int) -> bool:
+        """Does a run of this incident still go?"""
+        query = select(runs.c.id).where(runs.c.incident_id == incident_id, runs.c.ended_at.is_(None))
+        return tx.scalar(query.limit(1)) is not None
 
     def join(self, tx: Connection, alert_id: int, incident_id: int | None, alert: Alert) -> None:
         """Mark an alert dispatched, to this incident or to none."""

@@ -101,7 +101,8 @@ class Approvals:
         with self._db.write() as tx:
             approval = _approval(tx, run_id)
             if approval is None:
-                return f"Run {run_id} asks nobody for approval."
+                state = str(tx.scalar(select(runs.c.state).where(runs.c.id == run_id)) or "unknown")
+                return f"Run {run_id} asks nobody for approval; it is {state.replace('_', ' ')}."
             if delivery and not first_time(tx, now, delivery):
                 return "This was taken in already."
             incident = tx.scalar(select(runs.c.incident_id).where(runs.c.id == run_id))

@@ -61,27 +61,16 @@ class Attempts:
         run: Run,
         places: Sequence[Place],
         leaving: Sequence[tuple[str, Command]] = (),
-    ) -> list[Attempt]:
-        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
-
-        `leaving` is each one's command, and the machine that it goes to. Its text, which is the author's alone, is kept
-        once; the timeline has its hash, and the values beside it.
-        """
-        return self.claim(run, places, leaving)[0]
-
-    def claim(
-        self,
-        run: Run,
-        places: Sequence[Place],
-        leaving: Sequence[tuple[str, Command]] = (),
         changes: Mapping[Place, Turn | None] = NOTHING,
         wants: Mapping[Place, Want] = UNASKED,
         world: World | None = None,
     ) -> tuple[list[Attempt], Mapping[Place, Grant | Refusal | Answer]]:
-        """Write the same, but of those that change something only what the ledgers allow; and what they said.
+        """Write that commands (step, host, number) are about to leave; what was begun before is refused by the table.
 
-        `changes` tells of each what it does with a server at its load balancer, `wants` of those that a freeze or the
-        open breaker stops how deep they go.
+        `leaving` is each one's command, and the machine that it goes to. Its text, which is the author's alone, is kept
+        once; the timeline has its hash, and the values beside it. Those that change something begin only if the ledgers
+        allow it, and what they said is returned: `changes` tells of each what it does with a server at its load balancer,
+        `wants` of those that a freeze or the open breaker stops how deep they go.
         """
         now = self._db.now()
         with self._db.write() as tx:

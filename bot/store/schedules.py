@@ -4,19 +4,20 @@ A tick is a row that exists once, written in the transaction that starts its run
 in another process, finds it there.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from bot.alert import Alert
+from bot.finding import Finding, Place
 from bot.runs.run import RunState
 from bot.store.alerts import Alerts
 from bot.store.database import Database
-from bot.store.tables import alerts, attempts, findings, outputs, runs, schedules, ticks
+from bot.store.schedule_tables import doubts, findings, schedules, ticks
+from bot.store.tables import alerts, attempts, outputs, runs
 from bot.store.timeline import tell
 
 KEPT = 1000
@@ -143,54 +144,83 @@ class Schedules:
 
 
 class Findings:
-    """What scheduled runs found: open from when it was first seen until it is seen to be gone."""
+    """What scheduled runs found, and what they could not tell."""
 
     def __init__(self, database: Database, inbox: Alerts) -> None:
         self._db = database
         self._alerts = inbox
 
-    def open(
-        self, tx: Connection, runbook: str | None = None
-    ) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-        """Return the open findings, of one runbook or of all, by runbook, host and step."""
+    def open(self, tx: Connection, runbook: str | None = None) -> dict[Place, Finding]:
+        """Return the open findings, of one runbook or of all."""
         query = findings.select().where(findings.c.ended_at.is_(None))
         query = query.where(findings.c.runbook == runbook) if runbook is not None else query
-        rows = tx.execute(query).mappings()
-        return {(row["runbook"], row["host"], row["step"]): dict(row) for row in rows}
+        found = (
+            Finding(_place(row), bool(row["sure"]), row["begun_at"], row["count"], row["hosts"])
+            for row in tx.execute(query).mappings()
+        )
+        return {one.place: one for one in found}
 
-    def begin(self, tx: Connection, alert: Alert, run_id: int) -> None:
+    def begin(self, tx: Connection, found: Finding, summary: str, run_id: int | None = None) -> None:
         """Open a finding, and tell it as an alert."""
-        labels = alert.labels
-        row: dict[str, Any] = {name: labels[name] for name in ("runbook", "host", "step")}
-        row |= {"episode": alert.episode, "count": 1, "run_id": run_id, "first_run": run_id}
-        tx.execute(findings.insert().values(**row, begun_at=alert.starts_at, seen_at=alert.starts_at))
+        alert, place, begun = found.begun(summary, run_id), found.place, found.begun_at
+        row: dict[str, Any] = {"runbook": place.runbook, "host": place.host, "step": place.step}
+        row |= {"episode": alert.episode, "sure": int(found.sure), "hosts": found.hosts, "count": found.count}
+        tx.execute(
+            findings.insert().values(**row, run_id=run_id, first_run=run_id, begun_at=begun, seen_at=begun)
+        )
         self._alerts.put(tx, alert)
 
-    def repeat(self, tx: Connection, found: Mapping[str, Any], run_id: int) -> None:
-        """Count an open finding up."""
-        now, count = self._db.now(), found["count"] + 1
-        statement = update(findings).where(findings.c.episode == found["episode"])
+    def repeat(self, tx: Connection, found: Finding, run_id: int | None = None, said: str = "") -> None:
+        """Count an open finding up; `said` is what is to be told of it beside the number."""
+        now, count, episode = self._db.now(), found.count + 1, found.over(found.begun_at).episode
+        statement = update(findings).where(findings.c.episode == episode)
         tx.execute(statement.values(count=count, seen_at=now, run_id=run_id))
-        told = select(alerts.c.incident_id).where(alerts.c.episode == found["episode"])
+        told = select(alerts.c.incident_id).where(alerts.c.episode == episode)
         if (incident := tx.scalar(told.where(alerts.c.incident_id.is_not(None)).limit(1))) is not None:
-            host, step = found["host"], found["step"]
+            place = found.place
             tell(
                 tx,
                 now,
                 "finding.repeated",
                 incident=incident,
-                host=host,
-                step=step,
+                host=place.host or None,
+                step=(place.host and place.step) or None,
                 count=count,
                 found_by=run_id,
+                said=said,
             )
 
-    def end(self, tx: Connection, alert: Alert) -> None:
+    def end(self, tx: Connection, found: Finding, why: str = "") -> None:
         """Close a finding, and tell its alert's end."""
+        alert = found.over(self._db.now(), why)
         tx.execute(
             update(findings).where(findings.c.episode == alert.episode).values(ended_at=self._db.now())
         )
         self._alerts.put(tx, alert)
+
+    def doubts(self, tx: Connection, runbook: str | None = None) -> dict[Place, datetime]:
+        """Return of which places nobody could tell anything when they were looked at last, and since when."""
+        query = doubts.select() if runbook is None else doubts.select().where(doubts.c.runbook == runbook)
+        return {_place(row): row["since"] for row in tx.execute(query).mappings()}
+
+    def doubt(self, tx: Connection, places: Iterable[Place]) -> None:
+        """Note that of these nobody can tell anything from now on."""
+        rows = [
+            {"runbook": one.runbook, "host": one.host, "step": one.step, "since": self._db.now()}
+            for one in places
+        ]
+        if rows:
+            tx.execute(insert(doubts).on_conflict_do_nothing(), rows)
+
+    def settle(self, tx: Connection, places: Iterable[Place]) -> None:
+        """Note that of these something is known, or nothing is wanted any more."""
+        for one in places:
+            here = (doubts.c.runbook == one.runbook, doubts.c.host == one.host, doubts.c.step == one.step)
+            tx.execute(delete(doubts).where(*here))
+
+
+def _place(row: RowMapping) -> Place:
+    return Place(row["runbook"], row["host"], row["step"])
 
 
 def _one(runbook: str, expression: str) -> ColumnElement[bool]:

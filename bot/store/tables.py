@@ -70,7 +70,9 @@ incidents = Table(
     Column("resolved_at", Moment),
     Column("recovered_by", Integer),
     Column("note", Text, nullable=False, server_default=""),
+    Column("times", Integer, nullable=False, server_default="1"),
 )
+Index("incidents_by_key", incidents.c.key)
 Index(
     "one_open_incident_per_key",
     incidents.c.key,
@@ -326,52 +328,6 @@ commands = Table(
     metadata,
     Column("sha256", String(64), primary_key=True),
     Column("text", Text, nullable=False),
-)
-
-schedules = Table(
-    "schedules",
-    metadata,
-    Column("runbook", String, primary_key=True),
-    Column("expression", String, primary_key=True),
-    Column("since", Moment, nullable=False),
-    Column("cursor", Moment, nullable=False),
-)
-
-ticks = Table(
-    "ticks",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("runbook", String, nullable=False),
-    Column("tick", Moment, nullable=False),
-    Column("at", Moment, nullable=False),
-    Column("run_id", ForeignKey("runs.id", ondelete="SET NULL")),
-    Column("note", Text, nullable=False, server_default=""),
-    Column("taken", Integer, nullable=False, server_default="1"),
-    UniqueConstraint("runbook", "tick"),
-)
-Index("ticks_to_take", ticks.c.id, sqlite_where=text("taken = 0"))
-
-findings = Table(
-    "findings",
-    metadata,
-    Column("episode", String, primary_key=True),
-    Column("runbook", String, nullable=False),
-    Column("host", String, nullable=False),
-    Column("step", String, nullable=False),
-    Column("begun_at", Moment, nullable=False),
-    Column("seen_at", Moment, nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("first_run", Integer, nullable=False),
-    Column("run_id", Integer, nullable=False),
-    Column("ended_at", Moment),
-)
-Index(
-    "one_open_finding",
-    findings.c.runbook,
-    findings.c.host,
-    findings.c.step,
-    unique=True,
-    sqlite_where=text("ended_at is null"),
 )
 
 cursors = Table(

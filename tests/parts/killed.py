@@ -82,7 +82,7 @@ class TellingAttempts(Attempts):
         super().__init__(store.database, store.outputs)
         self._at = at
 
-    def claim(
+    def begin(
         self,
         run: Run,
         places: Sequence[Place],
@@ -94,7 +94,7 @@ class TellingAttempts(Attempts):
         """Say it before and after, for each."""
         for _ in places:
             self._at("before begun")
-        begun = super().claim(run, places, leaving, changes, wants, world)
+        begun = super().begin(run, places, leaving, changes, wants, world)
         for _ in places:
             self._at("begun")
         return begun

@@ -187,7 +187,7 @@ class Scene:
         **more: Any,
     ) -> None:
         """Do one step on one host."""
-        (begun,) = self.store.attempts.begin(run, [(step, host, 1)])
+        (begun,), _ = self.store.attempts.begin(run, [(step, host, 1)])
         self.clock.on(seconds=seconds)
         ended = replace(begun, status=status, ended_at=self.clock(), summary=summary, verdict=verdict, **more)
         streams = self.store.outputs.open(run, begun)

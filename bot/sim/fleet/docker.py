@@ -166,16 +166,21 @@ def _logs(world: World, host: State, argv: list[str], now: float) -> Reply:
     replica = _named(host, names[0]) if names else None
     if replica is None:
         return Reply(stderr=f"Error response from daemon: No such container: {''.join(names[:1])}\n", exit=1)
-    lines = _log_lines(world, host, replica, now)
+    stamped = "--timestamps" in found or "-t" in found
+    lines = [
+        f"{_stamp(at)} {text}" if stamped else text for at, text in _log_lines(world, host, replica, now)
+    ]
     tail = found.get("--tail", found.get("-n", "all"))
     if tail.isdigit():
         lines = lines[-int(tail) :] if int(tail) else []
     return Reply(stderr="".join(line + "\n" for line in lines))
 
 
-def _log_lines(world: World, host: State, replica: Replica, now: float) -> list[str]:
-    def line(at: float, text: str) -> str:
-        return f"(APIServer pid=1) INFO {datetime.fromtimestamp(at, UTC):%m-%d %H:%M:%S} {text}"
+def _log_lines(world: World, host: State, replica: Replica, now: float) -> list[tuple[float, str]]:
+    """Return what the container printed, each line with its time."""
+
+    def line(at: float, text: str) -> tuple[float, str]:
+        return at, f"(APIServer pid=1) INFO {datetime.fromtimestamp(at, UTC):%m-%d %H:%M:%S} {text}"
 
     lines = [line(replica.started_at, f"[api_server.py:1839] vLLM API server version 0.11.0, model {MODEL}")]
     if not replica.serving(now):
@@ -209,9 +214,10 @@ def _log_lines(world: World, host: State, replica: Replica, now: float) -> list[
                 )
             )
     if replica.stalled_at is not None and now - replica.stalled_at > 60:
+        at = replica.stalled_at + 60
+        words = "[shm_broadcast.py:466] No available shared memory broadcast block found in 60 seconds."
         lines.append(
-            f"(EngineCore_DP0 pid=87) WARNING {datetime.fromtimestamp(replica.stalled_at + 60, UTC):%m-%d %H:%M:%S} "
-            "[shm_broadcast.py:466] No available shared memory broadcast block found in 60 seconds."
+            (at, f"(EngineCore_DP0 pid=87) WARNING {datetime.fromtimestamp(at, UTC):%m-%d %H:%M:%S} {words}")
         )
     return lines
 

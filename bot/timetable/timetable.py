@@ -1,38 +1,35 @@
-"""The clock as somebody who asks: ticks of schedules become runs, and what those runs find becomes alerts.
+"""Ticks of schedules become runs, and what those runs saw is taken in.
 
-A scheduled run speaks to nobody. What it finds, a check that failed, a host that is not well or one that cannot be
-reached, is told as an alert of Sickbay's own, once for each runbook, host and step: routes, incidents and their ends are then those of any alert.
-Found again it is counted; seen to be gone it is resolved; what was not looked at stays as it is.
+A schedule that cannot start, because its runbook was edited into a mistake or its hosts are gone, is a finding of its own.
 """
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from bot.alert import Alert
 from bot.errors import SickbayError
+from bot.finding import Finding, Place
 from bot.guard.maintenance import Windows
 from bot.inventory import Inventory
-from bot.language.runbook import Step
+from bot.language.runbook import Runbook
 from bot.language.schedule import Missed, Schedule, step
 from bot.library import Loaded
-from bot.program import ordered
 from bot.runs.record import Record
-from bot.runs.run import Attempt, Requester, Run, Status
+from bot.runs.run import Requester
 from bot.store import Store
-from bot.verdict import Verdict
+from bot.timetable.harvest import Harvest
+from bot.timetable.sight import sights
 
 log = logging.getLogger(__name__)
 
-SOURCE = "schedule"
-"""Where alerts of our own come from."""
 FLEET = "@*"
+
+
+class Resting(SickbayError):
+    """There is nothing to look at for now, and that is as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,7 @@ class Timetable:
         self._library = library
         self._schedules = schedules
         self._rules = rules
+        self._harvest = Harvest(store)
         self._begun = False
         self._due: dict[Schedule, tuple[datetime, datetime]] = {}
         """When each was last looked at, and when it has to be looked at again."""
@@ -85,14 +83,26 @@ class Timetable:
 
     # ── from ticks to runs ──
     def _begin(self) -> None:
-        """Let go of schedules that are no more, with what they had found: nobody looks after it now."""
+        """Let go of schedules that are no more, and of what was found where nobody looks any more."""
         store = self._store
-        names = {one.runbook for one in self._schedules}
+        watched = {
+            name: self._watched(self._library[name].runbook)
+            for name in {one.runbook for one in self._schedules}
+        }
+        expressions = {(one.runbook, one.cron.expression) for one in self._schedules}
+
+        def kept(place: Place) -> bool:
+            if place.runbook not in watched:
+                return False
+            if not place.host:
+                return not place.step or (place.runbook, place.step) in expressions
+            hosts = watched[place.runbook]
+            return hosts is None or place.host in hosts
+
         with store.write() as tx:
-            store.schedules.forget(tx, {(one.runbook, one.cron.expression) for one in self._schedules})
-            for (runbook, *_), found in store.findings.open(tx).items():
-                if runbook not in names:
-                    self._end(tx, found)
+            store.schedules.forget(tx, expressions)
+            known = {*store.findings.open(tx), *store.findings.doubts(tx)}
+            self._harvest.let_go(tx, [place for place in known if not kept(place)])
         for schedule in self._schedules:
             self._look(schedule)
         self._begun = True
@@ -133,9 +143,14 @@ class Timetable:
         else:
             try:
                 run = self._started(tx, schedule)
+                self._goes(tx, schedule)
+            except Resting as error:
+                note = f"not started: {error.what}"
+                self._goes(tx, schedule)
             except SickbayError as error:
                 note = f"not started: {error.what}"
                 log.warning("%s was not started by its schedule: %s", name, error)
+                self._stuck(tx, schedule, error)
         store.schedules.keep(tx, name, tick, run=run, note=note)
         if note:
             store.timeline.tell(tx, "schedule.skipped", runbook=name, tick=tick.isoformat(), why=note)
@@ -152,7 +167,7 @@ class Timetable:
         now, every = self._store.now(), [host.name for host in self._inventory.select(wanted)]
         hosts = tuple(host for host in every if not self._windows.at(host, now))
         if not hosts:
-            raise SickbayError(f"all of {wanted} is in maintenance", advice="it goes on when that is over")
+            raise Resting(f"all of {wanted} is in maintenance", advice="it goes on when that is over")
         return self._store.runs.create(
             tx,
             runbook=book,
@@ -165,73 +180,38 @@ class Timetable:
             channel="",
         )
 
-    # ── from runs to alerts ──
+    # ── schedules that cannot start ──
+    def _stuck(self, tx: Connection, schedule: Schedule, error: SickbayError) -> None:
+        """Tell that a schedule starts nothing any more: once, and until it does."""
+        findings, place = self._store.findings, Place(schedule.runbook, step=schedule.cron.expression)
+        if (found := findings.open(tx, schedule.runbook).get(place)) is not None:
+            findings.repeat(tx, found)
+            return
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        summary = f"Its schedule, {place.step}, cannot start it: {what}. {error.advice}".strip()
+        findings.begin(tx, Finding(place, sure=True, begun_at=self._store.now()), summary)
+
+    def _goes(self, tx: Connection, schedule: Schedule) -> None:
+        place = Place(schedule.runbook, step=schedule.cron.expression)
+        if (found := self._store.findings.open(tx, schedule.runbook).get(place)) is not None:
+            self._store.findings.end(tx, found)
+
+    # ── from runs to findings ──
     def _take(self, tick_id: int, run_id: int) -> None:
         """Take in what a scheduled run found."""
         store = self._store
         run = store.runs.get(run_id)
         assert run is not None, "a run that is deleted is no tick's any more"
-        seen = list(_seen(run, Record(store.attempts.of(run_id))))
+        seen = sights(run, Record(store.attempts.of(run_id)))
+        scheduled = any(one.runbook == run.runbook.name for one in self._schedules)
         with store.write() as tx:
-            if not store.schedules.take(tx, tick_id):
-                return
-            known = store.findings.open(tx, run.runbook.name)
-            for attempt, title, how in seen:
-                found = known.get((run.runbook.name, attempt.host, attempt.step))
-                if how == "wrong" and found is None:
-                    store.findings.begin(tx, self._alert(run, attempt, title), run_id)
-                elif how == "wrong" and found is not None:
-                    store.findings.repeat(tx, found, run_id)
-                elif how == "well" and found is not None:
-                    self._end(tx, found)
-            steps = {one.id for _, one in ordered(run.runbook)}
-            for (_, host, looked), found in known.items():
-                if host not in self._inventory.hosts or looked not in steps:
-                    self._end(tx, found)
+            if store.schedules.take(tx, tick_id) and scheduled:
+                self._harvest.take(tx, run, seen, self._watched(run.runbook))
 
-    def _alert(self, run: Run, attempt: Attempt, title: str) -> Alert:
-        labels = {
-            "alertname": f"{run.runbook.name}/{attempt.step}",
-            "host": attempt.host,
-            "runbook": run.runbook.name,
-            "step": attempt.step,
-        }
-        said = {"summary": f"{title}: {attempt.summary}", "run": str(run.id)}
-        return Alert(SOURCE, _fingerprint(labels), "firing", self._store.now(), labels, said)
-
-    def _end(self, tx: Connection, found: Mapping[str, Any]) -> None:
-        labels = {
-            "alertname": f"{found['runbook']}/{found['step']}",
-            **{name: str(found[name]) for name in ("host", "runbook", "step")},
-        }
-        begun, now = found["begun_at"], self._store.now()
-        self._store.findings.end(
-            tx, Alert(SOURCE, _fingerprint(labels), "resolved", begun, labels, ends_at=now)
-        )
-
-
-def _fingerprint(labels: Mapping[str, str]) -> str:
-    named = json.dumps([labels[name] for name in ("runbook", "host", "step")])
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
-
-
-def _seen(run: Run, record: Record) -> Iterator[tuple[Attempt, str, Literal["wrong", "well", "unknown"]]]:
-    """Yield what each check of a run says of a host; what a person cut short says nothing."""
-    if run.cancelled_by is not None:
-        return
-    steps: list[Step] = [one for section, one in ordered(run.runbook) if section in ("steps", "verify")]
-    for host in run.hosts:
-        for one in steps:
-            last = record.last(one.id, host)
-            if last is not None and last.done:
-                yield last, one.title, _how(last)
-
-
-def _how(last: Attempt) -> Literal["wrong", "well", "unknown"]:
-    if (
-        last.status in (Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN)
-        or last.verdict is Verdict.UNHEALTHY
-    ):
-        return "wrong"
-    well = last.status is Status.OK and last.verdict is not Verdict.UNKNOWN
-    return "well" if well else "unknown"
+    def _watched(self, book: Runbook) -> frozenset[str] | None:
+        """Return the hosts that the schedules of a runbook look at; None: that cannot be read."""
+        sets = {one.hosts or book.hosts or FLEET for one in self._schedules if one.runbook == book.name}
+        try:
+            return frozenset().union(*(self._inventory.covers(hosts) for hosts in sets))
+        except SickbayError:
+            return None
