@@ -145,7 +145,8 @@ def load_library(
         name = loaded.runbook.name
         if name in library:
             what = f"there are two runbooks `{name}`"
-            mistakes.append(Mistake(str(path), 1, 0, what, f"the other one is {library[name].file}"))
+            hint = f"the other one is {library[name].file}; a runbook of your own takes another name"
+            mistakes.append(Mistake(str(path), 1, 0, what, hint))
         library.setdefault(name, loaded)
     return library, mistakes
 

@@ -7,43 +7,30 @@ A run looks first, asks once, then acts batch by batch:
     batches   evidence of every host of the batch before any of them is changed; the remaining steps, then verify;
               rollbacks and rescue for hosts that did not come through; always for every host of the batch
 
+A host whose look failed has its rescue and always, too, as far as they only look. What would change a host on which the
+run has changed nothing is left out of always: there is nothing to clean up.
+
 Because the answer follows from the attempts alone, a process killed at any instant resumes exactly where the last
 recorded attempt left it, and this file can be tested without a machine, a clock or a database.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from bot.guard.counting import counting
 from bot.guard.freshness import asking
 from bot.language.runbook import SECTIONS, Runbook, Step
 from bot.runs.approval import ApprovalState
+from bot.runs.column import Call, Column, walk
 from bot.runs.ending import ending
 from bot.runs.lacking import lacking, ungranted
-from bot.runs.plan import allowed_failures, partition
+from bot.runs.plan import allowed_failures, canary, partition
 from bot.runs.record import Record
 from bot.runs.result import held_back, whole_verdict
 from bot.runs.rollback import undoing
-from bot.runs.run import Attempt, Run, RunState, Status
+from bot.runs.run import Run, RunState
 from bot.verdict import Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Do this step on this host; `number` counts from 1, and a number that has begun is to be resumed."""
-
-    section: str
-    step: Step
-    host: str
-    number: int
-    first: int = 1
-    """The number of its first try."""
-
-    @property
-    def tries(self) -> int:
-        """How many tries there will have been with this one."""
-        return self.number - self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,70 +95,6 @@ def batches_of(book: Runbook, hosts: Sequence[str]) -> tuple[tuple[str, ...], ..
     return partition(hosts, book.serial or (["100%"] if book.kind == "observe" else [1]))
 
 
-@dataclass(slots=True)
-class _Column:
-    """How far the hosts of one section have come."""
-
-    calls: list[Call] = field(default_factory=list)
-    due: list[datetime] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    passed: list[str] = field(default_factory=list)
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.calls or self.due)
-
-
-def _walk(
-    section: str,
-    steps: Sequence[Step],
-    hosts: Iterable[str],
-    record: Record,
-    now: datetime,
-    *,
-    stopping: bool = False,
-) -> _Column:
-    """Find what is next in each host's column; when stopping, only what has already begun is brought to its end."""
-    column = _Column()
-    for host in hosts:
-        for step in steps:
-            last, first = record.last(step.id, host), record.first(step.id, host)
-            if last is not None and not last.done:
-                column.calls.append(Call(section, step, host, last.number, first))
-                break
-            retry = last is not None and last.again and _once_more(step, last, last.number - first + 1)
-            if stopping and (last is None or retry or not last.good):
-                column.dropped.append(host)
-                break
-            if last is None:
-                column.calls.append(Call(section, step, host, first, first))
-                break
-            if retry:
-                due = (last.ended_at or now) + step.delay
-                if due <= now:
-                    column.calls.append(Call(section, step, host, last.number + 1, first))
-                else:
-                    column.due.append(due)
-                break
-            if not last.good and section not in _TO_THE_END:
-                column.dropped.append(host)
-                break
-        else:
-            column.passed.append(host)
-    return column
-
-
-def repeatable(step: Step, tries: int) -> bool:
-    """May this attempt be followed by another although nobody knows how it ended? One more than those it has anyway."""
-    return step.idempotent and tries <= step.retries + 1
-
-
-def _once_more(step: Step, last: Attempt, tries: int) -> bool:
-    if last.status is Status.UNKNOWN:
-        return repeatable(step, tries)
-    return tries <= step.retries
-
-
 def next_move(
     run: Run,
     record: Record,
@@ -181,35 +104,44 @@ def next_move(
     now: datetime,
     *,
     broken: str = "",
+    fallen: str = "",
 ) -> Move:
-    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left."""
+    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left.
+
+    `fallen` says why a plan that nobody was asked about no longer holds.
+    """
     book = run.runbook
     parts = Parts.of(book, mutates)
     asking = approval not in (None, "approved")
     late = run.deadline is not None and now >= run.deadline and not asking
-    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, late=late)
+    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, fallen, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
-    look = _walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
+    look = walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
     if look.busy:
         return _go(look)
     failed = list(look.dropped)
+    after = _after_look(run, parts, failed, mutates, record, now, stopping=halt is not None)
+    if after.busy:
+        return _go(after)
     if not _agreed(run, approval):
-        if run.plan is not None and run.plan.without:
-            return _ungranted(run, record, mutates, approval, expires_at, now, halt)
-        if halt is not None:
-            return Finish(*halt)
-        if len(failed) > limit or not look.passed:
-            return _end(run, record, failed, mutates)
+        if halt is None:
+            if len(failed) > limit or not look.passed:
+                return _end(run, record, failed, mutates)
+            if run.plan is None and approval != "void":
+                return Ask()
+            if approval == "pending" and expires_at is not None and now < expires_at:
+                return Sleep(expires_at)
+        halt = halt or (RunState.CANCELLED, _unapproved(run, approval))
         if run.plan is None:
-            return _unapproved(approval, expires_at, now) if approval == "void" else Ask()
-        return _unapproved(approval, expires_at, now)
+            return Finish(*halt)
     if run.plan is not None and (run.mode == "suggest" or not run.plan.changes):
         why = "Suggested only: the mode is `suggest`." if run.plan.changes else "Nothing needed doing."
         return _end(run, record, failed, mutates, why=why)
 
     batches = run.plan.batches if run.plan is not None else batches_of(book, run.hosts)
     changed = run.plan.changed if run.plan is not None else frozenset()
+    rest: list[str] = []
     for number, batch in enumerate(batches, 1):
         left = [host for host in batch if host not in failed]  # a host may be gone when it is looked at again
         move, dropped = _batch(
@@ -218,14 +150,21 @@ def next_move(
         if move is not None:
             return move
         failed += dropped
-        if len(failed) > limit and halt is None:
+        alone = (
+            number == 1 and canary(book.serial, sum(map(len, batches))) and not set(batch).isdisjoint(failed)
+        )
+        if alone and halt is None:
+            rest = [host for later in batches[1:] for host in later]
+        if halt is None and (alone or len(failed) > limit):
             break
-    return _end(run, record, failed, mutates, halt)
+    return _end(run, record, failed, mutates, halt, rest=rest)
 
 
-def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
+def _halt(run: Run, fallen: str, *, late: bool) -> tuple[RunState, str] | None:
     if run.cancelled_by is not None:
         return RunState.CANCELLED, f"Cancelled by {run.cancelled_by}."
+    if fallen:
+        return RunState.CANCELLED, fallen
     if late:
         return RunState.FAILED, "The runbook's timeout passed."
     return None
@@ -239,32 +178,39 @@ def _agreed(run: Run, approval: ApprovalState | None) -> bool:
     return approval == "approved" or (approval is None and unasked)
 
 
-def _unapproved(approval: ApprovalState | None, expires_at: datetime | None, now: datetime) -> Move:
-    if approval == "pending" and expires_at is not None and now < expires_at:
-        return Sleep(expires_at)
+def _unapproved(run: Run, approval: ApprovalState | None) -> str:
+    if run.plan is not None and run.plan.without:
+        return ungranted(run, approval, _LONG)
     reasons = {
         "denied": "The plan was denied; nothing was changed.",
         "void": "The plan no longer held; nothing was changed.",
     }
-    return Finish(
-        RunState.CANCELLED, reasons.get(approval or "", "Nobody approved in time; nothing was changed.")
-    )
+    return reasons.get(approval or "", "Nobody approved in time; nothing was changed.")
 
 
-def _ungranted(
+def _after_look(
     run: Run,
-    record: Record,
+    parts: Parts,
+    failed: Sequence[str],
     mutates: Mutates,
-    approval: ApprovalState | None,
-    expires_at: datetime | None,
+    record: Record,
     now: datetime,
-    halt: tuple[RunState, str] | None,
-) -> Move:
-    """Wait for the answer whether to go on without evidence, or end the run; batches before have their own end."""
-    if halt is None and approval == "pending" and expires_at is not None and now < expires_at:
-        return Sleep(expires_at)
-    reason = ungranted(run, approval, _LONG)
-    return _end(run, record, (), mutates, halt or (RunState.CANCELLED, reason))
+    *,
+    stopping: bool,
+) -> Column:
+    """Do what only looks of rescue and always where the look failed; the end of a run that is cancelled waits for neither."""
+    hosts = [
+        host
+        for host in failed
+        if any((one := record.last(step.id, host)) and not one.good for step in parts.look)
+    ]
+    spare = dict.fromkeys((host for host in hosts if not record.changed(host, mutates)), _UNCHANGED)
+    rescue = walk("rescue", run.runbook.rescue, hosts, record, now, stopping=stopping)
+    if rescue.busy:
+        return rescue.spare(mutates, spare, record)
+    cancelled = run.cancelled_by is not None
+    always = walk("always", run.runbook.always, hosts, record, now, stopping=cancelled)
+    return always.spare(mutates, spare, record)
 
 
 def _evidence(
@@ -272,13 +218,32 @@ def _evidence(
 ) -> tuple[Move | None, list[str]]:
     """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it."""
     captures = run.runbook.captures
-    taken = _walk("evidence", captures, batch, record, now, stopping=stopping)
+    taken = walk("evidence", captures, batch, record, now, stopping=stopping)
     if taken.busy:
         return _go(taken), []
     found = lacking(run, taken.passed, record.last)
     if found.unasked and not stopping:
         return Ask(found.unasked), []
     return None, list(found.refused)
+
+
+def _boots(
+    run: Run,
+    parts: Parts,
+    hosts: Sequence[str],
+    mutates: Mutates,
+    record: Record,
+    now: datetime,
+    *,
+    stopping: bool,
+) -> Move | None:
+    """Ask hosts that are about to be changed for the first time in which boot they are; None: it is known, or need not be."""
+    unchanged = [host for host in hosts if not record.changed(host, mutates)]
+    columns = [
+        walk("boot", *asked, record, now, stopping=stopping)
+        for asked in asking(run, parts.look, unchanged, record)
+    ]
+    return _go(*columns) if any(one.busy for one in columns) else None
 
 
 def _batch(
@@ -295,43 +260,55 @@ def _batch(
 ) -> tuple[Move | None, list[str]]:
     """Bring one batch as far as it goes; return its next move, or the hosts that failed once it is through."""
     book = run.runbook
-    move, refused = _evidence(run, batch, record, now, stopping=stopping)
+    rescues = any(step.id in mutates for step in book.rescue)
+    first = [host for host in batch if host in changed or not rescues]
+    move, refused = _evidence(run, first, record, now, stopping=stopping)
     if move is not None:
         return move, []
     granted = [host for host in batch if host not in refused]
-    count = _walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
+    count = walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
-    whole = [host for host in granted if host in changed and not record.changed(host, mutates)]
-    boots = [
-        _walk("boot", *asked, record, now, stopping=stopping)
-        for asked in asking(run, parts.look, whole, record)
-    ]
-    if any(one.busy for one in boots):
-        return _go(*boots), []
-    act = _walk("steps", parts.act, granted, record, now, stopping=stopping)
-    verify = _walk("verify", book.verify, act.passed, record, now, stopping=stopping)
+    whole = [host for host in granted if host in changed]
+    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+        return asked, []
+    act = walk("steps", parts.act, granted, record, now, stopping=stopping)
+    verify = walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
     back = _roll_back(parts, book.verify, dropped, record, now)
     if back.busy:
         return _go(back), []
-    kept = {host for host in batch if held_back(record, host) is not None}
-    begun = [
-        host for host in batch if host not in kept and any(record.last(step.id, host) for step in parts.act)
-    ]
-    rescue = _walk(
-        "rescue", book.rescue, [host for host in dropped if host not in kept], record, now, stopping=stopping
+    ill = [host for host in dropped if held_back(record, host) is None]
+    if rescues:
+        move, late = _evidence(run, ill, record, now, stopping=stopping)
+        if move is not None:
+            return move, []
+        refused += late
+        whole = [host for host in ill if host not in late]
+        if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+            return asked, []
+    rescue = walk(
+        "rescue",
+        book.rescue,
+        [*ill, *(host for host in refused if host not in ill)],
+        record,
+        now,
+        stopping=stopping,
     )
     if rescue.busy:
-        return _go(rescue), []
-    always = _walk("always", book.always, begun, record, now)
+        return _go(rescue.spare(mutates, dict.fromkeys(refused, _NO_EVIDENCE), record)), []
+    come = [
+        host for host in batch if any(record.last(step.id, host) for step in (*book.captures, *parts.act))
+    ]
+    always = walk("always", book.always, come, record, now)
     if always.busy:
-        return _go(always), []
+        untouched = (host for host in come if not record.changed(host, mutates))
+        return _go(always.spare(mutates, dict.fromkeys(untouched, _UNCHANGED), record)), []
     bad = {
         host
-        for host in begun
+        for host in come
         for step in book.always
         if (last := record.last(step.id, host)) and not last.good
     }
@@ -340,16 +317,16 @@ def _batch(
 
 def _roll_back(
     parts: Parts, verify: Sequence[Step], hosts: Iterable[str], record: Record, now: datetime
-) -> _Column:
+) -> Column:
     """Undo what had succeeded on hosts that did not come through."""
-    whole = _Column()
+    whole = Column()
     for host in hosts:
         undos = undoing(parts.act, verify, host, record.last)
-        whole.calls += _walk("rollback", undos, [host], record, now).calls
+        whole.calls += walk("rollback", undos, [host], record, now).calls
     return whole
 
 
-def _go(*columns: _Column) -> Move:
+def _go(*columns: Column) -> Move:
     calls = tuple(call for column in columns for call in column.calls)
     due = min((due for column in columns for due in column.due), default=None)
     return Act(calls, due) if calls else Sleep(due)
@@ -362,17 +339,16 @@ def _end(
     mutates: Mutates,
     halt: tuple[RunState, str] | None = None,
     why: str = "",
+    rest: Sequence[str] = (),
 ) -> Finish:
-    return Finish(
-        *ending(run, record, failed, mutates, ordered(run.runbook), halt, why), whole_verdict(run, record)
-    )
+    end = ending(run, record, failed, mutates, ordered(run.runbook), halt, why, rest)
+    return Finish(*end, whole_verdict(run, record))
 
-
-_TO_THE_END = ("always", "evidence")
-"""Sections of which a failed step does not keep the next from being tried."""
 
 _LONG = 300
 """Characters of a host set in a reason."""
+_UNCHANGED = "left out, since nothing was changed there"
+_NO_EVIDENCE = "left out, since there is no evidence"
 
 
 def ordered(book: Runbook) -> list[tuple[str, Step]]:

@@ -77,7 +77,7 @@ def explain(
         wanted = " or ".join(dict.fromkeys(str(finding.wanted) for finding in alike))
         yield (
             path,
-            f"{_key(path)}expected {wanted}, not {show(value, written(path))}",
+            f"{_key(path)}expected {wanted}, not {show(value, written(path)) if path else _kind(value)}",
             _hint(wanted, value, written(path)),
         )
 
@@ -115,6 +115,11 @@ def show(value: Any, written: str = "") -> str:
     if isinstance(value, dict):
         return "a mapping"
     return written or str(value).lower()
+
+
+def _kind(value: Any) -> str:
+    """Name what a whole file is without a word of it: one that was named by mistake may hold secrets."""
+    return "text" if isinstance(value, str) else show(value)
 
 
 def _place(details: ErrorDetails, data: Any) -> _Finding:

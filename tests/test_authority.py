@@ -63,6 +63,14 @@ def test_who_is_in_no_group_is_a_stranger() -> None:
     assert error.advice == "ask to be added under `people:` in sickbay.yaml"
 
 
+def test_a_stranger_in_the_terminal_hears_of_as_first() -> None:
+    error = refused(authority(), Asker("root", None, "cli"))
+    assert error.what == "I don't know you, root, so you may not decide about runs"
+    assert error.advice == (
+        "if you stand under `people:`, say which with --as NAME; else ask to be added under `people:` in sickbay.yaml"
+    )
+
+
 def test_a_deactivated_account_may_nothing_not_even_stop_something() -> None:
     told = authority(U0ALICE=GONE)
     for stops in (False, True):

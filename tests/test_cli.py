@@ -1,12 +1,14 @@
 """The command line as people meet it: real processes, a real pipe or terminal, pretend hosts over real SSH."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bot.config.config import Config
 from bot.runs.run import RunState
 from bot.shipped import shipped
 from bot.sim.slack import PretendSlackThread
@@ -161,6 +163,54 @@ def test_a_bad_runbook_is_told_by_file_and_line(clinic: Clinic) -> None:
     assert said.code == 1
     assert f"{bad}:5:" in said.out
     assert "did you mean `steps`?" in said.out
+
+
+def test_where_there_is_no_test_that_is_said(clinic: Clinic) -> None:
+    said = clinic.say("test", "runbooks")
+    assert said.code == 1
+    assert said.out.splitlines() == [
+        "no test of a runbook was found in runbooks: one is NAME.test.yaml, beside NAME.yaml",
+        "0 passed, 0 failed",
+    ]
+
+
+def test_the_version_and_a_configuration_named_before_the_command(clinic: Clinic) -> None:
+    assert re.fullmatch(r"sickbay [0-9]+\.[0-9]+\.[0-9]+\n", clinic.say("--version").out)
+    other = clinic.config.rename(clinic.folder / "other.yaml")
+    for words in (["hosts", "gpu-01"], ["slack", "manifest"]):
+        assert clinic.say("-c", str(other), *words).code == 0
+    assert clinic.say("hosts", "gpu-01").code == 2
+    verified = clinic.say("-c", str(other), "audit", "verify")
+    assert verified.out.startswith("All 0 events fit."), verified.err
+
+
+def test_the_schema_of_the_configuration_has_every_section_and_no_place_of_this_machine(
+    clinic: Clinic,
+) -> None:
+    said = clinic.say("schema", "config")
+    assert set(json.loads(said.out)["properties"]) == set(Config.model_fields)
+    assert str(shipped("runbooks").parent) not in said.out
+
+
+def test_mistakes_are_followed_by_what_to_do(clinic: Clinic) -> None:
+    clinic.write(hosst={}, webb={})
+    said = clinic.say("hosts")
+    assert said.code == 2
+    assert said.err.endswith("\n  → mend them, then say it again\n")
+
+
+def test_a_file_that_is_no_runbook_is_told_without_a_word_of_it(clinic: Clinic) -> None:
+    (clinic.folder / ".env").write_text("TOKEN=the-canary:x:0\nMORE=root:x:1\n")
+    said = clinic.say("lint", ".env")
+    assert said.code == 1
+    assert said.out.splitlines()[0] == ".env:1: expected a mapping (key: value), not text"
+
+
+def test_what_looks_like_the_code_of_an_emoji_stays_as_it_is(clinic: Clinic) -> None:
+    (clinic.folder / "bad:x:.yaml").write_text("version: 1\nname: a:x:b\n")
+    said = clinic.say("lint", "bad:x:.yaml")
+    assert "bad:x:.yaml:2: " in said.out
+    assert '"a:x:b"' in said.out
 
 
 def test_runbooks_and_the_manifest_need_no_configuration(clinic: Clinic) -> None:

@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from bot.config.config import Config, Secrets, check_routes, find_config, load, schedules
 from bot.errors import SickbayError
 from bot.exposure import exposed
+from bot.facts.registry import PARSERS
 from bot.language.inputs import Noun
 from bot.language.schema import Invalid
 from bot.language.trigger import Trigger
 from bot.library import load_library
 from bot.secrets.mask import Mask
 from bot.shipped import shipped
+from bot.steps import KINDS
 
 FULL = """\
 slack: {channel: "#gpu-alerts", transport: socket}
@@ -365,3 +367,31 @@ def test_an_installed_package_carries_every_room_and_what_is_shipped() -> None:
     for name, folder in setup["package-dir"].items():
         assert shipped(name.removeprefix("bot.")) == root / folder
     assert re.fullmatch(r".*/templates", str(shipped("templates")))
+
+
+def test_runbooks_of_ones_own_go_beside_the_shipped_ones(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "runbooks: [shipped, mine]\nhosts: {gpu-01: {}}\n")
+    assert config.runbook_folders == (shipped("runbooks"), tmp_path / "mine")
+    assert loaded(tmp_path, "hosts: {gpu-01: {}}\n").runbook_folders == (shipped("runbooks"),)
+
+
+def test_a_shipped_runbook_that_was_left_out_is_told_with_how_to_have_it_back(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "sickbay.yaml"
+    path.write_text("runbooks: [mine]\nhosts: {gpu-01: {}}\nroutes: [{runbook: restart-container}]\n")
+    config, document = load(path, {})
+    (mistake,) = check_routes(config, document, {})
+    assert mistake.what == "there is no runbook `restart-container`"
+    assert mistake.hint.startswith(
+        "it comes with Sickbay, but `runbooks:` names other folders only: write [shipped, "
+    )
+
+
+def test_a_runbook_of_ones_own_takes_another_name_than_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "gpu-check.yaml").write_bytes((shipped("runbooks") / "gpu-check.yaml").read_bytes())
+    library, mistakes = load_library([shipped("runbooks"), tmp_path], kinds=KINDS, parsers=PARSERS)
+    assert library["gpu-check"].file == str(shipped("runbooks") / "gpu-check.yaml")
+    (mistake,) = mistakes
+    assert mistake.file == str(tmp_path / "gpu-check.yaml")
+    assert mistake.what == "there are two runbooks `gpu-check`"
+    assert mistake.hint.endswith("a runbook of your own takes another name")

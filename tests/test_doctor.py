@@ -56,22 +56,49 @@ async def test_a_healthy_set_up_has_nothing_wrong_and_is_left_as_it_was(patient:
     found = await patient.all()
     assert [one for one in found if one.state != "well"] == []
     told = "\n".join(one.what for one in found)
-    for words in ("configuration", "8 runbooks", "scopes are granted", "#oncall", "gpu-03", "lb-01"):
+    for words in (
+        "configuration",
+        "8 runbooks",
+        "scopes are granted",
+        "#oncall",
+        "gpu-[01-03],lb-01 let us in",
+    ):
         assert words in told
     assert sorted(patient.clinic.folder.rglob("*")) == before, "a doctor who looks does not begin a database"
 
 
 def test_what_is_wrong_is_marked_and_ends_with_1(clinic: Clinic) -> None:
+    clinic.write(slack={"channel": "oncall"})
     said = clinic.say("doctor")
     assert said.code == 1
     assert (
         "✗ SLACK_BOT_TOKEN is not set in the environment\n    set it to the Bot User OAuth Token" in said.out
     )
-    assert "✓ gpu-01" in said.out
+    assert "✓ gpu-[01-03],lb-01 let us in (4 hosts)" in said.out
     assert said.out.endswith("Mend what is marked ✗, then run `sickbay doctor` again.\n")
 
 
+def test_who_uses_the_terminal_only_has_nothing_wrong_and_hears_what_is_not_there(clinic: Clinic) -> None:
+    said = clinic.say("doctor")
+    assert said.code == 0, said.out
+    assert "! Slack is not set up, so incidents and questions are seen in the terminal only" in said.out
+    assert said.out.endswith("\nNothing is wrong; 1 warning.\n")
+
+
 # ── files ──
+async def test_each_of_several_mistakes_is_marked(patient: Patient) -> None:
+    bad = patient.clinic.folder / "runbooks/bad.yaml"
+    bad.write_text("version: 1\nname: bad\ndescription: Bad\nkind: observe\nstepps: []\nmodee: auto\n")
+    found = [one for one in await patient.wrong() if one.what.startswith("runbooks: ")]
+    assert [one.what.splitlines() for one in found] == [[one.what] for one in found]
+    assert {"stepps", "modee"} <= set(re.findall(r"`(\w+)`", " ".join(one.what for one in found)))
+    patient.write(hosst={}, webb={})
+    assert [one.what.partition("unknown")[2][:12] for one in await patient.wrong()] == [
+        " key `hosst`",
+        " key `webb` ",
+    ]
+
+
 async def test_a_mistake_in_the_configuration_is_told_by_line(patient: Patient) -> None:
     patient.write(hosst={})
     (found,) = await patient.wrong()
@@ -92,9 +119,9 @@ async def test_an_invalid_runbook_hides_nothing_else(patient: Patient) -> None:
     bad.write_text("version: 1\nname: bad\ndescription: Bad\nkind: observe\nstepps: []\n")
     del patient.environ["SLACK_BOT_TOKEN"]
     found = await patient.wrong()
-    assert f"{bad}:5" in found[0].what
-    assert found[1].what.startswith("SLACK_BOT_TOKEN is not set")
-    assert any("gpu-01" in one.what for one in await patient.all())
+    assert any(f"{bad}:5" in one.what for one in found)
+    assert any(one.what.startswith("SLACK_BOT_TOKEN is not set") for one in found[1:])
+    assert any("gpu-[01-03]" in one.what for one in await patient.all())
 
 
 async def test_a_route_to_no_runbook_is_told(patient: Patient) -> None:
@@ -183,6 +210,20 @@ async def test_a_lone_person_may_approve_where_the_runbook_lets_the_requester(pa
     assert await patient.wrong() == []
 
 
+async def test_a_right_that_no_rule_gives_anybody_is_warned_of_before_it_is_needed(patient: Patient) -> None:
+    patient.write(permissions=[{"roles": ["oncall"], "may": ["change", "approve", "cancel", "freeze"]}])
+    assert [(one.state, one.what) for one in await patient.wrong()] == [
+        ("warning", "permissions: nobody may break glass for runs of a runbook"),
+        ("warning", "permissions: nobody may reset the breaker"),
+        ("warning", "permissions: nobody may make a host's key known"),
+    ]
+    section = {"channel": "oncall", "base_url": patient.slack.base_url, "usergroups": {"S0ONCALL": ["lead"]}}
+    rest = {"roles": ["lead"], "may": ["break_glass", "reset", "enroll"]}
+    first = {"roles": ["oncall"], "may": ["change", "approve", "cancel", "freeze"]}
+    patient.write(permissions=[first, rest], slack=section)
+    assert await patient.wrong() == [], "whoever is in a user group counts"
+
+
 # ── secrets ──
 async def test_each_secret_of_runbooks_is_looked_at_and_none_is_shown(patient: Patient) -> None:
     path = patient.clinic.folder / "key"
@@ -266,6 +307,18 @@ async def test_slack_that_cannot_be_reached_hides_no_host(patient: Patient) -> N
 
 
 # ── hosts ──
+async def test_a_host_that_does_not_answer_keeps_nobody_waiting_for_the_others_news(patient: Patient) -> None:
+    patient.clinic.fleet.down("gpu-03")
+    lines = known_hosts(patient).read_text().splitlines(keepends=True)
+    known_hosts(patient).write_text("".join(line for line in lines if "gpu-02" not in line))
+    try:
+        told = [one.what for one in await patient.all() if one.what.startswith("gpu-")]
+    finally:
+        patient.clinic.fleet.restore("gpu-03")
+    assert {one.partition(" ")[0] for one in told[:2]} == {"gpu-02", "gpu-03"}
+    assert told[2] == "gpu-01,lb-01 let us in (2 hosts)"
+
+
 def known_hosts(patient: Patient) -> Path:
     return patient.clinic.folder / "known_hosts"
 
@@ -310,6 +363,17 @@ async def test_a_key_that_the_hosts_do_not_know_is_told_for_each(patient: Patien
         assert "authorized_keys" in one.advice
 
 
+async def test_a_load_balancer_that_is_no_host_is_told_before_anybody_drains(patient: Patient) -> None:
+    hosts = yaml.safe_load(patient.clinic.config.read_text())["hosts"]
+    del hosts["lb-01"]
+    patient.write(hosts=hosts)
+    found = await patient.one()
+    assert found.state == "warning"
+    assert found.what == (
+        "gpu-[01-03] cannot be drained: the load balancer lb-01 is no host of the inventory"
+    )
+
+
 async def test_a_set_up_without_hosts_is_told(patient: Patient) -> None:
     patient.write(hosts={})
     assert (await patient.one()).what == "there are no hosts"
@@ -320,9 +384,10 @@ async def test_it_logs_in_with_the_account_that_looks_and_the_one_that_acts(pati
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(key))
     usual = yaml.safe_load(patient.clinic.config.read_text())
     patient.write(
-        ssh=usual["ssh"] | {"act": {"identity_files": [str(key)]}}, hosts={"gpu-01": usual["hosts"]["gpu-01"]}
+        ssh=usual["ssh"] | {"act": {"identity_files": [str(key)]}},
+        hosts={"gpu-01": usual["hosts"]["gpu-01"] | {"vars": {}}},
     )
     found = await patient.one()
     assert re.match(r"gpu-01 \(\S+\), to act: login: ", found.what)
     assert "ssh.act.identity_files" in found.advice
-    assert any(re.match(r"gpu-01 \(\S+\), to look lets us in", one.what) for one in await patient.all())
+    assert any(one.what == "gpu-01 lets us in to look (1 host)" for one in await patient.all())

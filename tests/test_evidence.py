@@ -241,7 +241,9 @@ def test_refuse_leaves_the_host_unchanged_and_the_run_failed(kept: Stage) -> Non
     run = kept.play(taking({"missing": "refuse"}, max_failures=1), BOTH)
     assert run.state is RunState.FAILED
     assert "Failed on gpu-02." in run.reason
-    assert kept.script.steps("gpu-02") == ["look", "evidence"]
+    assert kept.script.steps("gpu-02") == ["look", "evidence", "note"], "more than a look"
+    (undo,) = (one for one in kept.attempts(run.id) if (one.step, one.host) == ("undo", "gpu-02"))
+    assert (undo.status, undo.summary) == (Status.SKIPPED, "left out, since nothing was changed there")
     assert kept.script.steps("gpu-01")[-1] == "undo"
 
 

@@ -9,7 +9,7 @@ from bot.effect import Cancelled, Finished, Lost, Outcome, Output, TimedOut, Unr
 from bot.engine.judging import judged
 from bot.engine.planner import Planner
 from bot.language.runbook import Step
-from bot.program import Call
+from bot.runs.column import Call
 from bot.runs.run import Attempt, Status
 from bot.steps import KINDS
 from bot.steps.kind import Judgement, Kind

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.runs.plan import Entry, Plan, allowed_failures, partition
+from bot.runs.plan import Entry, Plan, allowed_failures, canary, partition
 
 SIZES = st.lists(
     st.integers(1, 30) | st.integers(1, 100).map(lambda share: f"{share}%"), min_size=1, max_size=5
@@ -25,6 +25,28 @@ def test_batches_never_lose_a_host_nor_exceed_their_size(hosts: int, sizes: list
 
 def test_the_canary_goes_first_and_the_last_size_repeats() -> None:
     assert [len(batch) for batch in partition(list("abcdefgh"), [1, 2, "25%"])] == [1, 2, 2, 2, 1]
+
+
+@given(hosts=st.integers(1, 200), sizes=SIZES)
+def test_the_first_batch_is_a_canary_where_a_later_one_may_be_larger(
+    hosts: int, sizes: list[int | str]
+) -> None:
+    names = [f"gpu-{number}" for number in range(hosts)]
+    first, *later = partition(names, sizes)
+    if any(len(batch) > len(first) for batch in later):
+        assert canary(sizes, hosts)
+    if canary(sizes, hosts):
+        assert len(sizes) > 1
+        assert len(first) < hosts or not later
+    assert not canary(sizes[:1], hosts)
+
+
+def test_one_host_at_a_time_is_no_canary_and_a_share_is_counted_before_it_is_compared() -> None:
+    none: list[list[int | str]] = [[1], [2, 1], [1, 1], ["100%"], []]
+    assert not any(canary(sizes, 8) for sizes in none)
+    some: list[list[int | str]] = [[1, 3], [1, 1, 2], [1, "25%"], ["10%", "50%"]]
+    assert all(canary(sizes, 8) for sizes in some)
+    assert not canary([1, "25%"], 4), "a quarter of four is one"
 
 
 def test_a_share_of_failures_is_rounded_down() -> None:

@@ -68,7 +68,7 @@ class Desk:
         self.stage.engine = Engine(self.stage.store, planner, self.stage.script, successes=0)
         people = {"alice": ALICE, "bob": BOB}
         self.commands = Commands(self.stage.store, inventory, self.library, people, channel="oncall")
-        route = Route.model_validate({"match": {}, "runbook": "mend"})
+        route = Route.model_validate({"match": {}, "runbook": "mend", "mode": "auto"})
         self.dispatch = Dispatch(self.stage.store, inventory, self.library, [route], "oncall")
 
     def say(self, text: str, person: Person = BOB) -> str:
@@ -387,17 +387,75 @@ def test_a_plan_with_evidence_is_void_until_it_begins(desk: Desk) -> None:
     assert desk.stage.script.steps() == ["look"]
 
 
-@pytest.mark.parametrize("answer", ["approve", "deny"])
-def test_once_begun_the_question_about_missing_evidence_stands_whatever_changes(
-    desk: Desk, answer: str
+@pytest.mark.parametrize("mode", ["approve", "auto"])
+@pytest.mark.parametrize("what", ["the alert has cleared", "the file of the runbook mend was changed"])
+def test_while_nothing_was_changed_the_question_about_missing_evidence_is_void_like_any_other(
+    desk: Desk, what: str, mode: str
 ) -> None:
+    desk.file.write_text(MEND.replace("evidence: none\n", "mode: auto\n" if mode == "auto" else ""))
+    desk.stage.script.on("evidence", REFUSED)
+    asked = desk.alerted()
+    if mode == "approve":
+        desk.say(f"approve {asked.id}")
+        asked = desk.stage.advance(asked.id)
+    assert asked.plan is not None
+    assert (asked.state, [host for host, _ in asked.plan.without]) == (RunState.WAITING, ["gpu-01"])
+    if "alert" in what:
+        desk.tell("resolved")
+    else:
+        desk.file.write_text(MEND)
+    assert f"This plan is no longer asked about: {what}" in desk.say(f"approve {asked.id}")
+    desk.voided(asked.id, what)
+    assert desk.stage.script.steps() == ["look", "evidence"]
+
+
+def test_after_a_restart_too(desk: Desk) -> None:
     desk.file.write_text(MEND.replace("evidence: none\n", ""))
     desk.stage.script.on("evidence", REFUSED)
     asked = desk.alerted()
     desk.say(f"approve {asked.id}")
-    second = desk.stage.advance(asked.id)
-    assert (second.state, second.begun_at is None) == (RunState.WAITING, False)
+    assert desk.stage.advance(asked.id).state is RunState.WAITING
+    desk.file.write_text(MEND)
+    desk.stage.store.runs.look_again()
+    desk.voided(asked.id, "the file of the runbook mend was changed")
+
+
+@pytest.mark.parametrize("mode", ["approve", "auto"])
+def test_an_alert_that_clears_while_the_evidence_is_taken_leaves_the_host_as_it_is(
+    desk: Desk, mode: str
+) -> None:
+    desk.file.write_text(MEND.replace("evidence: none\n", "mode: auto\n" if mode == "auto" else ""))
+    gate = threading.Event()
+    taking = desk.stage.script.on("evidence", gate=gate)
+    desk.tell()
+    if mode == "approve":
+        assert desk.stage.advance(1).state is RunState.WAITING
+        desk.say("approve 1")
+    thread = desk.stage.apart(1)
+    taking.wait()
     desk.tell("resolved")
+    gate.set()
+    thread.join(PATIENCE)
+    ended = desk.stage.run(1)
+    why = "The plan no longer held; nothing was changed."
+    if mode == "auto":
+        why = "Cancelled by the alert, which has cleared."
+    assert (ended.state, ended.reason) == (RunState.CANCELLED, why)
+    assert all(one.done for one in desk.stage.attempts(1))
+    assert desk.stage.script.steps() == ["look", "evidence"]
+
+
+@pytest.mark.parametrize("answer", ["approve", "deny"])
+def test_once_a_host_was_changed_the_question_about_missing_evidence_stands_whatever_changes(
+    desk: Desk, answer: str
+) -> None:
+    desk.file.write_text(MEND.replace("evidence: none\n", ""))
+    desk.stage.script.on("evidence", done("capture m\nm begin uptime\nup 1\n\nm end uptime 0\n"))
+    desk.stage.script.on("evidence", REFUSED, host="gpu-02")
+    asked = desk.asked("gpu-[01-02]")
+    desk.say(f"approve {asked.id}")
+    assert desk.stage.advance(asked.id).state is RunState.WAITING
+    assert desk.stage.script.steps("gpu-01") == ["look", "evidence", "stop", "proof"]
     desk.file.write_text(MEND)
     desk.stage.store.runs.look_again()
     assert desk.stage.advance(asked.id).state is RunState.WAITING
@@ -407,10 +465,10 @@ def test_once_begun_the_question_about_missing_evidence_stands_whatever_changes(
     if answer == "approve":
         assert ended.state is RunState.SUCCEEDED
         return
-    why = "Going on without the evidence of gpu-01 was denied; nothing was changed there."
+    why = "Going on without the evidence of gpu-02 was denied; nothing was changed there."
     assert (ended.state, ended.reason) == (RunState.CANCELLED, why)
     assert why in words(run_card(run_view(desk.stage.store, ended)))
-    assert desk.stage.script.steps() == ["look", "evidence"]
+    assert desk.stage.script.steps("gpu-02") == ["look", "evidence"]
 
 
 # ── pure ──

@@ -25,7 +25,10 @@ def move(run: Run, record: Record, approval: Any = None, *, now: Any = START) ->
 def played(
     one: Run, answer: Any, *, cancel_after: int | None = None
 ) -> tuple[Finish, list[tuple[str, str, int]], Record]:
-    """Play a run to its end; `answer(call)` gives each attempt's status. Returns end, calls in order, record."""
+    """Play a run to its end; `answer(call)` gives each attempt's status. Returns end, calls in order, record.
+
+    What is left out is not among the calls.
+    """
     record = Record()
     calls: list[tuple[str, str, int]] = []
     for _ in range(1000):
@@ -34,6 +37,9 @@ def played(
         match what:
             case Act(todo):
                 for call in todo:
+                    if call.left_out:
+                        record.add(attempt(call.step.id, call.host, Status.SKIPPED, summary=call.left_out))
+                        continue
                     calls.append((call.step.id, call.host, call.number))
                     status = answer(call)
                     record.add(attempt(call.step.id, call.host, status, call.number))
@@ -115,7 +121,7 @@ def test_a_host_that_failed_in_the_look_is_not_acted_on() -> None:
     _, calls, _ = played(
         one, lambda call: Status.FAILED if (call.host, call.step.id) == ("a", "look") else Status.OK
     )
-    assert [call[0] for call in calls if call[1] == "a"] == ["look"]
+    assert [call[0] for call in calls if call[1] == "a"] == ["look", "note"]
     assert ("stop", "b", 1) in calls
 
 
@@ -274,6 +280,8 @@ def test_a_plan_that_has_to_be_asked_about_is_not_acted_on_without_its_question(
 def test_a_host_that_failed_in_the_look_fails_the_run_even_when_nothing_needs_doing(mode: str) -> None:
     one = run(book(max_failures=1), ("a", "b"), mode=mode)
     record = Record([attempt("look", "a"), attempt("look", "b", Status.FAILED)])
+    record.add(attempt("note", "b"))
+    record.add(attempt("undo", "b", Status.SKIPPED))
     plan = plan_for(one, record)
     idle = replace(plan, entries=tuple(replace(entry, decision="skip") for entry in plan.entries))
     end = move(replace(one, plan=idle), record)
@@ -411,3 +419,22 @@ def test_a_lost_end_is_followed_by_another_attempt_only_where_the_step_is_idempo
         assert isinstance(what, Act)
         told = [(call.step.id, call.number) for call in what.calls]
         assert told == ([("stop", 2)] if idempotent else [("note", 1)])
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_try_that_was_sent_is_cleaned_up_after_although_the_next_could_not_be(sent: bool) -> None:
+    tries = [
+        attempt("stop", "a", Status.FAILED, sent=sent),
+        attempt("stop", "a", Status.FAILED, number=2, sent=False, again=False),
+    ]
+    for rows in (tries, tries[::-1]):
+        undo = move(approved(book()), Record([attempt("look", "a"), attempt("note", "a"), *rows]))
+        assert isinstance(undo, Act)
+        assert [(call.step.id, call.left_out == "") for call in undo.calls] == [("undo", sent)]
+
+
+def test_what_was_begun_and_then_could_not_be_sent_has_changed_nothing() -> None:
+    record = Record([attempt("stop", "a", Status.BEGUN)])
+    assert record.changed("a", frozenset({"stop"}))
+    record.add(attempt("stop", "a", Status.FAILED, sent=False))
+    assert not record.changed("a", frozenset({"stop"}))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.program import Act, Ask, Call, Finish, Sleep, next_move
+from bot.program import Act, Ask, Finish, Sleep, next_move
+from bot.runs.column import Call
 from bot.runs.record import Record
 from bot.runs.run import Run, RunState, Status
 from tests.parts.books import START, attempt, book, mutates, plan_for, run
@@ -21,7 +22,9 @@ STEPS = [
 ]
 ALWAYS = [{"id": "undrain", "run": "x"}, {"id": "told", "run": "x", "mutates": False}]
 EVIDENCE = [{"id": "keep", "run": "x"}]
+NOTE = [{"id": "note", "run": "x", "mutates": False}]
 ACT = ("drain", "restart")
+CHANGE = (*ACT, "mend")
 DEADLINE = START + timedelta(hours=1)
 Answer = Callable[[Call], Status]
 
@@ -37,6 +40,9 @@ class World:
         self.granted = granted
         self.approval: Any = None
         self.order: list[tuple[str, str]] = []
+        self.touched: set[tuple[str, str, int]] = set()
+        self.idle: frozenset[str] = frozenset()
+        """Hosts on which the plan changes nothing."""
         self.before: Callable[[Call], None] = lambda _: None
         self.after: Callable[[Call], None] = lambda _: None
         self.crash: Callable[[Call], bool] = lambda _: False
@@ -64,7 +70,12 @@ class World:
                     )
                     self.approval = self.granted
                 case Ask():
-                    self.run = replace(self.run, plan=plan_for(self.run, self.record))
+                    plan = plan_for(self.run, self.record)
+                    entries = (
+                        replace(one, decision="skip") if one.step in ACT and one.host in self.idle else one
+                        for one in plan.entries
+                    )
+                    self.run = replace(self.run, plan=replace(plan, entries=tuple(entries)))
                 case Sleep():
                     raise AssertionError("nothing to sleep for")
                 case Finish():
@@ -76,11 +87,17 @@ class World:
         self.before(call)
         place = (call.step.id, call.host)
         known = self.record.last(*place)
+        if call.left_out:
+            self.record.add(attempt(*place, Status.SKIPPED, summary=call.left_out))
+            return
         if known is None or known.number < call.number:
             self.order.append(place)
         self.record.add(attempt(*place, Status.BEGUN, call.number))
         if not self.crash(call):
-            self.record.add(attempt(*place, self.answer(call), call.number))
+            status = self.answer(call)
+            self.record.add(attempt(*place, status, call.number))
+            if status is not Status.SKIPPED and call.step.id in CHANGE:
+                self.touched.add((*place, call.number))
         self.after(call)
 
     def cancel(self) -> None:
@@ -90,18 +107,24 @@ class World:
     def check(self, end: Finish) -> None:
         """Hold what happened against what was promised."""
         assert end.state.ended
-        steps = [step.id for step in self.run.runbook.always]
         for host in self.run.hosts:
             mine = [step for step, at in self.order if at == host]
-            touched = [step for step in mine if step in ACT]
+            touched = [step for step, at, _ in self.touched if at == host]
+            come = any(self.record.last(step, host) for step in ("keep", *ACT))
+            look = self.record.last("look", host)
+            if come or (look and not look.good and self.run.cancelled_by is None):
+                assert "told" in mine, f"{host} was left without a last look"
+            elif look and look.good:
+                assert "told" not in mine, f"it had not come to {host}"
+            assert ("undrain" in mine) == bool(touched), (
+                f"{host} was cleaned up where nothing was changed, or not at all"
+            )
             if touched:
-                assert all(self.record.last(step, host) for step in steps), (
-                    f"{host} was left without its clean-up"
+                clean = min(map(mine.index, ("undrain", "told")))
+                assert max(map(mine.index, touched)) < clean, "it was cleaned up too early"
+                assert mine.index("keep") < min(map(mine.index, touched)), (
+                    f"{host} was changed before its evidence"
                 )
-                assert max(map(mine.index, touched)) < min(map(mine.index, steps)), (
-                    "it was cleaned up too early"
-                )
-                assert mine.index("keep") < mine.index(touched[0]), f"{host} was changed before its evidence"
                 kept = self.record.last("keep", host)
                 assert kept is not None
                 rule, without = (
@@ -113,8 +136,6 @@ class World:
                     or rule == "go"
                     or (rule == "ask" and host in without and self.approval == "approved")
                 )
-            else:
-                assert not set(steps) & set(mine), f"{host} was cleaned up though nothing had begun there"
             assert all(one.done for one in self.record.of(host)), "it ended with something still going"
 
 
@@ -273,18 +294,23 @@ def test_no_order_of_answers_stops_crashes_and_noes_leaves_a_host_without_its_cl
         "serial": data.draw(st.lists(st.sampled_from([1, 2, 3, "50%"]), min_size=1, max_size=2)),
         "max_failures": data.draw(st.integers(0, 3)),
         "evidence": {"pack": EVIDENCE, "missing": data.draw(st.sampled_from(["ask", "refuse", "go"]))},
+        "rescue": data.draw(st.sampled_from([NOTE, [*NOTE, {"id": "mend", "run": "x"}]])),
     }
+    idle = data.draw(st.frozensets(st.sampled_from("abcd"), max_size=3))
     statuses = st.sampled_from(
         [*[Status.OK] * 8, Status.FAILED, Status.UNREACHABLE, Status.UNKNOWN, Status.SKIPPED]
     )
 
     def answer(call: Call) -> Status:
+        if call.host in idle and call.step.id in ACT:
+            return Status.SKIPPED
         status = data.draw(statuses)
         looks = call.step.id in ("look", "keep", "proof", "note", "told")
         return Status.FAILED if looks and status is Status.UNKNOWN else status
 
     granted = data.draw(st.sampled_from(["approved", "approved", "denied", "expired", "void"]))
     world = World(run(mending(**changes), tuple("abcd")), answer, granted=granted)
+    world.idle = idle
     stop = data.draw(st.none() | st.tuples(st.sampled_from(["cancel", "timeout"]), st.integers(1, 25)))
     crashes = data.draw(st.sets(st.integers(1, 30), max_size=4))
     begun = [0]

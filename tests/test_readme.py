@@ -1,19 +1,26 @@
 """The README cannot lie: what it shows is loaded, linted and looked up."""
 
 import re
+import sqlite3
+from configparser import ConfigParser
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from bot.cli.main import audit, cli, slack
 from bot.commands.grammar import usages
-from bot.config.config import check_routes, load
+from bot.config.config import Config, check_routes, load
+from bot.config.settings import SshSection
 from bot.facts.registry import PARSERS
 from bot.language.runbook import Runbook, Step
 from bot.library import lint_files, load_library, load_text
+from bot.people.permissions import DEEDS
 from bot.rehearsal import break_steps, rehearse
 from bot.shipped import shipped
 from bot.steps import KINDS
+from bot.store import Store
+from bot.store.timeline import verify
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -26,7 +33,7 @@ COMMANDS = {
 
 def test_the_configurations_it_shows_load_and_their_routes_fit_the_shipped_runbooks(tmp_path: Path) -> None:
     shown = [block for block in BLOCKS if "hosts:" in block and "version:" not in block]
-    assert len(shown) == 5
+    assert len(shown) == 4
     library, _ = load_library([shipped("runbooks")], kinds=KINDS, parsers=PARSERS)
     for text in shown:
         path = tmp_path / "sickbay.yaml"
@@ -34,6 +41,53 @@ def test_the_configurations_it_shows_load_and_their_routes_fit_the_shipped_runbo
         config, document = load(path, {"HOME": str(tmp_path)})
         assert check_routes(config, document, library) == []
         assert len(config.inventory) > 0
+
+
+def test_every_section_of_the_configuration_and_no_other_is_in_its_table() -> None:
+    table = README.partition("| section | what stands there |")[2].partition("\n\n")[0]
+    named = [re.findall(r"`([a-z]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    assert {name for names in named for name in names} == set(Config.model_fields)
+    for key, number in re.findall(r"`([a-z_]+): ([0-9]+)`", table):
+        assert SshSection.model_fields[key].default == int(number), key
+    assert Config().web.listen in table
+    assert str(Config().store.path) in table
+    assert f"`[{', '.join(Config().check)}]`" in table
+
+
+def test_whoever_follows_its_first_example_may_take_each_of_the_next_steps(tmp_path: Path) -> None:
+    path = tmp_path / "sickbay.yaml"
+    path.write_text(BLOCKS[0])
+    config, _ = load(path, {"HOME": str(tmp_path)})
+    alice = config.persons["alice"]
+    assert [right for right in DEEDS if not config.rights.has(alice, right)] == []
+    assert config.inventory.hosts["gpu-03"].vars["haproxy"]["server"] == "be_vllm/gpu-03"
+
+
+def test_a_copy_made_as_it_says_is_whole_while_sickbay_writes(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "sickbay.db")) as store:
+        store.timeline.note("x.y")
+        with closing(sqlite3.connect(tmp_path / "sickbay.db")) as shell:
+            shell.execute(f"VACUUM INTO '{tmp_path / 'vacuumed.db'}'")
+            with closing(sqlite3.connect(tmp_path / "copied.db")) as copy:
+                shell.backup(copy)
+    for name in ("vacuumed.db", "copied.db"):
+        found = verify(tmp_path / name)
+        assert (found.events, found.fault) == (1, "")
+        with closing(Store(tmp_path / name)) as store:
+            store.timeline.note("x.z")
+
+
+def test_the_unit_it_shows_starts_what_there_is() -> None:
+    (unit,) = re.findall(r"```ini\n(.*?)```", README, re.DOTALL)
+    parsed = ConfigParser()
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]
+    parsed.read_string(unit)
+    _, command, *options = parsed["Service"]["ExecStart"].split()
+    assert command in COMMANDS
+    assert options == ["--config", "/etc/sickbay/sickbay.yaml", "--log-json"]
+    assert not re.search(r"^[A-Z].*[ \t]#", unit, re.MULTILINE), (
+        "systemd takes a comment on a line of its own only"
+    )
 
 
 def test_the_runbook_it_shows_has_no_mistake() -> None:

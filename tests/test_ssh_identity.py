@@ -7,6 +7,7 @@ import pytest
 
 from bot.effect import Command, Finished, Outcome, Unreachable
 from bot.ssh import Ssh
+from bot.ssh.identity import ON_CONSOLE
 from bot.ssh.known_hosts import Changed, KnownHosts, Revoked, Trusted, Uncertified, Unknown, Unreadable
 from bot.ssh.public_key import Key
 from tests.parts.leaks import nothing_left
@@ -190,3 +191,12 @@ def test_a_thousand_hosts_are_read_once_and_found_fast(tmp_path: Path) -> None:
     assert all(isinstance(known.judge(f"gpu-{number:04}", 22, key(BLOB)), Trusted) for number in range(1000))
     path.write_text(path.read_text().replace(f"gpu-0007 {KIND}", f"gpu-7777 {KIND}"))
     assert isinstance(known.judge("gpu-7777", 22, key(BLOB)), Trusted), "the file changed and is read again"
+
+
+def test_what_to_type_on_the_console_prints_every_key_where_there_are_several(tmp_path: Path) -> None:
+    for kind in ("ed25519", "ecdsa", "rsa"):
+        path = tmp_path / f"ssh_host_{kind}_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)
+    typed = ON_CONSOLE.replace("/etc/ssh", str(tmp_path))
+    said = subprocess.run(["sh", "-c", typed], check=True, capture_output=True, text=True).stdout
+    assert [line.split()[-1] for line in said.splitlines()] == ["(ECDSA)", "(ED25519)", "(RSA)"]

@@ -1,6 +1,8 @@
 """What scheduled runs find, cannot tell, and are kept from: one incident for each, however often it comes and goes."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +21,14 @@ from bot.guard.maintenance import Window, Windows
 from bot.incident import Incident, IncidentState
 from bot.inventory import Host, Inventory
 from bot.language.schedule import Cron, Schedule
-from bot.library import Loaded
+from bot.library import Loaded, load_runbook
 from bot.messages import again_card, incident_card
 from bot.messages.card import Card, Note, plain
 from bot.messages.timeline import sentence
 from bot.route import Route
 from bot.runs.record import Record
 from bot.runs.run import RunState, Status
+from bot.steps import KINDS
 from bot.store import Store
 from bot.timetable import Timetable
 from bot.timetable.harvest import Harvest
@@ -34,7 +37,7 @@ from bot.verdict import Verdict
 from bot.wording import nth
 from tests.parts.books import attempt, book, run
 from tests.parts.office import CHECK, EVERY_TEN, PROMPT, Office
-from tests.parts.script import REFUSED, done
+from tests.parts.script import PATIENCE, REFUSED, done
 from tests.parts.stage import machines
 from tests.parts.states import Hands
 
@@ -260,6 +263,32 @@ def test_a_check_that_was_left_out_says_nothing() -> None:
     watch = book(name="watch", kind="observe", steps=CHECK, verify=[], rescue=[], always=[])
     record = Record([attempt("disk", "a", Status.SKIPPED), attempt("load", "a", Status.SKIPPED)])
     assert sights(run(watch, ("a",), state=RunState.SUCCEEDED), record) == []
+
+
+def test_a_time_that_two_processes_take_in_at_once_counts_once(fleet: Office, tmp_path: Path) -> None:
+    fleet.stage.script.on("api", UNTOLD, host="gpu-01")
+    stores = [Store(tmp_path / "sickbay.db", fleet.stage.clock) for _ in range(3)]
+    tables = []
+    for store in stores:
+        fleet.store, kept = store, fleet.store
+        tables.append(fleet.another())
+        tables[-1].turn()
+        fleet.store = kept
+    barrier = threading.Barrier(len(tables))
+
+    def look(table: Timetable) -> None:
+        barrier.wait(PATIENCE)
+        table.turn()
+
+    for times, found in ((1, []), (2, [1])):
+        fleet.pass_by(minutes=10)
+        assert fleet.stage.advance(times).state is RunState.SUCCEEDED
+        with ThreadPoolExecutor(len(tables)) as pool:
+            list(pool.map(look, tables))
+        fleet.dispatch.turn()
+        assert [one.found for one in fleet.incidents] == found
+    for store in stores:
+        store.close()
 
 
 # ── what comes back ──
@@ -492,6 +521,31 @@ def test_a_schedule_that_cannot_start_is_one_finding_until_it_starts_again(fleet
         "Its schedule, */10 * * * *, cannot start it: watch.yaml:3: no such step kind. mend it"
     )
     shelf.why = ""
+    fleet.round()
+    assert told(fleet) == [("watch/schedule", "", OVER)]
+
+
+def test_a_file_that_is_gone_or_has_a_mistake_is_told_until_it_is_mended(
+    fleet: Office, tmp_path: Path
+) -> None:
+    path = tmp_path / "watch.yaml"
+    text = (
+        "version: 1\nname: watch\ndescription: Look\nkind: observe\n"
+        f'triggers: [{{schedule: "{EVERY_TEN}"}}]\nsteps: [{{id: disk, run: df /}}]\n'
+    )
+    path.write_text(text)
+    loaded = {"watch": load_runbook(path, kinds=KINDS, parsers=())}
+    due = [Schedule("watch", Cron(EVERY_TEN))]
+    fleet.timetable = Timetable(fleet.store, fleet.stage.inventory, loaded, due, PROMPT)
+    fleet.timetable.turn()
+    for broken in (None, text.replace("df /", "df {{ nonsense }}")):
+        path.unlink() if broken is None else path.write_text(broken)
+        fleet.pass_by(minutes=10)
+        fleet.dispatch.turn()
+    (incident,) = fleet.incidents
+    assert (incident.state, incident.found) == (OPEN, 2)
+    assert "cannot be read: No such file" in incident.title
+    path.write_text(text)
     fleet.round()
     assert told(fleet) == [("watch/schedule", "", OVER)]
 

@@ -6,6 +6,7 @@ It changes nothing and looks at everything: a mistake in one part does not hide 
 import asyncio
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,23 +23,29 @@ from bot.config.config import Config, Secrets, find_config, load
 from bot.effect import Unreachable
 from bot.engine.vault import Vault, read_secrets
 from bot.errors import SickbayError
-from bot.inventory import Host
+from bot.inventory import Host, fold
 from bot.language.runbook import Runbook
-from bot.language.schema import Document
+from bot.language.schema import Document, Invalid
 from bot.library import Loaded
+from bot.people.permissions import DEEDS
 from bot.printable import one_line
+from bot.runs.approval import Person
 from bot.secrets.mask import Mask
 from bot.slack.doctor import checks
 from bot.ssh import Purpose, Ssh
 from bot.store import Store
-from bot.wording import near
+from bot.wording import count, near
 
-State = Literal["well", "warning", "wrong"]
+State = Literal["well", "busy", "warning", "wrong"]
 _MARKS: Mapping[State, tuple[str, str]] = {
+    "busy": ("… ", "dim"),
     "well": ("✓ ", "green"),
     "warning": ("! ", "yellow"),
     "wrong": ("✗ ", "red"),
 }
+
+_MANY = 16
+"""Hosts from which on one should be told that they are being asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +70,20 @@ def doctor(config: Path | None) -> int:
 
 async def examine(path: Path, environ: Mapping[str, str], out: Console) -> bool:
     """Look at everything and print it; true when nothing is wrong."""
-    seen: set[State] = set()
+    seen: Counter[State] = Counter()
     async for finding in findings(path, environ):
-        seen.add(finding.state)
-        out.print(Text.assemble(_MARKS[finding.state], finding.what))
-        for line in finding.advice.splitlines():
+        seen[finding.state] += 1
+        first, *rest = finding.what.splitlines()
+        out.print(Text.assemble(_MARKS[finding.state], first))
+        for line in (*rest, *finding.advice.splitlines()):
             out.print(Text(f"    {line}", style="dim"))
-    wrong = "Mend what is marked ✗, then run `sickbay doctor` again."
-    out.print(wrong if "wrong" in seen else "Nothing is wrong.")
-    return "wrong" not in seen
+    if seen["wrong"]:
+        out.print("Mend what is marked ✗, then run `sickbay doctor` again.")
+    else:
+        out.print(
+            "Nothing is wrong" + (f"; {count(seen['warning'], 'warning')}." if seen["warning"] else ".")
+        )
+    return not seen["wrong"]
 
 
 async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
@@ -79,7 +91,8 @@ async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Find
     try:
         config, document = load(path, environ)
     except SickbayError as error:
-        yield Finding("wrong", f"configuration: {_said(error)}", error.advice)
+        for finding in _mistaken("configuration", error):
+            yield finding
         return
     yield Finding("well", f"configuration {path}")
     secrets, vault, mask = read_secrets(config, environ)
@@ -90,8 +103,16 @@ async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Find
     if secrets.slack_bot_token is not None:
         for ok, what, advice in await checks(config.slack, secrets, config.persons.values()):
             yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
-    for finding in await asyncio.to_thread(_hosts, config, mask):
+    async for finding in _hosts(config, mask):
         yield finding
+
+
+def _mistaken(what: str, error: SickbayError) -> Iterator[Finding]:
+    """Mark each mistake of a file, so that none is taken for a part of another."""
+    if isinstance(error, Invalid):
+        yield from (Finding("wrong", f"{what}: {mistake}") for mistake in error.mistakes)
+    else:
+        yield Finding("wrong", f"{what}: {_said(error)}", error.advice)
 
 
 def _said(error: SickbayError) -> str:
@@ -103,10 +124,11 @@ def _runbooks(config: Config, document: Document, mask: Mask) -> Iterator[Findin
     try:
         library = read_library(config, document, mask)
     except SickbayError as error:
-        yield Finding("wrong", f"runbooks: {_said(error)}", error.advice)
+        yield from _mistaken("runbooks", error)
         return
     yield Finding("well", f"{len(library)} runbooks: {', '.join(library)}")
     yield from _approvals(config, library)
+    yield from _rights(config)
     yield from _permissions(config, document, library)
 
 
@@ -148,6 +170,16 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
     return Finding("warning", f"when {' or '.join(stuck)} starts it, nobody else may approve it", advice)
 
 
+def _rights(config: Config) -> Iterator[Finding]:
+    """Is there somebody for each right, once rules say who has it?"""
+    groups = [Person("", roles=roles) for roles in config.slack.usergroups.values()]
+    everybody = [*config.persons.values(), *groups]
+    for right, deed in DEEDS.items():
+        if config.rights.ruled and not any(config.rights.has(one, right) for one in everybody):
+            what = f"permissions: nobody may {deed.format(runbook='a runbook').replace('`', '')}"
+            yield Finding("warning", what, f"add `{right}` to the `may:` of a rule under `permissions:`")
+
+
 def _permissions(config: Config, document: Document, library: Mapping[str, Loaded]) -> Iterator[Finding]:
     """Does every rule mean somebody and something?"""
     given = [*(person.roles for person in config.persons.values()), *config.slack.usergroups.values()]
@@ -179,6 +211,12 @@ def _database(path: Path) -> Finding:
 
 # ── secrets ──
 def _secrets(config: Config, secrets: Secrets) -> Iterator[Finding]:
+    held = (secrets.slack_bot_token, secrets.slack_app_token, secrets.slack_signing_secret)
+    if "slack" not in config.model_fields_set and not any(held):
+        what = "Slack is not set up, so incidents and questions are seen in the terminal only"
+        yield Finding("warning", what, "to use it, write `slack:` into sickbay.yaml, and set its tokens")
+        yield _alert_secret(config, secrets)
+        return
     wanted = [
         ("SLACK_BOT_TOKEN", secrets.slack_bot_token, "the Bot User OAuth Token (xoxb-…) of your Slack app")
     ]
@@ -219,30 +257,59 @@ def _alert_secret(config: Config, secrets: Secrets) -> Finding:
 
 
 # ── hosts ──
-def _hosts(config: Config, mask: Mask) -> list[Finding]:
-    """Log in to every host with each of our accounts, all at once."""
+async def _hosts(config: Config, mask: Mask) -> AsyncIterator[Finding]:
+    """Log in to every host with each of our accounts, all at once: what is wrong is told as it comes, the rest as sets."""
     machines = list(config.inventory.hosts.values())
     if not machines:
-        return [Finding("wrong", "there are no hosts", "list them under `hosts:` in sickbay.yaml")]
+        yield Finding("wrong", "there are no hosts", "list them under `hosts:` in sickbay.yaml")
+        return
+    for finding in _balancers(config):
+        yield finding
     remote = way(config)
+    well: dict[str, list[str]] = {}
     try:
         with ThreadPoolExecutor(32) as pool:
             logins = [(host, purpose) for host in machines for purpose in remote.purposes(host)]
-            return list(pool.map(lambda login: _login(remote, login[0], login[1], mask), logins))
+            if len(machines) > _MANY:
+                yield Finding("busy", f"logging in to {count(len(machines), 'host')}")
+            asked = [asyncio.wrap_future(pool.submit(_login, remote, *login, mask)) for login in logins]
+            for done in asyncio.as_completed(asked):
+                host, account, wrong = await done
+                if wrong is None:
+                    well.setdefault(account, []).append(host.name)
+                else:
+                    yield wrong
     finally:
         remote.close()
+    for account, names in well.items():
+        lets = "lets" if len(names) == 1 else "let"
+        yield Finding("well", f"{fold(names)} {lets} us in{account} ({count(len(names), 'host')})")
 
 
-def _login(remote: Ssh, host: Host, purpose: Purpose, mask: Mask) -> Finding:
+def _balancers(config: Config) -> Iterator[Finding]:
+    """Is each load balancer that hosts name a host itself? Nothing but a drain would say so else."""
+    hosts = config.inventory.hosts
+    behind: dict[str, list[str]] = {}
+    for host in hosts.values():
+        given = host.vars.get("haproxy")
+        name = given.get("host") if isinstance(given, Mapping) else None
+        if name is not None and name not in hosts:
+            behind.setdefault(str(name), []).append(host.name)
+    for name, names in behind.items():
+        what = f"{fold(names)} cannot be drained: the load balancer {name} is no host of the inventory"
+        yield Finding("warning", what, near(name, hosts) or "add its machine under `hosts:`")
+
+
+def _login(remote: Ssh, host: Host, purpose: Purpose, mask: Mask) -> tuple[Host, str, Finding | None]:
+    """Log in; return as which account, and what is wrong."""
+    account = f" to {purpose}" if len(remote.purposes(host)) > 1 else ""
     found = remote.probe(host, purpose)
-    where = f"{host.name} ({host.address}:{host.port})"
-    if len(remote.purposes(host)) > 1:
-        where += f", to {purpose}"
+    where = f"{host.name} ({host.address}:{host.port}){',' if account else ''}{account}"
     if isinstance(found, Unreachable):
-        return Finding("wrong", mask.text(f"{where}: {found.layer}: {found.reason}"), found.advice)
+        wrong = Finding("wrong", mask.text(f"{where}: {found.layer}: {found.reason}"), found.advice)
+        return host, account, wrong
     if found.exit_code != 0:
         said = found.stderr.text.strip() or f"`true` ended with exit code {found.exit_code}"
-        return Finding(
-            "wrong", mask.text(f"{where}: {one_line(said)}"), "what is in brackets says what to do"
-        )
-    return Finding("well", f"{where} lets us in")
+        advice = "what is in brackets says what to do"
+        return host, account, Finding("wrong", mask.text(f"{where}: {one_line(said)}"), advice)
+    return host, account, None

@@ -27,6 +27,7 @@ from bot.errors import SickbayError
 from bot.inventory import Host, Inventory
 from bot.people.authority import Authority, Roster
 from bot.ssh import Shown, Ssh
+from bot.ssh.identity import ON_CONSOLE
 from bot.store import Store
 from bot.wording import near
 
@@ -154,7 +155,7 @@ def _asked(shown: Sequence[Shown], out: Console) -> Shown | None:
         )
     out.print(
         Text("\nRead the fingerprint on the console of the host, not over this network:", style="bold"),
-        Text("    ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"),
+        Text(f"    {ON_CONSOLE}"),
         Text(f"Type the last {TAIL} characters of what you read there; nothing stops here."),
         sep="\n",
     )

@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from bot.cli.mishap import telling
+from bot.cli.options import AsOption, ConfigOption, Form, Hosts, Paths, RunNumber, SomeNumber, Where
 from bot.errors import SickbayError
 
 cli = typer.Typer(
@@ -29,25 +31,6 @@ cli.add_typer(slack, name="slack")
 audit = typer.Typer(no_args_is_help=True, help="Is the timeline still what was written into it?")
 cli.add_typer(audit, name="audit")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help="sickbay.yaml; else $SICKBAY_CONFIG, ./sickbay.yaml, ~/.config/sickbay"
-    ),
-]
-AsOption = Annotated[
-    str | None,
-    typer.Option("--as", help="who you are under `people:`, from an account that is nobody's own"),
-]
-Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
-Where = Annotated[
-    list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
-]
-RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
-SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
-Form = Literal["markdown", "json"]
-Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
-
 
 def main() -> None:
     """Run the command line; errors a person can mend are told without a traceback."""
@@ -56,11 +39,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail
     guard()
-    try:
+    with telling():
         cli()
-    except SickbayError as error:
-        print(f"sickbay: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
 
 
 @contextmanager
@@ -78,7 +58,43 @@ def _desk(verb: str, words: list[str] | None, config: Path | None, name: str | N
     raise typer.Exit(desk(verb, words or [], config, name))
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"sickbay {version('sickbay')}")  # noqa: T201
+        raise typer.Exit
+
+
+@cli.callback()
+def _before(
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", help="print which Sickbay this is", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what stands before the command: `-c FILE` there is the same as behind it."""
+    if config is not None:
+        behind = {"config": config}
+        context.default_map = dict.fromkeys(getattr(context.command, "commands", ()), behind) | {
+            "audit": {"verify": behind},
+            "slack": {"manifest": behind},
+        }
+
+
 # ── for whoever keeps Sickbay ──
+@cli.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="where to")] = Path("sickbay.yaml"),
+) -> None:
+    """Write a sickbay.yaml to begin with, every section explained; never over one that is there."""
+    from bot.cli.starter import init
+
+    raise typer.Exit(init(file))
+
+
 @cli.command()
 def serve(
     config: ConfigOption = None,
@@ -141,10 +157,10 @@ def explain(
 @cli.command()
 def schema(
     of: Annotated[
-        Literal["runbook", "test", "report"], typer.Argument(help="what is to be described")
+        Literal["runbook", "test", "config", "report"], typer.Argument(help="what is to be described")
     ] = "runbook",
 ) -> None:
-    """Print the JSON Schema of runbooks, or of the tests beside them, for editors; or of an incident's exported report."""
+    """Print the JSON Schema, for editors: of runbooks, of the tests beside them, of sickbay.yaml, of reports."""
     from bot.cli.workshop import schema
 
     raise typer.Exit(schema(of))
@@ -193,11 +209,17 @@ def verify(
 
 
 @slack.command("manifest")
-def manifest() -> None:
+def manifest(
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="with `slack: {transport: http}`: https://…, where Slack reaches Sickbay"),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
     """Print the app manifest to paste at api.slack.com/apps."""
-    from bot.slack.manifest import manifest_yaml
+    from bot.cli.starter import manifest
 
-    print(manifest_yaml())  # noqa: T201
+    raise typer.Exit(manifest(url, config))
 
 
 # ── the desk ──

@@ -50,7 +50,8 @@ _BOUNDLESS = 100_000
 def console(stream: TextIO) -> Console:
     """Return what writes to a terminal, or to a pipe or file: without colours, and as wide as it takes."""
     seen = stream.isatty()
-    return Console(file=stream, highlight=False, force_terminal=seen, width=None if seen else _BOUNDLESS)
+    width = None if seen else _BOUNDLESS
+    return Console(file=stream, highlight=False, emoji=False, force_terminal=seen, width=width)
 
 
 def render(card: Card) -> RenderableType:

@@ -27,7 +27,7 @@ from bot.wording import count
 
 def lint(paths: Sequence[Path], config: Path | None) -> int:
     """Print every mistake."""
-    found = _configured(config, os.environ) if not paths or config else None
+    found = configured(config, os.environ) if not paths or config else None
     files, mistakes = lint_files(
         paths or _folders(found),
         kinds=KINDS,
@@ -46,14 +46,21 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
     from bot.rehearsal import rehearse  # whoever lints waits for no engine and no store
 
     out = console(sys.stdout)
-    count = {True: 0, False: 0}
-    for result in rehearse(paths or _folders(_configured(config, os.environ))):
-        count[result.passed] += 1
+    ended = {True: 0, False: 0}
+    places = paths or _folders(configured(config, os.environ))
+    for result in rehearse(places):
+        ended[result.passed] += 1
         out.print(f"{'ok    ' if result.passed else 'FAILED'} {result.name}", markup=False, soft_wrap=True)
         for problem in result.problems:
             out.print(f"       {problem}", markup=False, soft_wrap=True)
-    out.print(f"{count[True]} passed, {count[False]} failed")
-    return OK if count[True] and not count[False] else UNWELL
+    if not any(ended.values()):
+        where = ", ".join(map(str, places))
+        out.print(
+            f"no test of a runbook was found in {where}: one is NAME.test.yaml, beside NAME.yaml",
+            markup=False,
+        )
+    out.print(f"{ended[True]} passed, {ended[False]} failed")
+    return OK if ended[True] and not ended[False] else UNWELL
 
 
 def faults(paths: Sequence[Path], config: Path | None) -> int:
@@ -62,7 +69,7 @@ def faults(paths: Sequence[Path], config: Path | None) -> int:
 
     out = console(sys.stdout)
     well = []
-    for result in break_steps(paths or _folders(_configured(config, os.environ))):
+    for result in break_steps(paths or _folders(configured(config, os.environ))):
         well.append(result.passed)
         word = "ok    " if result.passed else "FAILED"
         out.print(f"{word} {result.name}: {count(result.cases, 'fault')}", markup=False, soft_wrap=True)
@@ -105,17 +112,22 @@ def record(words: Sequence[str], output: Path | None, config: Path | None) -> in
     return OK
 
 
-def schema(of: Literal["runbook", "test", "report"] = "runbook") -> int:
-    """Print the schema of runbooks, of the tests beside them, or of reports."""
+def schema(of: Literal["runbook", "test", "config", "report"] = "runbook") -> int:
+    """Print the schema of runbooks, of the tests beside them, of sickbay.yaml, or of reports."""
     from bot.rehearsal.case import Cases
     from bot.report import Report
 
-    models: dict[str, type[BaseModel]] = {"runbook": Runbook, "test": Cases, "report": Report}
+    models: dict[str, type[BaseModel]] = {
+        "runbook": Runbook,
+        "test": Cases,
+        "config": Config,
+        "report": Report,
+    }
     print(json.dumps(json_schema(models[of]), indent=2))  # noqa: T201
     return OK
 
 
-def _configured(config: Path | None, environ: Mapping[str, str]) -> Config | None:
+def configured(config: Path | None, environ: Mapping[str, str]) -> Config | None:
     """Return the configuration, if there is one."""
     try:
         path = find_config(config, environ, Path.cwd())

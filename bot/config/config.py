@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bot.config.settings import ActSection, Config, HostSection, SshSection, machines
+from bot.config.haproxy_section import KEY, HaproxySection
+from bot.config.settings import SHIPPED, ActSection, Config, HostSection, SshSection, machines
 from bot.config.tokens import Secrets
 from bot.errors import Misplaced, SickbayError
+from bot.errors import Path as Path_
 from bot.exposure import written
 from bot.language import template
 from bot.language.runbook import MODES, Runbook
 from bot.language.schedule import Cron, Schedule
 from bot.language.schema import Document, Invalid, Mistake, attempt, validate
 from bot.language.trigger import NO_SCHEDULE
-from bot.library import Loaded
+from bot.library import Loaded, runbook_files
 from bot.route import Route
+from bot.shipped import shipped
 from bot.wording import near
 
 __all__ = [
@@ -109,7 +112,7 @@ def _anchored(config: Config, folder: Path, home: Path) -> Config:
     return config.model_copy(
         update={
             "store": store,
-            "runbooks": files(config.runbooks),
+            "runbooks": tuple(one if one == SHIPPED else place(one) for one in config.runbooks),
             "ssh": ssh,
             "hosts": hosts,
             "secrets": secrets,
@@ -141,6 +144,7 @@ def _hosts(document: Document, hosts: Any) -> Iterator[Mistake]:
         except Misplaced as error:
             yield document.mistake((*path, *error.path), str(error))
             continue
+        yield from _balanced(document, (*path, "vars", KEY), section, len(found))
         for host in found:
             if host.name in names:
                 yield document.mistake(
@@ -154,6 +158,22 @@ def _hosts(document: Document, hosts: Any) -> Iterator[Mistake]:
                 yield document.mistake((*path, "address"), what, "one machine is one host")
                 break
             addresses[place] = host.name
+
+
+def _balanced(document: Document, path: Path_, section: HostSection, many: int) -> Iterator[Mistake]:
+    """Could these hosts be taken out of traffic as it is written down?"""
+    if KEY not in section.vars:
+        return
+    try:
+        given = validate(HaproxySection, document, path)
+    except Invalid as error:
+        yield from error.mistakes
+        return
+    if given.server and many > 1:
+        what = f"{many} hosts cannot all be the server {given.server}"
+        backend = given.server.partition("/")[0]
+        hint = f"write `backend: {backend}`: each is then the server of its own name there"
+        yield document.mistake((*path, "server"), what, hint)
 
 
 def _people(document: Document, people: Any) -> Iterator[Mistake]:
@@ -224,7 +244,7 @@ def check_routes(config: Config, document: Document, library: Mapping[str, Loade
     if "check" in config.model_fields_set:
         for index, name in enumerate(config.check):
             if name not in library:
-                mistakes.append(document.mistake(("check", index), *_missing(name, library)))
+                mistakes.append(document.mistake(("check", index), *_missing(name, library, config)))
             elif library[name].runbook.kind != "observe":
                 what = f"`{name}` changes hosts, and a check only looks"
                 mistakes.append(
@@ -255,7 +275,7 @@ def _scheduled(config: Config, document: Document, library: Mapping[str, Loaded]
     for name, given in config.schedules.runbooks.items():
         path = ("schedules", "runbooks", name)
         if name not in library:
-            yield document.mistake(path, *_missing(name, library))
+            yield document.mistake(path, *_missing(name, library, config))
             continue
         book = library[name].runbook
         if book.kind != "observe":
@@ -281,7 +301,7 @@ def _route(
     config: Config, document: Document, library: Mapping[str, Loaded], route: Route, path: tuple[str, int]
 ) -> Iterator[Mistake]:
     if route.runbook is not None and route.runbook not in library:
-        yield document.mistake((*path, "runbook"), *_missing(route.runbook, library))
+        yield document.mistake((*path, "runbook"), *_missing(route.runbook, library, config))
     elif route.runbook is not None:
         for key, what, hint in _started(route, library[route.runbook].runbook):
             yield document.mistake((*path, key), what, hint)
@@ -318,7 +338,11 @@ def _started(route: Route, book: Runbook) -> Iterator[tuple[str, str, str]]:
         yield "inputs", error.what, error.advice
 
 
-def _missing(name: str, library: Mapping[str, Loaded]) -> tuple[str, str]:
+def _missing(name: str, library: Mapping[str, Loaded], config: Config) -> tuple[str, str]:
+    if name in {file.stem for file in runbook_files(shipped("runbooks"))}:
+        own = ", ".join(str(folder) for folder in config.runbooks if folder != SHIPPED)
+        hint = f"it comes with Sickbay, but `runbooks:` names other folders only: write [shipped, {own}]"
+        return f"there is no runbook `{name}`", hint
     hint = near(name, library) or f"there is: {', '.join(sorted(library)) or 'none'}"
     return f"there is no runbook `{name}`", hint
 

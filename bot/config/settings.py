@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from bot.config.haproxy_section import spread
 from bot.config.jump import Spot, Stranger, Ways, as_written
 from bot.config.jump import read as spots
 from bot.config.schedule_section import SchedulesSection
@@ -37,6 +38,8 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 UserGroup = Annotated[str, Field(pattern=r"^S[A-Z0-9]{2,20}$")]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}\$?$")]
+SHIPPED = Path("shipped")
+"""Stands for the folder of the runbooks that come with Sickbay; a folder called so is named by its whole path."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -149,7 +152,9 @@ class HostSection(Noun):
     sudo: Sudo | None = Field(None, description="instead of the one under `ssh:`")
     proxy_jump: str | None = Field(None, description="instead of the one under `ssh:`; none: straight")
     groups: tuple[GroupName, ...] = ()
-    vars: dict[str, Any] = Field({}, description="read as host.vars.<name> in runbooks")
+    vars: dict[str, Any] = Field(
+        {}, description="read as host.vars.<name> in runbooks; `haproxy` says where it is drained"
+    )
 
 
 class PersonSection(Noun):
@@ -173,7 +178,7 @@ class Config(Noun):
     alerts: AlertsSection = AlertsSection()
     store: StoreSection = StoreSection()
     runbooks: tuple[Path, ...] = Field(
-        (shipped("runbooks"),), description="folders; default: the shipped ones"
+        (SHIPPED,), description="folders, and `shipped` for those that come with Sickbay"
     )
     ssh: SshSection = SshSection()
     hosts: dict[str, HostSection] = Field({}, description="by name or host set, such as gpu-[01-08]")
@@ -204,7 +209,7 @@ class Config(Noun):
     @property
     def runbook_folders(self) -> tuple[Path, ...]:
         """Where runbooks are read from."""
-        return self.runbooks
+        return tuple(shipped("runbooks") if one == SHIPPED else one for one in self.runbooks)
 
     @property
     def store_path(self) -> Path:
@@ -343,7 +348,7 @@ def machines(name: str, section: HostSection) -> list[Host]:
             address.strip("[]"),
             section.port,
             section.user,
-            section.vars,
+            spread(section.vars, each),
             section.groups,
             access=Access(
                 identity_files=section.identity_files,

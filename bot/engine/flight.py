@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
+from bot.engine.holding import Holding
 from bot.engine.judging import clocked, judged, sealed
 from bot.engine.leaving import leaving, owned
 from bot.engine.planner import Planner
@@ -27,13 +28,12 @@ from bot.engine.rails import Rails
 from bot.errors import SickbayError
 from bot.guard.autonomy import SUCCESSES, proved, settled
 from bot.guard.freshness import Stale, again, beginning
-from bot.program import CLEAN_UP, Act, Ask, Call, Finish, Mutates, Parts, Sleep, next_move, ordered
+from bot.program import CLEAN_UP, Act, Ask, Finish, Mutates, Parts, Sleep, next_move, ordered
+from bot.runs.column import Call
 from bot.runs.plan import Entry
 from bot.runs.record import Record
-from bot.runs.result import changed
-from bot.runs.run import Attempt, Run, RunState, Status
+from bot.runs.run import Attempt, Run, Status
 from bot.store import Store, Streams
-from bot.wording import no_longer
 
 SLICE = 64
 """Commands that leave, and outcomes that are taken in, between two looks at the whole."""
@@ -95,6 +95,7 @@ class Flight:
         self._news: SimpleQueue[_Sent | None] = SimpleQueue()
         self._cancelled = threading.Event()
         self._broken = ""
+        self._plan = Holding(store, planner)
         self._heard = time.monotonic()
 
     # ── from other threads ──
@@ -112,7 +113,7 @@ class Flight:
         """Do what the run can do now."""
         self._mutates = self._planner.mutates(self.run.runbook)
         self._read()
-        self._locked = {one.host for one in self._record.all() if changed(one, self._mutates)}
+        self._locked = {host for host in self.run.hosts if self._record.changed(host, self._mutates)}
         self._index()
         while not self._closing.is_set():
             run = self._refresh()
@@ -120,12 +121,11 @@ class Flight:
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
-            move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
+            words = {"broken": self._broken, "fallen": self._plan.fallen}
+            move = next_move(run, self._record, self._mutates, state, expires, now, **words)
+            if not isinstance(move, Finish) and not self._plan.holds(run):
+                continue
             if isinstance(move, Act):
-                if run.plan is not None and run.begun_at is None and not self._begin_plan(run):
-                    if approval is None:
-                        return
-                    continue
                 more = self._start(move.calls)
                 if self._waits and not self._going:
                     self._store.runs.queue(run, self._record.anew, self._waits)
@@ -138,9 +138,6 @@ class Flight:
                         return
                 case Sleep(until):
                     waiting = state == "pending"
-                    if waiting and run.begun_at is None and (why := self._planner.broken(run)):
-                        self._store.approvals.fall(run, why)
-                        continue
                     wake = until if waiting else _sooner(until, run.deadline, now)
                     self._store.runs.sleep(run, wake, waiting=waiting)
                     return
@@ -211,16 +208,6 @@ class Flight:
         self._index()
         return True
 
-    def _begin_plan(self, run: Run) -> bool:
-        """Note that the plan begins; false when it no longer holds: its question is void, or the run has ended."""
-        broken = self._planner.broken(run)
-        begun_at = self._store.approvals.begin(run, broken)
-        if begun_at is not None:
-            self.run = replace(run, begun_at=begun_at)
-        elif self._store.approvals.get(run.id) is None:
-            self._store.runs.finish(run, RunState.CANCELLED, no_longer(broken), None)
-        return begun_at is not None
-
     def _proved(self, run: Run) -> bool | None:
         """Did verify pass where something was changed? What a person cancelled proves nothing."""
         if run.plan is None or run.cancelled_by is not None:
@@ -243,6 +230,9 @@ class Flight:
         made = [self._prepare(call) for call in fresh[:SLICE] if self._may(call)]
         over = [one for one in made if isinstance(one, Attempt)]
         ready = self._take([one for one in made if isinstance(one, Ready)], over)
+        if self.run.begun_at is None and any(one.mutating for one in ready):
+            self.run = replace(self.run, begun_at=self._plan.begin(self.run))
+            ready = [one for one in ready if self.run.begun_at or not one.mutating]
         going, theirs = leaving(self._store, self.run, ready, self._record, self._mutates, self._rails.world)
         stopped = [self._send(one, begun) for one, begun in going]
         over += [*theirs, *(attempt for attempt in stopped if attempt is not None)]

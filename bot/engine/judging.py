@@ -10,7 +10,7 @@ from bot.effect import Cancelled, Command, Finished, Lost, Outcome, TimedOut, Un
 from bot.engine.planner import Planner, view
 from bot.errors import SickbayError
 from bot.language import template
-from bot.program import Call, repeatable
+from bot.runs.column import Call, repeatable
 from bot.runs.run import Attempt, Status
 from bot.verdict import Verdict
 

@@ -1,7 +1,7 @@
 """What leaves now: written down before it goes, and not at all where nothing may change or a drain is somebody else's.
 
-Freezes, the breaker and the ledger of drains are asked in the transaction that writes the attempts; what the ledger says
-that a command must find at the load balancer goes with it. What an earlier life of the process began is asked for
+Freezes, the breaker and the ledger of drains are asked in the transaction that writes the attempts (of clean-up, the
+ledger alone); what it says that a command must find at the load balancer goes with it. What an earlier life of the process began is asked for
 whatever they say; where nothing may change any more, a command that never came is kept from beginning.
 """
 
@@ -13,7 +13,6 @@ from bot.guard.decision import Answer, Want, World
 from bot.guard.drain import Refusal
 from bot.program import Mutates
 from bot.runs.record import Record
-from bot.runs.result import changed
 from bot.runs.run import Attempt, Run
 from bot.store import Store
 from bot.store.drains import Place
@@ -24,11 +23,7 @@ def leaving(
 ) -> tuple[list[tuple[Ready, Attempt]], list[Attempt]]:
     """Return the commands that leave, each with its attempt as it was written; and the attempts of those that may not."""
     fresh = {one.place: one for one in ready if one.resumed is None}
-    changes = {
-        place: one.claim
-        for place, one in fresh.items()
-        if one.claim is not None or (one.mutating and not one.clean_up)
-    }
+    changes = {place: one.claim for place, one in fresh.items() if one.claim is not None or one.mutating}
     commands = [(one.machine.name, one.command) for one in fresh.values()]
     asked = (run, list(fresh), commands, changes, _wants(fresh.values()), world)
     begun, said = store.attempts.begin(*asked) if fresh else ([], {})
@@ -40,8 +35,8 @@ def leaving(
     over: list[Attempt] = []
 
     def stop(one: Ready, answer: Answer) -> Attempt:
-        before = (last for last in record.of(one.call.host) if last is not one.resumed)
-        return kept(one, run, answer, store.now(), midway=any(changed(last, mutates) for last in before))
+        midway = record.changed(one.call.host, mutates, besides=one.resumed)
+        return kept(one, run, answer, store.now(), midway=midway)
 
     for one in ready:
         answer = said.get(one.place)

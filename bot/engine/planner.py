@@ -199,13 +199,19 @@ class Planner:
 
 
 def _of_changed(entries: list[Entry]) -> tuple[Entry, ...]:
-    """Take evidence only of hosts where something may be changed."""
+    """Take evidence only of hosts where something may be changed; where only a rescue would, once it is about to."""
     changed = {entry.host for entry in entries if entry.changes}
-    note = "nothing is changed there"
+    rescued = {
+        entry.host
+        for entry in entries
+        if entry.section == "rescue" and entry.mutating and entry.decision != "skip"
+    }
     return tuple(
-        replace(entry, decision="skip", note=note)
-        if entry.section == "evidence" and entry.host not in changed
-        else entry
+        entry
+        if entry.section != "evidence" or entry.host in changed
+        else _later(entry, "only before rescue changes something there")
+        if entry.host in rescued
+        else replace(entry, decision="skip", note="nothing is changed there")
         for entry in entries
     )
 

@@ -12,7 +12,8 @@ from bot.guard.decision import Answer
 from bot.guard.drain import Refusal, Turn
 from bot.inventory import Host
 from bot.language import template
-from bot.program import CLEAN_UP, Call
+from bot.program import CLEAN_UP
+from bot.runs.column import Call
 from bot.runs.plan import Entry
 from bot.runs.record import Record
 from bot.runs.run import Attempt, Run, Status
@@ -79,6 +80,8 @@ def prepared(
     last = record.last(call.step.id, call.host)
     resumed = last if last is not None and not last.done else None
     attempt = resumed or Attempt(run.id, call.step.id, call.host, call.number, Status.BEGUN, now)
+    if call.left_out:
+        return replace(attempt, status=Status.SKIPPED, summary=call.left_out)
     try:
         context = planner.context(run, call.host, record)
         if resumed is None and not _wanted(planner, call, planned, context):

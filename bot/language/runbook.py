@@ -249,7 +249,8 @@ class Runbook(Noun):
     inputs: dict[StepId, Input] = Field({})
     hosts: str = Field("", description="a host set; empty: the starter names the hosts")
     serial: list[int | str] = Field(
-        [], description="batch sizes; the last repeats. Empty: observe all, mutate 1"
+        [],
+        description="batch sizes; the last repeats. Empty: observe all, mutate 1. A smaller first one is a canary",
     )
     max_failures: int | str = Field(
         0, description="stop when failures exceed it; a number or a share like 25%"
@@ -269,8 +270,10 @@ class Runbook(Noun):
     )
     steps: list[Step] = Field(min_length=1, max_length=100)
     verify: list[Step] = Field([])
-    rescue: list[Step] = Field([])
-    always: list[Step] = Field([])
+    rescue: list[Step] = Field([], description="where something failed; after a failed look only what looks")
+    always: list[Step] = Field(
+        [], description="whatever happened; what changes a host only where the run has changed something"
+    )
 
     @field_validator("serial", mode="before")
     @classmethod

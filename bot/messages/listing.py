@@ -58,7 +58,10 @@ def _groups(groups: Iterable[str]) -> str:
 
 
 def _vars(host: Host) -> str:
-    plainly = (f"{name}={value}" for name, value in host.vars.items() if not isinstance(value, dict | list))
+    plainly = [f"{name}={value}" for name, value in host.vars.items() if not isinstance(value, dict | list)]
+    balanced = host.vars.get("haproxy")
+    if isinstance(balanced, Mapping) and "server" in balanced:  # hosts that can be drained
+        plainly.append(f"haproxy={str(balanced['server']).removesuffix(f'/{host.name}')}")
     return line(" ".join(plainly), 80) or "–"
 
 

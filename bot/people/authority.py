@@ -139,7 +139,7 @@ class Authority:
         if person is None:
             raise NotAllowed(
                 f"I don't know you, {asker.name}, so you may not {what}",
-                advice=_silence(member) or "ask to be added under `people:` in sickbay.yaml",
+                advice=_silence(member) or _introduce(asker),
             )
         if member.standing == "unknown" and asker.via == "slack" and not stops:
             raise NotAllowed(
@@ -217,6 +217,16 @@ class Authority:
 def _with_roles(person: Person, known: Groups, groups: Collection[str]) -> Person:
     given = [role for group in sorted(groups) for role in known.get(group, ())]
     return replace(person, roles=tuple(dict.fromkeys((*person.roles, *given))))
+
+
+def _introduce(asker: Asker) -> str:
+    """Say how a stranger becomes known; an account that is nobody's own, such as root, may be somebody already."""
+    added = "ask to be added under `people:` in sickbay.yaml"
+    return (
+        f"if you stand under `people:`, say which with --as NAME; else {added}"
+        if asker.via == "cli"
+        else added
+    )
 
 
 def _silence(member: Member) -> str:

@@ -22,26 +22,28 @@ def ending(
     order: Sequence[tuple[str, Step]],
     halt: tuple[RunState, str] | None,
     why: str,
+    rest: Sequence[str] = (),
 ) -> tuple[RunState, str]:
     """Return the final state and the reason; `halt` is what stopped the run, `why` what there is to say of a good end.
 
-    `order` has all steps as they run, with their sections.
+    `order` has all steps as they run, with their sections; `rest` are the hosts that were left alone for the canary's sake.
     """
+    kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
     first = _first(run, record, order)
+    alone = _alone(rest, held=set(failed) <= set(kept))
     lost = [one.host for one in record.all() if one.status is Status.UNKNOWN and one.step in mutates]
     if lost:
         before = f"{halt[1]} " if halt is not None and halt[0] is RunState.NEEDS_HUMAN else ""
-        reason = f"{before}Nobody knows how a command ended on {named(lost, _LONG)}.{first}"
+        reason = f"{before}Nobody knows how a command ended on {named(lost, _LONG)}.{first}{alone}"
         return RunState.NEEDS_HUMAN, reason
     back = undone(run.runbook.steps, run.hosts, record.last)
     unclean = _unclean(run, record)
-    after = back.words + (f" Clean-up failed on {named(unclean, _LONG)}." if unclean else "")
+    after = alone + back.words + (f" Clean-up failed on {named(unclean, _LONG)}." if unclean else "")
     if halt is not None:
         state, reason = halt
         if state is RunState.CANCELLED and (back.failed or unclean):
             state = RunState.FAILED
         return state, f"{reason}{after}"
-    kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
     for one in kept.values():
         if one.facts["guard"] == "escalate":
             return RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.{after}"
@@ -69,6 +71,12 @@ def _first(run: Run, record: Record, order: Iterable[tuple[str, Step]]) -> str:
 
     first = min(bad, key=began, default=None)
     return f" First: {first.step} on {first.host}." if first is not None else ""
+
+
+def _alone(rest: Sequence[str], *, held: bool) -> str:
+    """Say which hosts were left alone because the canary did not come through."""
+    word = "was held back" if held else "failed"
+    return f" The canary {word}, so nothing was begun on {named(rest, _LONG)}." if rest else ""
 
 
 def _unclean(run: Run, record: Record) -> list[str]:

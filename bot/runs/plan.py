@@ -134,12 +134,21 @@ def partition(hosts: Sequence[str], sizes: Sequence[int | str]) -> tuple[tuple[s
     rest = list(hosts)
     turn = 0
     while rest:
-        size = sizes[min(turn, len(sizes) - 1)]
-        count = size if isinstance(size, int) else max(1, len(hosts) * int(size.rstrip("%")) // 100)
+        count = _size(sizes[min(turn, len(sizes) - 1)], len(hosts))
         batches.append(tuple(rest[:count]))
         rest = rest[count:]
         turn += 1
     return tuple(batches)
+
+
+def canary(sizes: Sequence[int | str], hosts: int) -> bool:
+    """Is the first batch of so many hosts a canary: smaller than one that may follow?"""
+    counts = [_size(size, hosts) for size in sizes]
+    return bool(counts) and counts[0] < max(counts)
+
+
+def _size(size: int | str, hosts: int) -> int:
+    return size if isinstance(size, int) else max(1, hosts * int(size.rstrip("%")) // 100)
 
 
 def allowed_failures(limit: int | str, hosts: int) -> int:

@@ -73,9 +73,10 @@ class Record:
         column = (self._counts if apart(step) else self._latest).get(host)
         return None if column is None else column.get(step)
 
-    def changed(self, host: str, mutates: Container[str]) -> bool:
-        """May any try of these steps have reached the host, the newest or one before?"""
-        return any(step in mutates for step, _ in self._sent.get(host, ()))
+    def changed(self, host: str, mutates: Container[str], besides: Attempt | None = None) -> bool:
+        """May any try of these steps have reached the host, the newest or one before, `besides` this one?"""
+        known = (besides.step, besides.number) if besides is not None else None
+        return any(step in mutates and (step, number) != known for step, number in self._sent.get(host, ()))
 
     def of(self, host: str) -> list[Attempt]:
         """Return the newest attempt of each step on a host."""

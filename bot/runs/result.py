@@ -1,6 +1,5 @@
 """What has become of each host of a run: how it is judged, how it ended, and whether the guard kept it from being changed."""
 
-from collections.abc import Container
 from typing import Literal
 
 from bot.runs.lacking import spared
@@ -26,12 +25,6 @@ def held_back(record: Record, host: str) -> Attempt | None:
     """Return the attempt that the guard refused before this run had changed anything on the host."""
     found = record.of(host)
     return next((one for one in found if "guard" in one.facts and not one.sent and one.done), None)
-
-
-def changed(attempt: Attempt, mutates: Container[str]) -> bool:
-    """Has this run changed the host, as far as this newest attempt of a step tells? What was halted followed a change."""
-    sent = attempt.sent and attempt.status is not Status.SKIPPED and attempt.step in mutates
-    return sent or "halted" in attempt.facts
 
 
 def halted(record: Record, host: str) -> Attempt | None:

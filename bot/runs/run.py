@@ -143,6 +143,6 @@ class Run:
     host_set: str = ""
     """How the hosts were written, such as `@serving`; empty: nobody wrote a set."""
     begun_at: datetime | None = None
-    """When its plan began to be carried out; from then on the plan is not voided any more."""
+    """When its first change was about to leave; from then on the plan is not voided any more."""
     thread: str | None = None
     """Where the asker wants the result, opaque to all but the door it came through."""

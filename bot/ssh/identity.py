@@ -33,8 +33,8 @@ from bot.ssh.public_key import CERTIFICATE, Key, Malformed
 from bot.ssh.settings import SshSettings
 from bot.ssh.unreached import Unreached
 
-ON_CONSOLE = "ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub"
-"""What to type on the console of a host to see who it is."""
+ON_CONSOLE = "for k in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $k; done"
+"""What to type on the console of a host to see who it is: ssh-keygen takes one file."""
 
 
 def host_key_order(known_hosts: KnownHosts, host: Host, algorithms: Iterable[str]) -> tuple[str, ...]:

@@ -127,7 +127,9 @@ def place(arguments: Arguments, context: Context) -> Place:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         key = ".".join(map(str, wrong["loc"])) or "haproxy"
-        what = "is missing" if wrong["type"] == "missing" else f"is not right: {wrong['msg']}"
+        field = Place.model_fields.get(key)
+        shape = field.description if field is not None and wrong["type"] == "string_pattern_mismatch" else ""
+        what = "is missing" if wrong["type"] == "missing" else f"is not right: {shape or wrong['msg']}"
         raise CannotPlan(f"{name} at the load balancer: `{key}` {what}", advice=advice) from error
 
 

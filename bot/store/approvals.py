@@ -94,7 +94,7 @@ class Approvals:
         `digest` is the plan that the person saw: an answer to another plan is refused. `people` are those who answered
         before and were looked at: None for who may no longer; then that approval no longer counts. Without it nobody's
         does. `broken` says why the plan no longer holds: then the question ends, whatever the answer; a plan that has
-        begun is carried on. `glass` is why the person decides alone. `delivery` names the click: taken once, it is
+        changed something is carried on. `glass` is why the person decides alone. `delivery` names the click: taken once, it is
         never taken again.
         """
         now = self._db.now()
@@ -170,7 +170,7 @@ class Approvals:
         return voided
 
     def begin(self, run: Run, broken: str = "") -> datetime | None:
-        """Note that a run's plan begins to be carried out; None when it must not, because it no longer holds.
+        """Note that a run is about to send its first change; None when it must not, because its plan no longer holds.
 
         Of this and whatever voids the plan, the one that is committed first wins.
         """

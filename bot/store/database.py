@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine, event, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, select, update
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from bot.chain import BEGIN, link
 from bot.errors import SickbayError
 from bot.secrets.mask import Mask
 from bot.store.tables import SCHEMA, Ours, meta, metadata
+from bot.store.trouble import as_it_is, full, told
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +56,32 @@ class Database:
         self._writing = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self._refused = ""
-        self._engine = create_engine(
-            f"sqlite:///{path}",
+        self.unwritable: SickbayError | None = None
+        """Why it can only be looked at; None: it takes what is written."""
+        self._engine = self._opened(f"sqlite:///{path}", patience)
+        event.listen(self._engine, "connect", _configure)
+        found = self._create(patience)
+        if found not in (None, SCHEMA):
+            raise SickbayError(
+                f"the database has layout {found}, this Sickbay needs {SCHEMA}",
+                where=self.path,
+                advice="start the Sickbay that wrote it, or move the file away to begin anew",
+            )
+
+    def _opened(self, url: str, patience: float) -> Engine:
+        engine = create_engine(
+            url,
             json_serializer=self._json,
-            execution_options={"mask": mask},
+            execution_options={"mask": self.mask},
             connect_args={"timeout": patience, "check_same_thread": False},
             pool_size=32,
             max_overflow=64,
         )
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "before_cursor_execute", self._masked, retval=True)
-        self._create()
+        event.listen(engine, "before_cursor_execute", self._masked, retval=True)
+        return engine
 
-    def _create(self) -> None:
+    def _create(self, patience: float) -> int | None:
+        """Make what is missing; on a full disk only look. Return the layout that was found."""
         try:
             Path(self.path).touch(
                 mode=0o600
@@ -78,17 +92,18 @@ class Database:
                 if found is None:
                     tx.execute(meta.insert().values(schema=SCHEMA))
         except Exception as error:
-            raise SickbayError(
-                f"cannot open the database: {error}",
-                where=self.path,
-                advice="check that the folder exists, is writable and has free space",
-            ) from error
-        if found not in (None, SCHEMA):
-            raise SickbayError(
-                f"the database has layout {found}, this Sickbay needs {SCHEMA}",
-                where=self.path,
-                advice="start the Sickbay that wrote it, or move the file away to begin anew",
-            )
+            uri = as_it_is(self.path) if full(error, self.path) else None
+            if uri is None:
+                raise told(error, self.path) from error
+            self.unwritable = told(error, self.path, "nothing can be written")
+            self._engine.dispose()
+            self._engine = self._opened(f"sqlite:///{uri}&uri=true", patience)
+            try:
+                with self.read() as tx:
+                    return tx.scalar(select(meta.c.schema))
+            except DatabaseError:  # nothing was in it yet
+                raise told(error, self.path) from error
+        return found
 
     def _json(self, value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False)
@@ -116,7 +131,14 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a write transaction; commits at the end, then wakes the listeners."""
+        """Open a write transaction; commits at the end, then wakes the listeners.
+
+        Raises:
+            SickbayError: on a full disk, where it could only be opened to look.
+
+        """
+        if self.unwritable is not None:
+            raise self.unwritable
         with self._writing, self._noting(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:

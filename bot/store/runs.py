@@ -356,8 +356,8 @@ def pass_on(tx: Connection, now: datetime, run_id: int) -> None:
 def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:
     """End a run's question because the reason for it is gone; false when there is none to end.
 
-    With `approved` also one that was answered with yes, but none whose plan has begun: what such a run still asks is
-    whether it goes on without evidence, and that stands whatever becomes of the reason.
+    With `approved` also one that was answered with yes, but none of a run that has sent a change: what such a run still
+    asks is whether it goes on without evidence, and that stands whatever becomes of the reason.
     """
     standing: ColumnElement[bool] = approvals.c.state == "pending"
     if approved:

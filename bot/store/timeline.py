@@ -24,6 +24,7 @@ from bot.errors import SickbayError
 from bot.incident import Event
 from bot.store.database import Database, masked
 from bot.store.tables import APPEND_ONLY, Ours, cursors, events, posts, runs, seen, written
+from bot.store.trouble import as_it_is, full, told
 
 _HALF = re.compile("[\ud800-\udfff]")
 # Statements of ours alone, written out or made from our own names.
@@ -204,15 +205,16 @@ def verify(path: Path | str, noted: str = "") -> Walked:
     """
     try:
         with closing(_opened(path)) as file:
-            file.execute("BEGIN")  # one moment of it, whoever writes meanwhile
             (counter,) = file.execute(_COUNTER).fetchone()
             found = chain.walk(_stored(file), counter, noted)
             triggers = dict(file.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
     except sqlite3.Error as error:
+        if full(error, path):
+            raise told(error, path, "the timeline cannot be read") from error
         raise SickbayError(
             f"the timeline cannot be read: {error}",
             where=str(path),
-            advice="is it the database of this Sickbay? One in use is copied together with its `-wal` file",
+            advice="is it the database of this Sickbay? One in use is copied with `VACUUM INTO` (README)",
         ) from error
     if not found.fault and any(triggers.get(name) != sql for name, sql in APPEND_ONLY.items()):
         lost = ", ".join(name for name, sql in APPEND_ONLY.items() if triggers.get(name) != sql)
@@ -222,9 +224,30 @@ def verify(path: Path | str, noted: str = "") -> Walked:
 
 
 def _opened(path: Path | str) -> sqlite3.Connection:
+    """Open it and begin one moment of it, whoever writes meanwhile; on a full disk, as it is."""
+    if Path(path).is_dir():
+        advice = "name the database in it, such as sickbay.db"
+        raise SickbayError("it is a folder, and no database", where=str(path), advice=advice)
     if not Path(path).is_file():
         raise SickbayError("there is no such file", where=str(path), advice="name the database of a Sickbay")
-    return sqlite3.connect(f"file:{quote(str(Path(path).resolve()))}?mode=ro", uri=True, isolation_level=None)
+    try:
+        return _begun(f"file:{quote(str(Path(path).resolve()))}?mode=ro")
+    except sqlite3.Error as error:
+        uri = as_it_is(path) if full(error, path) else None
+        if uri is None:
+            raise
+        return _begun(uri)
+
+
+def _begun(uri: str) -> sqlite3.Connection:
+    file = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        file.execute("BEGIN")
+        file.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file
 
 
 def _stored(file: sqlite3.Connection) -> Iterator[Stored]:

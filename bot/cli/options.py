@@ -1,0 +1,25 @@
+"""The options and arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="sickbay.yaml; else $SICKBAY_CONFIG, ./sickbay.yaml, ~/.config/sickbay"
+    ),
+]
+AsOption = Annotated[
+    str | None,
+    typer.Option("--as", help="who you are under `people:`, from an account that is nobody's own"),
+]
+Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[01-08], @serving, @a!@b")]
+Where = Annotated[
+    list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
+]
+RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
+SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
+Form = Literal["markdown", "json"]
+Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
