@@ -241,3 +241,21 @@ def test_what_sickbay_asks_for_itself_is_no_result_of_the_host(host: Stage) -> N
     run = host.play(mending())
     assert run.verdict is None
     assert [one.step for one in host.attempts(run.id) if one.step.startswith("boot.")] == ["boot.1.1"]
+
+
+def test_a_rescue_that_is_the_first_change_is_held_against_the_boot_too(host: Stage) -> None:
+    host.script.on("proof", done(exit_code=1))
+    host.script.on(ASKED, said(SECOND))
+    only = {
+        "id": "stop",
+        "run": "stop it",
+        "when": "host.name == 'gpu-02'",
+    }  # a plan that changes nothing begins nothing
+    never = [{"id": "look", "run": "true", "mutates": False}, only]
+    run = host.play(
+        mending(steps=never, rescue=[{"id": "mend", "run": "mend it"}], serial=[2], max_failures=2),
+        ("gpu-01", "gpu-02"),
+    )
+    assert run.state is RunState.FAILED
+    assert "mend" not in host.script.steps("gpu-01")
+    assert any(step.startswith("boot.") for step in host.script.steps("gpu-01"))
