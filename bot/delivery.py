@@ -95,6 +95,8 @@ class Delivery:
         """Until then the timetable, which failed, is left alone."""
         self._claim = Claim(store.database.path)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="run")
+        self._read = store.now()
+        """What the clock said last."""
         self._active: set[int] = set()
         self._guard = threading.Lock()
         self._bell = threading.Event()
@@ -125,6 +127,7 @@ class Delivery:
             )
         first()
         interrupted = self._store.runs.reclaim()
+        self._store.runs.rouse()  # a clock may also be set back while nobody looks at it
         self._store.runs.look_again()
         if self._rounds is not None:
             self._rounds.begin()
@@ -161,16 +164,23 @@ class Delivery:
         wakes += [self._timetable.next_wake()] if self._timetable is not None and not rested else []
         wakes += [self._rounds.next_wake()] if self._rounds is not None else []
         next_wake = min((wake for wake in wakes if wake is not None), default=None)
-        last = self._store.now()
         while not self._stop.is_set() and not self._bell.wait(POLL):
             if foreign.changed():
                 self._store.database.announce()
-            last, before = self._store.now(), last
-            due = next_wake is not None and last >= next_wake
-            if due or last < before or (rested and time.monotonic() >= rested):  # a clock may be set back
+            back = self._set_back()
+            due = next_wake is not None and self._read >= next_wake
+            if due or back or (rested and time.monotonic() >= rested):
                 return
 
+    def _set_back(self) -> bool:
+        """Was the clock set back since it was last read? Then no time that was noted for a run to wake holds."""
+        before, self._read = self._read, self._store.now()
+        if self._read < before:
+            self._store.runs.rouse()
+        return self._read < before
+
     def _turn(self) -> None:
+        self._set_back()
         self._keep_time()
         if self._dispatch is not None:
             self._dispatch()

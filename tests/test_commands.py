@@ -28,9 +28,9 @@ from bot.commands.grammar import (
     Start,
     Thaw,
     parse,
-    undecorated,
     usages,
 )
+from bot.commands.typed import undecorated
 from bot.commands.verbs import Asker, Commands, Reply
 from bot.engine.balancers import Balancers
 from bot.engine.planner import Planner

@@ -1,4 +1,4 @@
-"""Who advances runs, and that nothing due is ever slept through. The clock is the real one here."""
+"""Who advances runs, and that nothing due is ever slept through. The clock is the real one here, but where it is set back."""
 
 import os
 import subprocess
@@ -17,10 +17,12 @@ from bot.engine.planner import Planner
 from bot.language.runbook import Runbook
 from bot.runs.run import Requester, Run, RunState
 from bot.steps import KINDS
-from bot.store import Store
+from bot.store import Clock, Store
+from bot.store.database import utc_now
 from tests.parts.books import book
 from tests.parts.script import PATIENCE, Script, done
 from tests.parts.stage import BOB, machines
+from tests.parts.states import Hands
 
 ELSEWHERE = """
 import sys
@@ -35,8 +37,8 @@ assert store.approvals.decide(int(sys.argv[3]), Person("bob", roles=("oncall",))
 class Desk:
     """A store, scripted hosts and a loop that is going."""
 
-    def __init__(self, path: Path, dispatch: Callable[[], int] | None = None) -> None:
-        self.store = Store(path)
+    def __init__(self, path: Path, dispatch: Callable[[], int] | None = None, clock: Clock = utc_now) -> None:
+        self.store = Store(path, clock)
         self.script = Script()
         self.engine = Engine(self.store, Planner(KINDS, machines()), self.script, successes=0)
         self.delivery = Delivery(self.store, self.engine, dispatch, pause=0.1)
@@ -248,3 +250,23 @@ def test_a_run_whose_result_cannot_be_written_is_tried_again(
     assert [(one.step, one.first_sent is None) for one in desk.script.sent if one.step == "stop"] == [
         ("stop", True), ("stop", False),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_run_that_rests_is_not_slept_through_when_the_clock_is_set_back(
+    tmp_path: Path, *, running: bool
+) -> None:
+    clock = Hands()
+    desk = Desk(tmp_path / "sickbay.db", clock=clock)
+    desk.script.on("look", done(exit_code=1), done())
+    run_id = desk.queue(looking(retries=1, delay="10m"))
+    if running:
+        desk.delivery.start()
+        desk.until(run_id, lambda run: run.wake_at is not None and run.wake_at > clock())
+        clock.on(hours=-1)
+    else:
+        desk.engine.advance(run_id)
+        clock.on(hours=-1)
+        desk.delivery.start()
+    assert desk.end(run_id) is RunState.SUCCEEDED
+    desk.close()

@@ -4,14 +4,18 @@ import hashlib
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bot.effect import Lost, Output, TimedOut
 from bot.inventory import Host, Inventory
 from bot.language.runbook import Runbook
-from bot.runs.run import Requester, RunState, Status
+from bot.runs.run import Requester, Run, RunState, Status
 from bot.verdict import Verdict
 from tests.parts.books import book
 from tests.parts.script import REFUSED, done
@@ -555,3 +559,61 @@ def test_a_run_keeps_the_runbook_it_began_with(stage: Stage) -> None:
     run = stage.run(stage.queue(original))
     assert run.runbook == original
     assert replace(run, runbook=original) == run
+
+
+# ── a clock that is set by hand ──
+TRIED = {"id": "proof", "run": "prove it", "mutates": False, "retries": 3, "delay": "5s"}
+
+
+def turn(stage: Stage, run_id: int, *, back: bool = False) -> Run:
+    """Advance a run if it is due, as the loop does; which also tells of a clock that was set back."""
+    if back:
+        stage.store.runs.rouse()
+    return stage.advance(run_id) if run_id in stage.store.runs.due() else stage.run(run_id)
+
+
+def test_a_clock_set_back_keeps_no_run_from_its_next_try(stage: Stage) -> None:
+    stage.script.on("proof", done(exit_code=1), done())
+    run = stage.play(book(verify=[TRIED]))
+    assert run.state is RunState.RUNNING
+    stage.clock.on(hours=-1)
+    assert turn(stage, run.id, back=True).state is RunState.SUCCEEDED
+    assert stage.script.steps()[-1] == "undo"
+
+
+def test_a_clock_set_back_moves_no_deadline(stage: Stage) -> None:
+    stage.script.on("proof", done(exit_code=1))
+    run = stage.play(book(verify=[TRIED | {"retries": 1000}], timeout="60s"))
+    stage.clock.on(seconds=30)
+    assert turn(stage, run.id).state is RunState.RUNNING
+    stage.clock.on(hours=-5)
+    turn(stage, run.id, back=True)
+    for _ in range(13):
+        stage.clock.on(seconds=5)
+        turn(stage, run.id)
+    assert ended(stage.run(run.id)) == (RunState.FAILED, "The runbook's timeout passed.")
+    assert stage.script.steps()[-1] == "undo"
+
+
+@settings(max_examples=25, deadline=None)
+@given(jumps=st.lists(st.tuples(st.integers(-7200, 7200), st.integers(0, 12)), max_size=5))
+def test_however_a_clock_jumps_a_run_comes_to_its_end(jumps: list[tuple[int, int]]) -> None:
+    with TemporaryDirectory() as folder:
+        stage = Stage(Path(folder))
+        try:
+            stage.script.on("proof", done(exit_code=1))
+            run = stage.play(book(verify=[TRIED]))
+            for by, then in jumps:
+                stage.clock.on(seconds=by)
+                turn(stage, run.id, back=by < 0)
+                for _ in range(then):
+                    stage.clock.on(seconds=1)
+                    turn(stage, run.id)
+            for _ in range(2 * 5 * 4):
+                stage.clock.on(seconds=1)
+                turn(stage, run.id)
+            assert stage.run(run.id).state is RunState.FAILED
+            assert stage.script.steps().count("proof") <= 4
+            assert stage.script.steps()[-1] == "undo"
+        finally:
+            stage.close()

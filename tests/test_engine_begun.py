@@ -201,7 +201,16 @@ def ill(stage: Stage) -> Stage:
 def test_a_host_that_only_the_rescue_changes_is_captured_before_it(ill: Stage) -> None:
     run = ill.play(rescued(), BOTH)
     assert run.state is RunState.FAILED
-    assert ill.script.steps("gpu-01") == ["look", "proof", "evidence", "boot.1.1", "mend", "note", "undo", "seen"]
+    assert ill.script.steps("gpu-01") == [
+        "look",
+        "proof",
+        "evidence",
+        "boot.1.1",
+        "mend",
+        "note",
+        "undo",
+        "seen",
+    ]
     assert ill.script.steps("gpu-02") == ["look", "evidence", "stop", "proof", "undo", "seen"]
     assert run.plan is not None
     planned = run.plan.entry("evidence", "gpu-01")

@@ -12,7 +12,7 @@ from bot.engine.engine import Engine
 from bot.engine.planner import Planner
 from bot.engine.preparing import uuids
 from bot.engine.rails import Rails
-from bot.guard.decision import Freeze, Settings, Want
+from bot.guard.decision import Answer, Freeze, Settings, Want
 from bot.guard.maintenance import Window, Windows
 from bot.language.runbook import Runbook
 from bot.messages import run_card
@@ -138,6 +138,70 @@ def test_what_acts_too_often_is_handed_to_a_person(stage: Stage, by: str, said: 
     assert stage.play(limited).state is RunState.SUCCEEDED
 
 
+def test_a_host_that_verified_rests_although_its_run_failed_elsewhere(stage: Stage) -> None:
+    rested = book(cooldown="30m", max_failures=1, **BARE)
+    stage.script.on("proof", done("", 1), done(), host="gpu-02")
+    first = stage.play(rested, ("gpu-01", "gpu-02"))
+    assert first.state is RunState.FAILED
+    (proof,) = [one for one in stage.attempts(first.id) if (one.step, one.host) == ("proof", "gpu-01")]
+    stage.clock.on(minutes=1)
+    again = stage.play(rested)
+    assert again.state is RunState.FAILED
+    assert f"mend mended gpu-01 at {proof.ended_at:%Y-%m-%d %H:%M:%S} UTC" in refusal(stage, again)[0]
+    assert stage.play(rested, ("gpu-02",)).state is RunState.SUCCEEDED, "what did not verify does not rest"
+
+
+def test_a_host_that_verified_rests_although_its_run_was_cancelled(stage: Stage) -> None:
+    rested = book(cooldown="30m", **BARE)
+    gate = threading.Event()
+    held = stage.script.on("stop", gate=gate, host="gpu-02")
+    run = stage.queue(rested, ("gpu-01", "gpu-02"))
+    thread = stage.apart(run)
+    held.wait()
+    assert stage.store.runs.cancel(run, "alice")
+    stage.engine.cancel(run)
+    thread.join()
+    assert stage.run(run).state is RunState.CANCELLED
+    gate.set()
+    assert "and rests there for 30m" in refusal(stage, stage.play(rested))[0]
+    assert stage.play(rested, ("gpu-02",)).state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (
+            [(), ()],
+            ("GPU-a",),
+            "on GPU GPU-a (gpu-01) 2 times within 6h, and 2 is the limit (where the UUIDs",
+        ),
+        ([(), ("GPU-a", "GPU-b")], ("GPU-b",), "on GPU GPU-b (gpu-01) 2 times"),
+        ([("GPU-a",), ("GPU-b",)], ("GPU-b",), ""),
+        ([(), ("GPU-a",)], ("GPU-b",), ""),
+        ([("GPU-a",), ("GPU-b",)], (), "on gpu-01 2 times"),
+    ],
+)
+def test_a_use_of_unknown_gpus_counts_for_each_gpu_of_the_host(
+    stage: Stage, before: list[tuple[str, ...]], now: tuple[str, ...], said: str
+) -> None:
+    limited = book(limits={"runs": 2, "per": "6h", "by": "gpu"})
+    world = Rails(stage.store, Planner(KINDS, stage.inventory)).world
+
+    def take(gpus: tuple[str, ...], host: str = "gpu-01") -> Answer:
+        run = stage.store.runs.claim(stage.queue(limited, (host,)))
+        assert run is not None
+        one = stage.store.ledger.take(run, {host: Want(gpus=gpus)}, world)[host]
+        stage.store.runs.finish(run, RunState.FAILED, "", None)
+        return one
+
+    for gpus in before:
+        assert take(gpus).reaction == "go"
+    assert take((), "gpu-02").reaction == "go", "another host's unknown GPUs are none of these"
+    answer = take(now)
+    assert answer.reaction == ("escalate" if said else "go")
+    assert said in answer.words
+
+
 def test_a_freeze_stops_changes_and_survives_a_restart(stage: Stage) -> None:
     stage.store.ledger.freeze(Freeze("bob", stage.clock(), "stock-taking", "@serving"))
     stage.restart()
@@ -261,9 +325,9 @@ def test_a_host_that_was_taken_but_not_touched_is_given_again_after_a_crash(stag
 
 
 def test_a_run_that_ended_holds_nobody_up_whatever_it_left_behind(stage: Stage) -> None:
-    stage.script.on("stop", RuntimeError("a mistake of ours"))
+    stage.script.on("proof", RuntimeError("a mistake of ours"))
     assert stage.play().state is RunState.NEEDS_HUMAN
-    stage.script.on("stop", done())
+    stage.script.on("proof", done())
     assert stage.play(book(on_conflict="fail")).state is RunState.SUCCEEDED
 
 

@@ -438,3 +438,27 @@ def test_what_was_begun_and_then_could_not_be_sent_has_changed_nothing() -> None
     assert record.changed("a", frozenset({"stop"}))
     record.add(attempt("stop", "a", Status.FAILED, sent=False))
     assert not record.changed("a", frozenset({"stop"}))
+
+
+@given(
+    delay=st.integers(0, 600),
+    ended=st.integers(-10_000, 10_000),
+    jump=st.integers(-10_000, 10_000),
+)
+def test_a_try_waits_for_two_pauses_at_most_whatever_the_clock_does(
+    delay: int, ended: int, jump: int
+) -> None:
+    proof = {"id": "proof", "run": "prove it", "mutates": False, "retries": 3, "delay": f"{delay}s"}
+    one = run(book(kind="observe", steps=[proof], verify=[], rescue=[], always=[]), ("a",), deadline=None)
+    at = START + timedelta(seconds=ended)
+    record = Record([attempt("proof", "a", Status.FAILED, ended_at=at)])
+    now = at + timedelta(seconds=jump)
+    match move(one, record, now=now):
+        case Act((call,)):
+            assert call.number == 2
+            assert not at <= now < at + timedelta(seconds=delay), "not before its pause is over"
+        case Sleep(until):
+            assert until is not None
+            assert now < until <= now + 2 * timedelta(seconds=delay)
+        case other:
+            raise AssertionError(other)

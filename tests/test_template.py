@@ -241,6 +241,157 @@ def test_a_value_that_could_become_more_than_a_value_is_refused(run: str | list[
     assert text in str(caught.value)
 
 
+CODE, NAMES, PIPED = "reads this argument as code", "cannot name the command", "runs what is piped into it"
+
+
+@pytest.mark.parametrize(
+    ("run", "text"),
+    [
+        ('timeout 10 ssh node "systemctl is-active {{ v }}"', f"`ssh` {CODE}"),
+        ('sudo -n ssh node "a {{ v }}"', CODE),
+        ('sudo -nu svc ssh node "a {{ v }}"', CODE),
+        ('xargs -n1 ssh node "a {{ v }}"', CODE),
+        ('pdsh -w n "a {{ v }}"', "let `hosts` name that machine"),
+        ('clush -w n "a {{ v }}"', CODE),
+        ('wrapper --x y ssh node "{{ v }}"', CODE),
+        ('wrapper bash -c "{{ v }}"', CODE),
+        ('kubectl exec p -- bash -c "a {{ v }}"', CODE),
+        ('kubectl -n a exec p -c c -- bash -c "a {{ v }}"', CODE),
+        ('docker run --rm --gpus all image sh -c "{{ v }}"', CODE),
+        ('docker compose exec svc sh -c "{{ v }}"', CODE),
+        ('sudo -n sed -i "s/a/{{ v }}/" f', CODE),
+        ('sed -l 5 "s/{{ v }}/a/" f', CODE),
+        ('sed -e"s/{{ v }}/a/" f', CODE),
+        ('sed 1p f -e "{{ v }}"', CODE),
+        ('nice -n 5 awk "/{{ v }}/" f', "awk -v x="),
+        ('awk -F : "/{{ v }}/" f', CODE),
+        ('ionice -c 3 stdbuf -oL nsenter -t 1 -m -- flock -n /x perl -pe "s/{{ v }}//" f', CODE),
+        ('flock /x -c "a {{ v }}"', CODE),
+        ('flock -c "a {{ v }}"', CODE),
+        ('chroot /x setsid nohup sh -e -u -o pipefail -c "{{ v }}"', CODE),
+        ('sh -c -x "{{ v }}"', CODE),
+        ('sh -c"{{ v }}"', CODE),
+        ('bash --norc -ce "{{ v }}"', CODE),
+        ('bash -x "/opt/{{ v }}"', CODE),
+        ('su - svc -c "{{ v }}"', CODE),
+        ('su svc -c "{{ v }}"', CODE),
+        ('runuser svc -c "{{ v }}"', CODE),
+        ('runuser -u svc -- sh -c "{{ v }}"', CODE),
+        ('env -S "{{ v }}"', CODE),
+        ('psql -h db --command="select {{ v }}"', CODE),
+        ('mysql -uroot -e "select {{ v }}"', CODE),
+        ('rsync -ave "ssh {{ v }}" a b', CODE),
+        ('tar --to-command="{{ v }}" -xf a', CODE),
+        ('find . -exec sh -c "{{ v }}" \\;', CODE),
+        ('>/dev/null eval "{{ v }}"', CODE),
+        ('2>&1 eval "{{ v }}"', CODE),
+        ('export "{{ v }}"', CODE),
+        ('make "{{ v }}"', CODE),
+        ('busybox sh -c "{{ v }}"', CODE),
+        ('sh -c "$(echo "{{ v }}")"', CODE),
+        ('sudo -u svc "{{ v }}"', NAMES),
+        ('sudo --nobody-knows x "{{ v }}"', NAMES),
+        ('timeout 5 "{{ v }}"', NAMES),
+        ('timeout -k 3 5 "{{ v }}"', NAMES),
+        ('env -i "{{ v }}"', NAMES),
+        ('env A=b "{{ v }}"', NAMES),
+        ('docker exec c "{{ v }}"', NAMES),
+        ('docker exec -it -u root c "{{ v }}"', NAMES),
+        ('kubectl exec p -- "{{ v }}"', NAMES),
+        ('nice -n 5 nohup "{{ v }}"', NAMES),
+        ('xargs -r "{{ v }}"', NAMES),
+        ('find . -exec "{{ v }}" \\;', NAMES),
+        ('"$(command -v "{{ v }}")" x', NAMES),
+        ('>/dev/null "{{ v }}"', NAMES),
+        ('$x "{{ v }}"', NAMES),
+        ('timeout ${x} 5 "{{ v }}"', NAMES),
+        ('$(true) sh -c "{{ v }}"', CODE),
+        ('PATH="{{ v }}" ls', "`PATH` tells programs what to run"),
+        ('sudo LD_PRELOAD="{{ v }}" ls', "`LD_PRELOAD` tells programs what to run"),
+        ('export BASH_ENV="{{ v }}"', "`BASH_ENV` tells programs what to run"),
+        ('echo "{{ v }}" | sh', f"`sh` {PIPED}"),
+        ('echo "{{ v }}" |& sudo -n bash -s', PIPED),
+        ('echo "{{ v }}" | tr a b |\nssh node', PIPED),
+        ('echo "{{ v }}" | ssh node sh', PIPED),
+        ('echo "{{ v }}" | bash -euo pipefail', PIPED),
+        ('echo "{{ v }}" | python3 -', PIPED),
+        ('echo "{{ v }}" | docker exec -i c sh', PIPED),
+        ('echo "{{ v }}" | . /dev/stdin', PIPED),
+        ('echo "{{ v }}" | xargs sudo', PIPED),
+        ('echo "{{ v }}" | xargs sh -c', PIPED),
+        ('echo "{{ v }}" | xargs -I{} sh -c "echo {}"', PIPED),
+        ('echo "{{ v }}" | psql db', PIPED),
+        ('{ echo "{{ v }}"; echo b; } | sh', PIPED),
+        ('(echo "{{ v }}") 2>&1 | sh', PIPED),
+        ('for x in a; do echo "{{ v }}"; done | sh', PIPED),
+        ('echo "{{ v }}" | { cat; sh; }', PIPED),
+        ('echo "{{ v }}" | (cd /; sh)', PIPED),
+        ('echo "{{ v }}" | while true; do sh; done', PIPED),
+        ('x="{{ v }}"; echo "$x" | sh', PIPED),
+        ('echo "{{ v }}" > >(sh)', "not read by every sh"),
+        ('x="{{ v }}"; $x', f"`$x` holds it, and there a value {NAMES}"),
+        ('x="a {{ v }}"\nssh node "${x}"', f"`$x` holds it, and there `ssh` {CODE}"),
+        ('x="$(echo "{{ v }}")"; y="$x"; eval "$y"', f"`$y` holds it, and there `eval` {CODE}"),
+        ('for x in a "{{ v }}"; do sh -c "$x"; done', CODE),
+    ],
+)
+def test_no_wrapper_pipe_or_variable_makes_a_value_a_command(run: str, text: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        template.command(run, {"v": "a"})
+    assert text in str(caught.value)
+    assert [place.problem for _, place in template.problems(run) if text in f"{place.problem} {place.advice}"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        'echo "{{ v }}" | grep foo',
+        'echo "{{ v }}" | grep -c bash',
+        'sudo -n docker restart "{{ v }}"',
+        'timeout 30 nvidia-smi -i "{{ v }}"',
+        'sudo -u "{{ v }}" id',
+        'sudo -nu svc docker logs --tail 5 -- "{{ v }}"',
+        'docker exec "{{ v }}" nvidia-smi',
+        'docker exec -it "{{ v }}" sh -c "nvidia-smi"',
+        'docker exec c nvidia-smi -i "{{ v }}"',
+        'docker run --rm --name "{{ v }}" --gpus all image nvidia-smi',
+        'kubectl -n a delete pod -- "{{ v }}"',
+        'kubectl exec "{{ v }}" -n a -- nvidia-smi',
+        'systemctl restart ssh "{{ v }}"',
+        'journalctl -u ssh --since "{{ v }}"',
+        'scontrol update node "{{ v }}" state=resume',
+        'flock -n /x docker restart "{{ v }}"',
+        'env A="{{ v }}" printenv A',
+        'sudo -n A="{{ v }}" printenv A',
+        "awk -F : -v x=\"{{ v }}\" '$1 == x' f",
+        'sed -i.bak 1p "{{ v }}"',
+        'python3 /opt/x.py -c "{{ v }}"',
+        'sh -e /opt/x.sh -c "{{ v }}"',
+        'perl -ne print "{{ v }}"',
+        'psql -d "{{ v }}" -c "select 1"',
+        'find "{{ v }}" -name x -exec rm -- {} +',
+        'echo "{{ v }}" | sudo tee /x >/dev/null',
+        'echo "{{ v }}" | python3 -c "import sys"',
+        'echo "{{ v }}" | python3 -m json.tool | awk "{print}"',
+        'echo "{{ v }}" | ssh node "cat > /tmp/x"',
+        'echo "{{ v }}" | xargs -r docker inspect --',
+        'docker inspect "{{ v }}"; true | sh',
+        'echo "{{ v }}" || sh /opt/x',
+        'echo "{{ v }}" >&2 && bash /opt/x',
+        'date +%s > "{{ v }}"',
+        '$SUDO docker restart "{{ v }}"',
+        '"$TOOL" "{{ v }}"',
+        'x="{{ v }}"; [ -n "$x" ] && docker restart "$x"',
+        'x=$(docker inspect "{{ v }}"); echo "$x" 2>&1 | head -1',
+        'X="{{ v }}" sh -c \'echo "$X"\'',
+        ["sudo", "-n", "docker", "restart", "{{ v }}"],
+    ],
+)
+def test_what_takes_a_value_as_data_is_taken_behind_wrappers_too(run: str | list[str]) -> None:
+    assert [place.problem for _, place in template.problems(run)] == []
+    template.command(run, {"v": "a"})
+
+
 @pytest.mark.parametrize(
     "run",
     [
@@ -321,6 +472,38 @@ AUTHOR_TOKENS = [
     "'", '"', "\\", "$", "(", ")", "{", "}", "`", "#", " ", "\n", "a", ";", "<<", "|", "&", "{{ v }}", "$(", "echo ", "]",
 ]  # fmt: skip
 AUTHOR = st.lists(st.sampled_from(AUTHOR_TOKENS), max_size=12).map("".join)
+WRAPPING = [
+    "env ", "timeout 5 ", "nice -n 5 ", "nohup ", "setsid ", "stdbuf -oL ", "sh -c ", "sh -s ", "eval ", "xargs ", "xargs -I% ", "| sh", "| xargs ",
+    "sed ", "awk ", "-e ", "-n ", "-- ", "sh ", "% ", "x=", '"$x" ', "$x ", '"{{ v }}" ', "'a' ", "; ", "\n", "{ ", "; } ", "(", ") ", "$(", "echo ", "5 ",
+    "| ", ">/dev/null ", "2>&1 ", "for x in ", "; do ", "; done ", "export ", "exec ", "find . -prune -exec ", "\\; ", "&& ", "A=b ",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WRAPPING), max_size=9).map("".join), st.booleans())
+@example('echo "{{ v }}" | timeout 5 sh ', False)
+@example('x="{{ v }}" ; timeout 5 "$x" ', True)
+@settings(max_examples=300, deadline=None)
+def test_whatever_wraps_a_value_it_is_not_run(tmp_path_factory: Any, run: str, named: bool) -> None:
+    """The value is a command, or the name of one, that would leave a mark."""
+    folder = tmp_path_factory.mktemp("w")
+    mark, program = folder / "mark", folder / "program"
+    program.write_text(f"#!/bin/sh\n: > {mark}\n")
+    program.chmod(0o755)
+    value = str(program) if named else f": > {mark}"
+    try:
+        text, env = template.command(run, {"v": value})
+    except TemplateError:
+        return
+    if env:
+        subprocess.run(
+            ["timeout", "-s", "KILL", "5", "/bin/sh", "-c", text],
+            env={"PATH": "/usr/bin:/bin", **env},
+            cwd=folder,
+            capture_output=True,
+            check=False,
+            input=b"",
+        )
+    assert not mark.exists()
 
 
 @given(AUTHOR)

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import typer
 
 from bot.cli.mishap import telling
-from bot.cli.options import AsOption, ConfigOption, Form, Hosts, Paths, RunNumber, SomeNumber, Where
+from bot.cli.options import AsOption, ConfigOption, Form, Found, Hosts, Paths, RunNumber, SomeNumber, Where
 from bot.errors import SickbayError
 
 cli = typer.Typer(
@@ -392,3 +392,9 @@ def deny(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -
 def cancel(number: RunNumber, config: ConfigOption = None, as_: AsOption = None) -> None:
     """Cancel a run; what has begun on hosts is told to end."""
     _desk("cancel", [number], config, as_)
+
+
+@cli.command()
+def release(number: RunNumber, reason: Found, config: ConfigOption = None, as_: AsOption = None) -> None:
+    """Let go the hosts of a run that ended in doubt, once you have looked there."""
+    _desk("release", [number, *reason], config, as_)

@@ -19,6 +19,7 @@ Hosts = Annotated[list[str], typer.Argument(metavar="HOSTS", help="gpu-03, gpu-[
 Where = Annotated[
     list[str] | None, typer.Argument(metavar="HOSTS [NAME=VALUE]...", help="where, and its inputs")
 ]
+Found = Annotated[list[str], typer.Argument(metavar="REASON", help="what you found there")]
 RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
 SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
 Form = Literal["markdown", "json"]

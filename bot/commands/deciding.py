@@ -1,4 +1,4 @@
-"""What people decide about a run: approve, deny, cancel; each one transaction.
+"""What people decide about a run: approve, deny, cancel, release; each one transaction.
 
 A refused answer to a run's question is written down.
 
@@ -13,6 +13,7 @@ from bot.commands.grammar import Decide
 from bot.engine.planner import Planner
 from bot.engine.rails import Rails
 from bot.errors import SickbayError
+from bot.fleet import named
 from bot.messages import say
 from bot.messages.card import Words
 from bot.people.authority import Asker, Authority
@@ -43,6 +44,7 @@ class Deciding:
             person = self._decider(command, asker, run)
             if run is not None and command.answer == "approve":
                 self._rails.refuse_frozen(run.hosts)
+                self._rails.refuse_held(run.hosts)
         except SickbayError as error:
             if run is not None:
                 more = {"via": asker.door} | ({"glass": command.glass} if command.glass else {})
@@ -115,6 +117,25 @@ class Deciding:
             )
             raise SickbayError(f"run {run_id} is {how}" if not run.state.ended else f"run {run_id} has {how}")
         return say("listing.cancelled", id=run_id)
+
+    def release(self, run_id: int, reason: str, asker: Asker) -> Words:
+        """Let the hosts go of a run that ended in doubt; it takes the right to cancel it, also for who started it.
+
+        Raises:
+            SickbayError: saying why not.
+
+        """
+        what = "release the hosts of runs"
+        run = self._store.runs.get(run_id)
+        if run is None:
+            self._authority.known(asker, what)
+            raise _no_run(run_id)
+        person = self._authority.may(asker, "cancel", what, runbook=run.runbook.name, hosts=run.hosts)
+        hosts = self._store.holds.release(run_id, person.name, reason, asker.door)
+        if not hosts:
+            advice = "" if run.state.ended else f"it goes on; to end it: cancel {run_id}"
+            raise SickbayError(f"run {run_id} has no host that waits to be released", advice=advice)
+        return say("listing.released", id=run_id, hosts=named(hosts), reason=reason)
 
 
 def _no_run(number: int) -> SickbayError:

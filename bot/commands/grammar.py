@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
+from bot.commands.typed import undecorated
 from bot.errors import SickbayError
 from bot.runs.approval import Answer
 
@@ -107,6 +108,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Let the hosts go that a run still holds because nobody knew how it ended there."""
+
+    run: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FreezeHosts:
     """Let nothing change hosts any more."""
 
@@ -145,6 +154,7 @@ Command = (
     | Report
     | Decide
     | Cancel
+    | Release
 )
 
 
@@ -182,17 +192,6 @@ def parse(text: str) -> Command:
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise Misunderstood(f"I don't know `{words[0]}`", advice=f"{hint}`help` shows what you can say")
     return verb.read(words[1:])
-
-
-def undecorated(text: str) -> str:
-    """Undo what Slack makes of typed text."""
-    text = re.sub(r"<(?:mailto:|https?://)[^|>]*\|([^>]*)>", r"\1", text)
-    text = re.sub(r"<!subteam\^[A-Z0-9]+\|@?([^>]*)>", r"@\1", text)
-    text = re.sub(r"<[@#][A-Z0-9]+\|[@#]?([^>]*)>", r"@\1", text)
-    text = re.sub(r"<(https?://[^>]*)>", r"\1", text)
-    for written, meant in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-        text = text.replace(written, meant)
-    return text.translate(str.maketrans("“”„‟‘’‚‛\u00a0", "\"\"\"\"'''' "))
 
 
 def usages() -> list[tuple[str, str]]:
@@ -306,6 +305,13 @@ def _cancel(words: Sequence[str]) -> Command:
     return Cancel(one_number("cancel", words))
 
 
+def _release(words: Sequence[str]) -> Command:
+    run, reason = one_number("release", words[:1]), " ".join(words[1:]).strip()
+    if not reason:
+        raise _usage("release", "what was found on its hosts? Whoever reads the run later reads it")
+    return Release(run, reason)
+
+
 def _freeze(words: Sequence[str]) -> Command:
     """Read a reason and, behind the last `on`, what may be a host set."""
     at = max((place for place, word in enumerate(words[:-1]) if word.lower() == "on"), default=len(words))
@@ -384,4 +390,9 @@ VERBS: dict[str, Verb] = {
     "thaw": Verb("thaw [HOSTS]", "lift the freeze of this host set, or the one of everything", _thaw),
     "breaker": Verb("breaker reset REASON", "let automation go on after it stopped itself", _breaker),
     "cancel": Verb("cancel RUN", "end a run", _cancel),
+    "release": Verb(
+        "release RUN REASON",
+        "you have looked: let go the hosts that a run holds which ended in doubt",
+        _release,
+    ),
 }

@@ -25,6 +25,7 @@ from bot.commands.grammar import (
     ListSchedules,
     Look,
     Preview,
+    Release,
     Report,
     ResetBreaker,
     Start,
@@ -82,6 +83,7 @@ _TAKES: Mapping[str, Right] = {
     "approve": "approve",
     "deny": "approve",
     "cancel": "cancel",
+    "release": "cancel",
     "freeze": "freeze",
     "thaw": "freeze",
     "breaker": "reset",
@@ -213,6 +215,8 @@ class Commands:
                 return Reply(notice(self._halting.reset(reason, asker)))
             case Cancel(run_id):
                 return Reply(notice(self._deciding.cancel(run_id, asker)))
+            case Release(run_id, reason):
+                return Reply(notice(self._deciding.release(run_id, reason, asker)))
 
     def _sayable(self, asker: Asker) -> list[tuple[str, str]]:
         """Return what this person may say, with what it does."""
@@ -275,6 +279,7 @@ class Commands:
                 person = self.authority.may(asker, "change", what, runbook=name, hosts=hosts)
                 changed += hosts
         self._rails.refuse_frozen(changed)
+        self._rails.refuse_held(changed)
         requester = Requester(asker.name, person.name if person else None, asker.via, asker.door)
         with self._store.write() as tx:
             if asker.delivery and not self._store.timeline.first_time(asker.delivery, tx):

@@ -7,6 +7,7 @@ from bot.runs.approval import BROKEN
 from bot.runs.record import Record
 from bot.runs.run import Run
 from bot.store import Store
+from bot.store.holds import RELEASED
 
 _OUTPUTS = 10
 """Outputs that are read for one message; all of them go into the file."""
@@ -24,7 +25,18 @@ def run_view(store: Store, run: Run) -> RunView:
     broken = store.timeline.of(run=run.id, kind=BROKEN)
     drains = store.drains.kept(run.id) if run.state.ended else []
     approval = store.approvals.get(run.id)
-    return RunView(run, record, approval, outputs, broken=tuple(broken), drains=drains)
+    held = store.holds.of(run.id) if run.state.ended else []
+    released = store.timeline.of(run=run.id, kind=RELEASED) if run.state.ended else []
+    return RunView(
+        run,
+        record,
+        approval,
+        outputs,
+        broken=tuple(broken),
+        drains=drains,
+        held=held,
+        released=released,
+    )
 
 
 def incident_views(store: Store, incident: Incident) -> list[RunView]:

@@ -26,8 +26,10 @@ from bot.engine.planner import Planner
 from bot.engine.preparing import Ready, prepared, refused
 from bot.engine.rails import Rails
 from bot.errors import SickbayError
-from bot.guard.autonomy import SUCCESSES, proved, settled
-from bot.guard.freshness import Stale, again, beginning
+from bot.guard.autonomy import SUCCESSES, proved, settled, verified
+from bot.guard.counting import again as recounted
+from bot.guard.counting import begins
+from bot.guard.freshness import Stale, again
 from bot.program import CLEAN_UP, Act, Ask, Finish, Mutates, Parts, Sleep, next_move, ordered
 from bot.runs.column import Call
 from bot.runs.plan import Entry
@@ -91,6 +93,7 @@ class Flight:
         self._order = {step.id: at for at, (_, step) in enumerate(ordered(run.runbook))}
         self._planned: dict[tuple[str, str], Entry] = {}
         self._locked: set[str] = set()
+        self._since = store.now()
         self._going: dict[Place, _Sent] = {}
         self._news: SimpleQueue[_Sent | None] = SimpleQueue()
         self._cancelled = threading.Event()
@@ -112,6 +115,7 @@ class Flight:
     def fly(self) -> None:
         """Do what the run can do now."""
         self._mutates = self._planner.mutates(self.run.runbook)
+        self._since = self._store.now()
         self._read()
         self._locked = {host for host in self.run.hosts if self._record.changed(host, self._mutates)}
         self._index()
@@ -130,7 +134,8 @@ class Flight:
                 if self._waits and not self._going:
                     self._store.runs.queue(run, self._record.anew, self._waits)
                     return
-                self._hear(timedelta() if more or not self._going else self._until(move.due))
+                rest = max(timedelta(), move.due - self._store.now()) if move.due is not None else None
+                self._hear(timedelta() if more or not self._going else rest)
                 continue
             match move:
                 case Ask(without):
@@ -144,7 +149,9 @@ class Flight:
                 case Finish(final, reason, verdict):
                     if state == "expired":
                         self._store.approvals.expire(run)
-                    self._store.runs.finish(run, final, reason, verdict, proved=self._proved(run))
+                    through = verified(run.runbook.verify, run.hosts, self._record.last)
+                    proof = self._proved(run)
+                    self._store.runs.finish(run, final, reason, verdict, proved=proof, verified=through)
                     return
 
     def crash(self, reason: str) -> None:
@@ -185,7 +192,7 @@ class Flight:
         """Read what has been recorded; what was looked at again counts from there on."""
         run = self.run
         look = Parts.of(run.runbook, self._mutates).look
-        self._record = Record(self._store.attempts.of(run.id), self._printed, beginning(run, look))
+        self._record = Record(self._store.attempts.of(run.id), self._printed, begins(run, look))
 
     def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> bool:
         """Make the plan, and ask about it; false when the run has ended instead."""
@@ -259,19 +266,21 @@ class Flight:
 
     def _take(self, ready: list[Ready], over: list[Attempt]) -> list[Ready]:
         """Take the hosts that are to be changed; what the guard refuses goes to `over`, what has to wait to nowhere."""
-        taken = self._rails.take(self.run, self._record, ready, self._locked)
+        taken = self._rails.take(self.run, self._record, ready, self._locked, self._since)
         over += taken.over
         self._waits = taken.waits
-        if taken.again:
-            self._look_again(taken.again)
+        if taken.again or taken.count:
+            counted = taken.again or {one.call.host for one in ready if one.mutating and not one.clean_up}
+            self._look_again(taken.again, recounted(self.run, self._record, counted), taken.count)
         return taken.free
 
-    def _look_again(self, hosts: Mapping[str, Stale]) -> None:
-        """Let these hosts be looked at again before they are changed."""
+    def _look_again(self, hosts: Mapping[str, Stale], counts: Mapping[str, int], why: str) -> None:
+        """Let these hosts be looked at, and the replicas be counted, again before they are changed."""
         look = Parts.of(self.run.runbook, self._mutates).look
         evidence = [host for host, one in hosts.items() if one.evidence]
-        looks = {**self.run.looks, **again(self.run, look, hosts, self._record, evidence=evidence)}
-        self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()})
+        seen = again(self.run, look, hosts, self._record, evidence=evidence)
+        looks = {**self.run.looks, **counts, **seen}
+        self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()}, why)
         self.run = replace(self.run, looks=looks)
         self._read()
 
@@ -311,9 +320,6 @@ class Flight:
                 sent.pending.cancel()
 
     # ── back ──
-    def _until(self, due: datetime | None) -> timedelta | None:
-        return None if due is None else max(timedelta(), due - self._store.now())
-
     def _hear(self, patience: timedelta | None) -> None:
         """Wait for news, and take in what has come until then."""
         came = [one for one in self._came(patience) if self._going.get(one.place) is one]

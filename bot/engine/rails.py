@@ -6,12 +6,23 @@ here: what a runbook wants locked, the GPUs of a host, how deep a change goes, w
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from bot.engine.planner import Planner
 from bot.engine.preparing import Ready, kept, lock_keys, uuids
 from bot.errors import SickbayError
-from bot.guard.counting import floor
-from bot.guard.decision import Answer, Settings, Want, World, frozen, stopped, thaw_advice
+from bot.guard.counting import floor, outdated
+from bot.guard.decision import (
+    Answer,
+    Settings,
+    Want,
+    World,
+    frozen,
+    in_doubt,
+    release_advice,
+    stopped,
+    thaw_advice,
+)
 from bot.guard.drain import Drain, theirs
 from bot.guard.freshness import Sight, Stale, differs, lasted
 from bot.guard.maintenance import Windows
@@ -38,6 +49,8 @@ class Taken:
     """Why the run has to rest, or to begin anew; what it was ready for is not sent."""
     again: Mapping[str, Stale] = field(default_factory=dict)
     """Hosts that have to be looked at again first, and why."""
+    count: str = ""
+    """Why the replicas of the batch have to be counted again first."""
 
 
 class Rails:
@@ -53,8 +66,13 @@ class Rails:
         self.world = World(planner.inventory.covers, self._settings, self._windows.at)
 
     # ── for the engine ──
-    def take(self, run: Run, record: Record, ready: Sequence[Ready], mine: set[str]) -> Taken:
-        """Take the hosts that are to be changed; `mine` are those the run has, and is added to."""
+    def take(
+        self, run: Run, record: Record, ready: Sequence[Ready], mine: set[str], since: datetime
+    ) -> Taken:
+        """Take the hosts that are to be changed; `mine` are those the run has, and is added to.
+
+        `since` is when the run went on after its last rest: no count of replicas is older.
+        """
         asked = [one for one in ready if one.mutating and one.resumed is None and one.call.host not in mine]
         first = [one for one in asked if not one.clean_up]
         answers: dict[str, Answer] = {}
@@ -75,7 +93,10 @@ class Rails:
         if again or waits:
             return Taken([one for one in ready if one not in asked], [], waits, {} if waits else again)
         if wants:
-            counted = floor(run, record, list(wants))
+            now, limit = self._store.now(), self._settings.fresh
+            if why := outdated(run, record, list(wants), since, now, limit):
+                return Taken([one for one in ready if one not in asked], count=why)
+            counted = floor(run, record, list(wants), now, limit)
             answers |= self._store.ledger.take(run, wants, self.world, counted)
             waits = next((one.words for one in answers.values() if one.reaction == "queue"), "")
             if waits:
@@ -223,6 +244,17 @@ class Rails:
             if asked and (on is None or asked & on):
                 raise SickbayError(frozen(freeze), advice=thaw_advice(freeze))
 
+    def refuse_held(self, hosts: Iterable[str]) -> None:
+        """Refuse what a run that has ended in doubt still holds.
+
+        Raises:
+            SickbayError: with the run and its step, and how that ends.
+
+        """
+        kept = self._store.holds.all()
+        if found := next((kept[host] for host in hosts if host in kept), None):
+            raise SickbayError(in_doubt(found), advice=release_advice(found))
+
     def warnings(self, hosts: Iterable[str]) -> list[str]:
         """Say what somebody should know who acts on these hosts all the same."""
         return self._windows.over(hosts, self._store.now())
@@ -235,8 +267,10 @@ class Rails:
         found: dict[str, str] = {}
         now = self._store.now()
         drains = self._store.drains.open()
+        kept = self._store.holds.all()
         for host in hosts:
-            words = [frozen(one) for one, on in freezes if on is None or host in on]
+            words = [f"{in_doubt(kept[host])}; {release_advice(kept[host])}"] if host in kept else []
+            words += [frozen(one) for one, on in freezes if on is None or host in on]
             words += [maintenance] if (maintenance := self._windows.at(host, now)) else []
             words += [one.owner for one in drains if one.host == host]
             if words:

@@ -7,6 +7,7 @@ another runbook, and has to earn its own trust.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from bot.language.runbook import Mode, Step
 from bot.runs.run import Attempt, Status
@@ -42,6 +43,18 @@ def standing(mode: Mode, earned: Earned, needed: int) -> str:
     if earned.successes >= needed:
         return f"auto (earned {min(earned.successes, needed)}/{needed})"
     return f"auto → approve ({earned.successes} of {needed})"
+
+
+def verified(
+    verify: Sequence[Step], hosts: Iterable[str], last: Callable[[str, str], Attempt | None]
+) -> dict[str, datetime]:
+    """Return the hosts that came through verify, and when, whatever became of the others."""
+    found: dict[str, datetime] = {}
+    for host in hosts:
+        ends = [one.ended_at for step in verify if (one := last(step.id, host)) is not None]
+        if proved(verify, [host], last):
+            found[host] = max(at for at in ends if at is not None)
+    return found
 
 
 def proved(

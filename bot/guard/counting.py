@@ -1,11 +1,15 @@
 """Counting the replicas of a group before a batch is changed: the steps that ask, and what their answers come to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
+from bot.duration import write
 from bot.guard.decision import Floor, Seen
+from bot.guard.freshness import beginning
 from bot.language.runbook import Step
-from bot.runs.record import COUNT, Record
+from bot.runs.plan import Plan
+from bot.runs.record import COUNT, First, Record
 from bot.runs.run import Attempt, Run
 from bot.verdict import Verdict
 
@@ -21,7 +25,7 @@ def counting(
     if rule is None or plan is None or changed.isdisjoint(hosts):
         return [], ()
     given: dict[str, Any] = {
-        "id": f"{COUNT}{number}",
+        "id": _id(number),
         "name": f"Ready replicas before batch {number}",
         "uses": "serving.ready",
         "with_": {"port": rule.min_ready.port},
@@ -29,14 +33,86 @@ def counting(
     return [Step.model_construct(_fields_set=set(given), **given)], plan.members
 
 
-def floor(run: Run, record: Record, hosts: Sequence[str]) -> Floor | None:
-    """Return what was counted before the batch of these hosts; None where the runbook wants no floor."""
+def floor(run: Run, record: Record, hosts: Sequence[str], now: datetime, fresh: timedelta) -> Floor | None:
+    """Return what was counted before the batch of these hosts; None where the runbook wants no floor.
+
+    What was counted too long ago is not known.
+    """
     rule, plan = run.runbook.guard, run.plan
     if rule is None or plan is None:
         return None
-    at = next((at for at, batch in enumerate(plan.batches) if set(hosts) & set(batch)), 0)
-    seen = {host: _seen(record.last(f"{COUNT}{at + 1}", host)) for host in plan.members}
-    return Floor(rule.min_ready.group, rule.min_ready.replicas, plan.batches[at], seen)
+    at = _batch(plan, hosts)
+    seen = {
+        host: _aged(_seen(record.last(_id(at), host)), now, fresh, rule.min_ready.group)
+        for host in plan.members
+    }
+    return Floor(rule.min_ready.group, rule.min_ready.replicas, plan.batches[at - 1], seen)
+
+
+def outdated(
+    run: Run, record: Record, hosts: Sequence[str], since: datetime, now: datetime, fresh: timedelta
+) -> str:
+    """Say why the replicas have to be counted again before the batch of these hosts; empty: as it was counted it holds.
+
+    What was counted before `since`, when the run went on after a rest or a restart, does not count. Where counting takes
+    longer than what it finds may be old, it is not done again: what is too old then is unknown.
+    """
+    if run.runbook.guard is None or run.plan is None:
+        return ""
+    at = _batch(run.plan, hosts)
+    counted = [one for host in run.plan.members if (one := record.last(_id(at), host)) is not None]
+    if not counted:
+        return ""
+    first = min(one.begun_at for one in counted)
+    if first < since or max(one.begun_at for one in counted) > now:
+        return "the run has rested since the replicas were counted"
+    last = max(one.ended_at or now for one in counted)
+    others = [one for host in run.plan.batches[at - 1] for one in record.of(host)]
+    if now - first > fresh and any(one.ended_at is not None and one.ended_at > last for one in others):
+        return f"the replicas were counted {round((now - first).total_seconds())} s ago, and {write(fresh)} is the limit"
+    return ""
+
+
+def again(run: Run, record: Record, hosts: Collection[str]) -> dict[str, int]:
+    """Return with which numbers the counts begin anew that were taken before the batches of these hosts."""
+    found: dict[str, int] = {}
+    for at, batch in enumerate(run.plan.batches if run.plan is not None else (), 1):
+        members = run.plan.members if run.plan is not None and not set(hosts).isdisjoint(batch) else ()
+        if numbers := [one.number for host in members if (one := record.last(_id(at), host)) is not None]:
+            found[_mark(_id(at))] = max(numbers) + 1
+    return found
+
+
+def begins(run: Run, look: Sequence[Step]) -> First:
+    """Return the number that each step of a run begins with; `look` are the steps that are done again for one host."""
+    seen = beginning(run, look)
+
+    def first(step: str, host: str) -> int:
+        if step.startswith(COUNT):
+            return max(run.look_from, run.looks.get(_mark(step), 1))
+        return seen(step, host)
+
+    return first
+
+
+def _mark(step: str) -> str:
+    """Return the name under which it is noted where a count begins anew; no host is called so."""
+    return f"count {step}"
+
+
+def _id(number: int) -> str:
+    return f"{COUNT}{number}"
+
+
+def _batch(plan: Plan, hosts: Sequence[str]) -> int:
+    """Return the number of the batch that these hosts are of."""
+    return next((at for at, batch in enumerate(plan.batches, 1) if set(hosts) & set(batch)), 1)
+
+
+def _aged(seen: Seen, now: datetime, fresh: timedelta, group: str) -> Seen:
+    if seen.ready is None or seen.at is None or now - seen.at <= fresh:
+        return seen
+    return Seen(None, seen.at, f"counting {group} took so long that this is older than {write(fresh)}")
 
 
 def _seen(attempt: Attempt | None) -> Seen:

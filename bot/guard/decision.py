@@ -68,6 +68,10 @@ class Holder:
     """The host, or what else is locked, as people read it."""
     key: str = ""
     """The lock."""
+    step: str = ""
+    """The run has ended, and of this step nobody knows how it ended; empty: the run goes on."""
+    why: str = ""
+    """What is known of it."""
 
     def __str__(self) -> str:
         return f"run {self.run} ({self.runbook}, started by {self.by})"
@@ -232,6 +236,17 @@ def thaw_advice(freeze: Freeze) -> str:
     return f"ask {freeze.by}; to lift it: thaw {freeze.hosts}".rstrip()
 
 
+def in_doubt(holder: Holder) -> str:
+    """Say which run that has ended holds what, and why."""
+    doubt = f"nobody knows how its step {holder.step} ended: {holder.why}"
+    return f"{holder.what} is held by {holder}, which has ended, and {doubt}"
+
+
+def release_advice(holder: Holder) -> str:
+    """Say how such a hold ends."""
+    return f"look there what became of {holder.step}; then: release {holder.run} REASON"
+
+
 def stopped(tripped: Tripped) -> str:
     """Say why automation stands still."""
     hosts = ", ".join(tripped.hosts)
@@ -287,9 +302,11 @@ def _limits(run: Run, facts: Facts) -> Answer | None:
     if limits.by == "runbook":
         used, what = recent, ""
     elif limits.by == "gpu" and facts.gpus:
+        blind = [one for one in on_host if not one.gpus]  # whichever it was, it may have been this one
         by_gpu = {gpu: [one for one in recent if gpu in one.gpus] for gpu in facts.gpus}
         worst = max(by_gpu, key=lambda gpu: len(by_gpu[gpu]))
-        used, what = by_gpu[worst], f" on GPU {worst} ({facts.host})"
+        used, what = by_gpu[worst] + blind, f" on GPU {worst} ({facts.host})"
+        note = " (where the UUIDs of its GPUs were unknown, each of them is counted)" if blind else ""
     else:
         used, what = on_host, f" on {facts.host}"
         note = " (its GPUs' UUIDs are unknown, so the host is counted)" if limits.by == "gpu" else ""
@@ -308,6 +325,8 @@ def _lock(run: Run, facts: Facts) -> Answer | None:
     holder = facts.holder
     if holder is None:
         return None
+    if holder.step:
+        return Answer(facts.host, "lock", "refuse", in_doubt(holder), release_advice(holder))
     words = f"{holder.what} is being changed by {holder}"
     advice = f"wait for run {holder.run}, or `sickbay cancel {holder.run}`, then start again"
     return Answer(facts.host, "lock", _in_conflict(run), words, advice)

@@ -5,5 +5,6 @@ runbook                      the model
 inputs · trigger · limits    what a run is given; what starts one; how far one may go
 schedule                     when the clock does: cron, and one pure step of it
 template · sandbox           expressions and `{{ values }}`; what they may do
-quoting · pattern            where a value stands in shell text; regular expressions that cannot hang
+quoting · argument           where a value stands in shell text; what a command does with its arguments
+pattern                      regular expressions that cannot hang
 """

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from bot.language.pattern import LONGEST, endless
+from bot.language.pattern import LONGEST, Endless
+from bot.language.pattern import pattern as read_pattern
 
 
 class Noun(BaseModel):
@@ -29,13 +30,11 @@ class Input(Noun):
     def _compiles(cls, pattern: str | None) -> str | None:
         if pattern is not None:
             try:
-                re.compile(pattern)
+                read_pattern(pattern)
             except re.error as error:
                 raise ValueError(f"not a regular expression: {error}") from error
-            if group := endless(pattern):
-                raise ValueError(
-                    f"{group} can take for ever on a hostile text: write it without a repeat inside a repeat"
-                )
+            except Endless as error:
+                raise ValueError(f"a pattern must be quick on any text, and {error}") from error
         return pattern
 
     @model_validator(mode="after")
@@ -61,7 +60,9 @@ class Input(Noun):
             raise ValueError(f"expected {self.type}, not {given!r}")
         if self.pattern is not None and isinstance(given, str) and len(given) > LONGEST:
             raise ValueError(f"{given[:40]!r}… is longer than {LONGEST:,} characters")
-        if self.pattern is not None and (not isinstance(given, str) or not re.fullmatch(self.pattern, given)):
+        if self.pattern is not None and (
+            not isinstance(given, str) or not read_pattern(self.pattern).fullmatch(given)
+        ):
             raise ValueError(f"{given!r} does not match {self.pattern}")
         if self.choices is not None and given not in self.choices:
             raise ValueError(f"{given!r} is none of {', '.join(map(str, self.choices))}")

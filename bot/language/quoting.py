@@ -2,15 +2,17 @@
 
 A value reaches the shell as a variable, so no text in it is ever read as shell syntax. What can still go wrong is what
 the author wrote around it: no quotes (it would be split), single quotes (it would not be expanded), a word that begins
-with the value (an option could be smuggled in), a command that reads its arguments as code. This follows the shell's
-quoting only as far as needed to see that, and says so where it cannot be sure, instead of guessing.
+with the value (an option could be smuggled in), a command that reads its arguments, or what is piped into it, as code. This
+follows the shell's quoting only as far as needed to see that, and says so where it cannot be sure, instead of guessing.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+from bot.language.argument import ASSIGNMENT, BARE, Danger, danger, reads_stdin
+
 RESERVED = frozenset(
     ("!", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select",
      "then", "time", "until", "while"),
@@ -19,15 +21,7 @@ RESERVED = frozenset(
 _BEFORE_A_COMMAND = frozenset(
     {"if", "then", "elif", "else", "while", "until", "do", "!", "{", "}", "fi", "done", "esac"}
 )
-_PREFIXES = frozenset(
-    {"sudo", "doas", "env", "exec", "nohup", "command", "builtin", "time", "xargs", "setsid"}
-)
-_READ_CODE = frozenset(
-    {"eval", "let", "source", ".", "trap", "alias", "[[", "ssh", "watch", "unset", "declare"}
-)
-_SCRIPT_FIRST = frozenset({"awk", "gawk", "mawk", "sed"})
-_INTERPRETERS = re.compile(r"(ba|da|a|z|k)?sh|busybox|su|python[0-9.]*|perl|ruby|node|php|lua|psql|mysql")
-
+_NAME = re.compile(r"\$\{?([A-Za-z_]\w*)")
 _Kind = Literal["top", "(", "$(", "double", "single", "comment"]
 
 
@@ -39,6 +33,12 @@ class _Frame:
     words: list[str] = field(default_factory=list)
     word: str = ""
     in_word: bool = False
+    target: bool = False
+    """Is the next word the file of a redirection?"""
+    values: set[int] = field(default_factory=set)
+    """Those that stand in this pipeline."""
+    fed: set[int] = field(default_factory=set)
+    """Those that are piped into this command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Shell:
         self._unsure = ""
         self._bare = ""
         """A `$` or a backslash with which the last literal ended."""
+        self._found: list[Place] = []
+        self._holds: dict[str, int] = {}
+        """Shell variables that hold a value."""
+        self._fed: set[int] = set()
+        """Values that are piped into a group of commands."""
 
     def literal(self, text: str) -> None:
         """Go on over text of the author."""
@@ -68,16 +73,31 @@ class Shell:
         while at < len(text):
             at += self._step(text, at)
 
-    def value(self, text: str) -> Place:
-        """Say where the value stands, and go on behind it."""
-        place = self._place()
+    def value(self, text: str) -> None:
+        """Note where the value stands, and go on behind it."""
+        number = len(self._found)
+        self._found.append(self._place())
         if self._frames[-1].kind != "comment":
+            self._stands(number)
             self._add(text)
-        return place
+
+    def places(self) -> list[Place]:
+        """Say where each value stands, now that nothing more comes: what follows a value may read it as code."""
+        for frame in self._commands():
+            self._fed_into(frame)
+        return self._found
 
     @property
     def _command(self) -> _Frame:
-        return next(frame for frame in reversed(self._frames) if frame.kind in ("top", "(", "$("))
+        return next(self._commands())
+
+    def _commands(self) -> Iterator[_Frame]:
+        """Yield the command here, and those around it that get its output in their own words."""
+        for frame in reversed(self._frames):
+            if frame.kind in ("top", "(", "$("):
+                yield frame
+                if frame.kind != "$(":
+                    return
 
     def _place(self) -> Place:
         kind, command = self._frames[-1].kind, self._command
@@ -98,17 +118,45 @@ class Shell:
             return Place(
                 "a value without quotes would be split at its blanks", 'write quotes around it: "{{ … }}"'
             )
-        words = command.words
-        while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
-            words = words[1:]
-        if not words and not _ASSIGNMENT.match(command.word):
-            return Place("a value cannot name the command", "write the command out, one step for each")
-        if words and _reads_code(words):
-            return Place(
-                f"`{words[0]}` reads this argument as code, so a value in it could become a command",
-                'hand the value over as an argument, like: sh -c \'echo "$1"\' sh "{{ … }}"',
-            )
-        return Place(opens_word=not command.word and "--" not in words)
+        if found := self._danger():
+            return Place(*found)
+        return Place(opens_word=not command.word and "--" not in command.words)
+
+    def _danger(self) -> Danger | None:
+        """Would a value here be more than a value, for this command or for one around it?"""
+        return next(
+            (
+                found
+                for frame in self._commands()
+                if not frame.target and (found := danger(frame.words, frame.word))
+            ),
+            None,
+        )
+
+    def _stands(self, number: int) -> None:
+        """Remember in which pipelines and variables a value is."""
+        for frame in self._commands():
+            frame.values.add(number)
+            behind = frame.words[:1] in ([], ["export"], ["local"], ["readonly"])
+            if behind and ASSIGNMENT.match(frame.word):
+                self._holds[re.split(r"\+?=", frame.word)[0]] = number
+            elif frame.words[:1] == ["for"] and len(frame.words) > 2:
+                self._holds[frame.words[1]] = number
+
+    def _refuse(self, number: int, problem: str, advice: str) -> None:
+        if not self._found[number].problem:
+            self._found[number] = Place(problem, advice)
+
+    def _fed_into(self, frame: _Frame) -> None:
+        """Refuse what is piped into a command that runs it."""
+        words = [*frame.words, frame.word] if frame.in_word and not frame.target else frame.words
+        if (fed := frame.fed | self._fed) and (name := reads_stdin(words)):
+            for number in fed:
+                self._refuse(
+                    number,
+                    f"`{name}` runs what is piped into it, so this value could become a command",
+                    'hand the value over as an argument, like: sh -c \'echo "$1"\' sh "{{ … }}"',
+                )
 
     def _step(self, text: str, at: int) -> int:
         """Read the next character, or the few that belong together; return how many."""
@@ -143,15 +191,30 @@ class Shell:
             self._end_word()
         elif char == "&" and at and text[at - 1] in "<>":
             self._add(char)
+        elif (char == "&" and text[at - 1 : at] == "|") or (char == "|" and text[at - 1 : at] == ">"):
+            pass
         elif char in "\n;&|":
-            self._end_command()
+            pipe = char == "|" and "|" not in (text[at + 1 : at + 2], text[at - 1 : at])
+            self._end_command(pipe=pipe, line=char == "\n")
         elif char in "<>":
+            if frame.word.isdigit():
+                frame.word, frame.in_word = "", False
             self._end_word()
+            frame.target = True
             if text.startswith("<<", at):
                 self._unsure = self._unsure or "a here-document"
         elif char == "(":
             if text.startswith("((", at):
                 self._unsure = self._unsure or "arithmetic"
+            if text[at - 1 : at] in ("<", ">"):
+                self._unsure = self._unsure or "a process substitution"
+                for number in range(len(self._found)):
+                    self._refuse(
+                        number,
+                        f"`{text[at - 1]}(…)` is not read by every sh",
+                        "write it with a pipe or a file",
+                    )
+            self._fed |= frame.fed
             self._end_command()
             self._frames.append(_Frame("("))
         elif char == ")":
@@ -167,6 +230,12 @@ class Shell:
             self._bare = "$"
             return 1
         following = text[at + 1]
+        if (name := _NAME.match(text, at)) and (number := self._holds.get(name[1])) is not None:
+            if found := self._danger():
+                self._refuse(number, f"`${name[1]}` holds it, and there {found[0]}", found[1])
+            self._stands(number)
+        if self._frames[-1].kind != "double":
+            self._add(BARE)
         if following == "(":
             if text.startswith("$((", at):
                 self._unsure = self._unsure or "arithmetic"
@@ -195,26 +264,27 @@ class Shell:
 
     def _end_word(self) -> None:
         frame = self._command
-        if frame.in_word and (frame.words or frame.word not in _BEFORE_A_COMMAND):
+        if frame.in_word and frame.target:
+            frame.target = False
+        elif frame.in_word and not frame.words and frame.word in _BEFORE_A_COMMAND:
+            self._fed |= frame.fed
+        elif frame.in_word:
             frame.words.append(frame.word)
         if frame.word == "case" and frame.kind == "$(":
             self._unsure = self._unsure or "`case` inside $(…)"
         frame.word, frame.in_word = "", False
 
-    def _end_command(self) -> int:
+    def _end_command(self, *, pipe: bool = False, line: bool = False) -> int:
         self._end_word()
-        self._command.words.clear()
+        frame = self._command
+        self._fed_into(frame)
+        if frame.words[:1] in (["for"], ["case"], ["select"]):
+            self._fed |= frame.fed
+        if pipe:  # behind a group all that came before it may be in its output
+            frame.fed = {*frame.values} if frame.words else {*range(len(self._found))}
+            frame.values |= frame.fed
+        elif frame.words or not line:
+            frame.values, frame.fed = set(), set()
+        frame.words.clear()
+        frame.target = False
         return 1
-
-
-def _reads_code(words: list[str]) -> bool:
-    """Is the word that follows these read as a program by the command?"""
-    name, last = words[0].rpartition("/")[2], words[-1]
-    if name in _READ_CODE:
-        return True
-    if name in _SCRIPT_FIRST:
-        operands = [word for word in words[1:] if not word.startswith("-")]
-        return last in ("-e", "--expression") or (not operands and last not in ("-v", "-f"))
-    return bool(re.fullmatch(r"-\w*[ce]|--eval|--command", last)) and any(
-        _INTERPRETERS.fullmatch(word.rpartition("/")[2]) for word in words
-    )

@@ -127,16 +127,20 @@ def command(run: str | list[str], context: Mapping[str, Any]) -> tuple[str, dict
 
     """
     shell, line, env, numbers = Shell(), "", dict[str, str](), dict[str, int]()
+    values: list[tuple[str, str]] = []
     for piece in _shell_pieces(run):
         if not piece.is_value:
             shell.literal(piece.text)
             line += piece.text
             continue
         given = text(_given(piece.text, context), piece.text)
-        _guard(shell.value(given), given, piece.text)
+        shell.value(given)
+        values.append((given, piece.text))
         name = f"sickbay_{numbers.setdefault(piece.text, len(numbers) + 1)}"
         env[name] = given
         line += f"${{{name}}}"
+    for place, (given, expression) in zip(shell.places(), values, strict=True):
+        _guard(place, given, expression)
     return line, env
 
 
@@ -148,10 +152,15 @@ def problems(run: str | list[str]) -> Iterator[tuple[Piece, Place]]:
 
     """
     shell = Shell()
+    values: list[Piece] = []
     for piece in _shell_pieces(run):
-        if not piece.is_value:
+        if piece.is_value:
+            shell.value("")
+            values.append(piece)
+        else:
             shell.literal(piece.text)
-        elif (place := shell.value("")).problem:
+    for piece, place in zip(values, shell.places(), strict=True):
+        if place.problem:
             yield piece, place
 
 

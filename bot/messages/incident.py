@@ -7,6 +7,7 @@ from bot.incident import Event, Incident, IncidentState
 from bot.language.runbook import Step
 from bot.messages.card import Button, Buttons, Card, Link, Node, Note, Plain, Text, Title, Tone, Words, plain
 from bot.messages.drains import standing
+from bot.messages.holds import holds
 from bot.messages.progress import RunView, asks, blamed, ending, position
 from bot.messages.run import diagnosis_words, target
 from bot.messages.short import cut, line
@@ -109,7 +110,9 @@ def _status(incident: Incident, runs: Sequence[RunView]) -> list[Words]:
         lines.append(text(incident.note) if incident.note else say("incident.nothing"))
     else:
         lines.append(_doing(current))
-    return [*(standing(one) for view in runs for one in view.drains if not one.closed), *lines]
+    kept = [standing(one) for view in runs for one in view.drains if not one.closed]
+    kept += [words for view in runs if view.held for words in holds(view)]
+    return [*kept, *lines]
 
 
 def _unsettled(view: RunView) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from bot.fleet import Folded, folded, named
+from bot.guard.decision import Holder
 from bot.guard.drain import Drain
 from bot.incident import Event
 from bot.language.runbook import Step
@@ -38,6 +39,10 @@ class RunView:
     """What it has left out of traffic when it ended, also what takes traffic again."""
     broken: tuple[Event, ...] = ()
     """Every time that somebody broke glass."""
+    held: Sequence[Holder] = ()
+    """The hosts that it still holds although it has ended, each with the step that nobody knows the end of."""
+    released: Sequence[Event] = ()
+    """That somebody let them go."""
 
 
 def asks(view: RunView) -> bool:

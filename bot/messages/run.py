@@ -21,6 +21,7 @@ from bot.messages.card import (
 )
 from bot.messages.drains import standing
 from bot.messages.glass import glass_line
+from bot.messages.holds import holds
 from bot.messages.progress import RunView, asks, checklist, diagnosis, ending, wrong
 from bot.messages.short import TAIL, line, tail
 from bot.messages.words import join, say, text
@@ -85,6 +86,7 @@ def _state_lines(view: RunView) -> list[Words]:
     if run.state.ended and run.reason:
         lines.append(text(ending(view)))
     lines += [standing(one) for one in view.drains]
+    lines += holds(view)
     if run.state.ended and len(run.hosts) > 1:
         lines += _host_lines(view)
     return lines
@@ -135,7 +137,7 @@ def _advice(view: RunView) -> list[Node]:
         Text(say("run.advice", hosts=named(hosts), advice=line(advice, 400)))
         for advice, hosts in list(said.items())[:4]
     ]
-    if view.run.state is RunState.NEEDS_HUMAN:
+    if view.run.state is RunState.NEEDS_HUMAN and not view.released:
         lines.append(Text(say("run.by_hand")))
     return list(lines)
 

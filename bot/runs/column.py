@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot.language.runbook import Step
 from bot.runs.record import Record
@@ -81,7 +81,7 @@ def walk(
                 column.calls.append(Call(section, step, host, first, first))
                 break
             if retry:
-                due = (last.ended_at or now) + step.delay
+                due = _due(last.ended_at or now, step.delay, now)
                 if due <= now:
                     column.calls.append(Call(section, step, host, last.number + 1, first))
                 else:
@@ -93,6 +93,11 @@ def walk(
         else:
             column.passed.append(host)
     return column
+
+
+def _due(ended: datetime, delay: timedelta, now: datetime) -> datetime:
+    """Return when the next try is due; what ended further ahead than the pause is of a clock that was set back since."""
+    return now if ended > now + delay else ended + delay
 
 
 def repeatable(step: Step, tries: int) -> bool:

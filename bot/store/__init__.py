@@ -14,6 +14,7 @@ from bot.store.approvals import Approvals
 from bot.store.attempts import Attempts
 from bot.store.database import Clock, Database, Fenced, utc_now
 from bot.store.drains import Drains
+from bot.store.holds import Holds
 from bot.store.ledger import Ledger
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import Runs
@@ -55,6 +56,7 @@ class Store:
         self.schedules = Schedules(self.database)
         self.findings = Findings(self.database, self.alerts)
         self.ledger = Ledger(self.database)
+        self.holds = Holds(self.database)
         self.timeline = Timeline(self.database)
 
     def write(self) -> AbstractContextManager[Connection]:

@@ -12,7 +12,8 @@ from bot.runs.approval import BROKEN, Answer, Approval, Decision, Person
 from bot.runs.plan import Plan
 from bot.runs.run import Requester, Run, RunState
 from bot.store.database import Database
-from bot.store.runs import fenced, pass_on, void
+from bot.store.holds import pass_on
+from bot.store.runs import fenced, void
 from bot.store.tables import approvals, decisions, runs, written
 from bot.store.timeline import first_time, tell
 

@@ -3,7 +3,7 @@
 A host is taken in one transaction with the answer about it, so two runs never both get a yes that only one may have.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,6 @@ from bot.guard.decision import (
     Facts,
     Floor,
     Freeze,
-    Holder,
     Settings,
     Tripped,
     Use,
@@ -34,6 +33,7 @@ from bot.guard.decision import (
 )
 from bot.runs.run import Run
 from bot.store.database import Database
+from bot.store.holds import held
 from bot.store.runs import fenced
 from bot.store.tables import breaker, freezes, lock_waits, locks, runs, uses, wishes
 from bot.store.timeline import tell
@@ -179,7 +179,7 @@ class _Look:
         self._world = world
         self._floor = floor
         self.gone = gone
-        self._held = list(_held(tx, run))
+        self._held = held(tx, locks.c.run_id != run.id)
         self._freezes = [(one, covered(one, world.covers)) for one in _freezes(tx)]
         self._tripped = _tripped(tx)
         self._uses = _uses(tx, run, now)
@@ -192,7 +192,7 @@ class _Look:
         return Facts(
             host=host,
             now=self._now,
-            holder=next((holder for key, _, holder in self._held if key in keys), None),
+            holder=next((holder for _, holder in self._held if holder.key in keys), None),
             freezes=tuple(one for one, hosts in self._freezes if hosts is None or host in hosts),
             window=self._world.window(host, self._now),
             tripped=self._tripped,
@@ -207,14 +207,17 @@ class _Look:
         floor = self._floor
         if floor is None or host not in floor.seen or floor.seen[host].ready is False:
             return None
-        taken = {name: holder for _, name, holder in self._held if name is not None and name in floor.seen}
+        had = {name: holder for name, holder in self._held if name is not None and name in floor.seen}
+        taken = {name: holder for name, holder in had.items() if not holder.step}
         leaving = self.gone & set(floor.batch)
         others, unknown, outdated = [], {}, []
         for name, seen in floor.seen.items():
             if name in leaving or name in taken:
                 continue
             why = seen.why
-            if seen.ready is not None and (changed := self._changed_since(name, seen.at)):
+            if name in had:
+                why = f"{had[name]} has ended and holds it"
+            elif seen.ready is not None and (changed := self._changed_since(name, seen.at)):
                 why = f"run {changed} has changed it since it was counted"
                 outdated.append(name)
             elif seen.ready is not None:
@@ -305,18 +308,6 @@ def _verified(tx: Connection, run: Run) -> dict[str, datetime]:
     mine = (uses.c.runbook == run.runbook.name, uses.c.verified_at.is_not(None))
     query = select(uses.c.host, func.max(uses.c.verified_at)).where(*mine).group_by(uses.c.host)
     return {row[0]: row[1] for row in tx.execute(query)}
-
-
-def _held(tx: Connection, run: Run) -> Iterable[tuple[str, str | None, Holder]]:
-    query = (
-        select(locks.c.key, locks.c.host, runs.c.id, runs.c.runbook_name, runs.c.requester)
-        .join(runs, runs.c.id == locks.c.run_id)
-        .where(locks.c.run_id != run.id, runs.c.ended_at.is_(None))
-        .order_by(locks.c.key)
-    )
-    for row in tx.execute(query):
-        what = row.key.removeprefix("host ")
-        yield row.key, row.host, Holder(row.id, row.runbook_name, row.requester["name"], what, row.key)
 
 
 def _holders(facts: Facts) -> dict[int, str]:

@@ -18,7 +18,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 
 from bot.alert import Alert
 from bot.exposure import unexposed
@@ -29,6 +28,7 @@ from bot.runs.run import Requester, Run, RunState
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
 from bot.store.drains import leave
+from bot.store.holds import give_back, pass_on, sweep
 from bot.store.tables import approvals, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 from bot.verdict import Verdict
@@ -103,6 +103,8 @@ class Runs:
     def refresh(self, run: Run) -> Run:
         """Return the run with what others may have changed since it was read.
 
+        No deadline lies further ahead than the runbook's timeout: a clock that was set back gives no more time.
+
         Raises:
             Fenced: when somebody has taken it over.
 
@@ -111,7 +113,13 @@ class Runs:
             row = tx.execute(_REFRESH, {"run": run.id, "held": run.fence}).mappings().first()
         if row is None:
             raise Fenced(f"run {run.id}")
-        return replace(run, **{**row, "state": RunState(row["state"])})
+        run = replace(run, **{**row, "state": RunState(row["state"])})
+        latest = self._db.now() + run.runbook.timeout
+        if run.deadline is None or run.deadline <= latest:
+            return run
+        with self._db.write() as tx:
+            fenced(tx, run, deadline=latest)
+        return replace(run, deadline=latest)
 
     def newest(self, *, open_only: bool = False, limit: int = 20) -> list[Run]:
         """Return the newest runs first."""
@@ -146,18 +154,23 @@ class Runs:
     def reclaim(self) -> int:
         """After a start: make every run that was being advanced due again; return how many.
 
-        A run that goes on keeps its locks; those of one that has ended hold nobody up.
+        A run that goes on keeps its locks; one that has ended keeps those of hosts that are in doubt.
         """
         now, advanced = self._db.now(), (RunState.RUNNING, RunState.WAITING)
         held = (runs.c.state.in_(advanced), runs.c.wake_at.is_(None))
         with self._db.write() as tx:
-            going = select(runs.c.id).where(runs.c.state.in_(_OPEN))
-            tx.execute(delete(locks).where(locks.c.run_id.not_in(going)))
+            sweep(tx)
             found = tx.execute(select(runs.c.id, runs.c.incident_id).where(*held).order_by(runs.c.id)).all()
             tx.execute(update(runs).where(*held).values(wake_at=now))
             for row in found:
                 tell(tx, now, "run.resumed", incident=row.incident_id, run=row.id)
             return len(found)
+
+    def rouse(self) -> None:
+        """The clock was set back: let whatever rests look at it, since nobody knows how long it has rested."""
+        asleep = (runs.c.state.in_(_OPEN), runs.c.wake_at.is_not(None))
+        with self._db.write() as tx:
+            tx.execute(update(runs).where(*asleep).values(wake_at=self._db.now()))
 
     def look_again(self) -> None:
         """After a start: let every run that waits for people see whether its plan still holds."""
@@ -200,11 +213,19 @@ class Runs:
                 tell(tx, self._db.now(), f"run.{state}", incident=run.incident_id, run=run.id)
 
     def finish(
-        self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
+        self,
+        run: Run,
+        state: RunState,
+        reason: str,
+        verdict: Verdict | None,
+        *,
+        proved: bool | None = None,
+        verified: Mapping[str, datetime] | None = None,
     ) -> None:
         """End a run and what it still asks, free its hosts, keep its drains, and tell the incident of a verified recovery.
 
-        `proved` says whether its verify passed; it counts for the runbook's autonomy.
+        `proved` says whether its verify passed; it counts for the runbook's autonomy. `verified` are the hosts that came
+        through it, and when: they rest, whatever became of the others.
         """
         now, reason = self._db.now(), self._db.mask.text(reason)
         with self._db.write() as tx:
@@ -213,9 +234,11 @@ class Runs:
             ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
             fenced(tx, run, **ending, proved=counts)
             self._outdate(tx, now, run)
-            if state is RunState.SUCCEEDED:
-                tx.execute(update(uses).where(uses.c.run_id == run.id).values(verified_at=now))
-            self._release(tx, now, run)
+            rest = {host: now for host in run.hosts if state is RunState.SUCCEEDED} | dict(verified or {})
+            for host, at in rest.items():
+                used = (uses.c.run_id == run.id, uses.c.host == host)
+                tx.execute(update(uses).where(*used).values(verified_at=at))
+            give_back(tx, now, run.id)
             void(tx, now, run.id, f"the run has ended as {state}")
             tell(
                 tx,
@@ -230,12 +253,6 @@ class Runs:
             acted = run.plan is not None and run.plan.changes and run.mode != "suggest"
             if run.incident_id and state is RunState.SUCCEEDED and acted:
                 recovered(tx, now, run.incident_id, run.id)
-
-    def _release(self, tx: Connection, now: datetime, run: Run) -> None:
-        """Give the run's locks back, and let those who wait for them take their turn."""
-        tx.execute(delete(locks).where(locks.c.run_id == run.id))
-        tx.execute(delete(lock_waits).where(lock_waits.c.run_id == run.id))
-        pass_on(tx, now, run.id)
 
     def queue(self, run: Run, look_from: int, why: str) -> None:
         """Put a run that has changed nothing to rest until a lock is given back; then it looks again and plans anew.
@@ -261,13 +278,15 @@ class Runs:
             pass_on(tx, now, run.id)
             tell(tx, now, "run.held", incident=run.incident_id, run=run.id, why=why)
 
-    def relook(self, run: Run, looks: Mapping[str, int], why: Mapping[str, str]) -> None:
-        """Write with which numbers hosts are looked at again, and why."""
+    def relook(self, run: Run, looks: Mapping[str, int], why: Mapping[str, str], count: str = "") -> None:
+        """Write with which numbers hosts are looked at again, and why; `count` says why replicas are counted again."""
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run, looks=dict(looks))
             for host, words in why.items():
                 tell(tx, now, "host.looked_again", incident=run.incident_id, run=run.id, host=host, why=words)
+            if count:
+                tell(tx, now, "run.counted_again", incident=run.incident_id, run=run.id, why=count)
 
     def _outdate(self, tx: Connection, now: datetime, run: Run) -> None:
         """End other runs' questions about hosts that this run has changed: their plans rest on what was seen before."""
@@ -328,29 +347,6 @@ class Runs:
         """Return the open runs whose end was asked for."""
         with self._db.read() as tx:
             return list(tx.scalars(_CANCEL_ASKED))
-
-
-def pass_on(tx: Connection, now: datetime, run_id: int) -> None:
-    """Wake who has waited longest for what this run had or might have had; the others wait for that one.
-
-    If all were woken, a hundred who wait would look a hundred times each before their turn.
-    """
-    waiting = (
-        select(lock_waits.c.run_id, lock_waits.c.key)
-        .join(runs, runs.c.id == lock_waits.c.run_id)
-        .where(lock_waits.c.holder_id == run_id, runs.c.state.in_(_OPEN))
-        .order_by(lock_waits.c.run_id)
-    )
-    rows = tx.execute(waiting).all()
-    tx.execute(delete(lock_waits).where(lock_waits.c.holder_id == run_id))
-    turns: dict[str, int] = {}
-    for row in rows:
-        first = turns.setdefault(row.key, row.run_id)
-        if first == row.run_id:
-            tx.execute(update(runs).where(runs.c.id == first).values(wake_at=now))
-        else:
-            behind = {"run_id": row.run_id, "holder_id": first, "key": row.key}
-            tx.execute(insert(lock_waits).values(behind).on_conflict_do_nothing())
 
 
 def void(tx: Connection, now: datetime, run_id: int, why: str, *, approved: bool = False) -> bool:

@@ -178,6 +178,9 @@ locks = Table(
     Column("key", String, primary_key=True),
     Column("host", String),
     Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    # Of a run that has ended: the step of which nobody knows how it ended there. Without it nothing is held.
+    Column("step", String),
+    Column("why", Text, nullable=False, server_default=""),
 )
 
 lock_waits = Table(

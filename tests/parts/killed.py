@@ -128,12 +128,10 @@ class TellingRuns(Runs):
         super().sleep(run, until, waiting=waiting)
         self._at("at rest")
 
-    def finish(
-        self, run: Run, state: RunState, reason: str, verdict: Verdict | None, *, proved: bool | None = None
-    ) -> None:
+    def finish(self, run: Run, state: RunState, reason: str, verdict: Verdict | None, **proof: Any) -> None:
         """Say it before and after."""
         self._at("before finish")
-        super().finish(run, state, reason, verdict, proved=proved)
+        super().finish(run, state, reason, verdict, **proof)
         self._at("finished")
 
 
