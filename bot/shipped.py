@@ -1,4 +1,4 @@
-"""Where the runbooks and the message templates lie that come with Sickbay.
+"""Where the runbooks lie that come with Sickbay, and the templates of messages and of a first sickbay.yaml.
 
 In the repository they stand at the top, beside `bot/`, because people read and change them; an installed package carries
 them inside `bot/` (see `tool.setuptools` in pyproject.toml).

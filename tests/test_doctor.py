@@ -130,6 +130,18 @@ async def test_a_route_to_no_runbook_is_told(patient: Patient) -> None:
     assert "there is no runbook `restart-contaner`" in found[0].what
 
 
+async def test_what_check_runs_may_be_left_out_of_the_runbooks_and_that_is_warned_of(
+    patient: Patient,
+) -> None:
+    config = yaml.safe_load(patient.clinic.config.read_text())
+    del config["check"]
+    patient.clinic.config.write_text(yaml.safe_dump(config | {"runbooks": ["runbooks"]}))
+    first, second = await patient.wrong()
+    assert (first.state, second.state) == ("warning", "warning")
+    assert first.what == "`sickbay check` has nothing to run: there is no runbook `gpu-check`"
+    assert "write [shipped, " in first.advice
+
+
 async def test_a_database_that_cannot_be_made_is_told(patient: Patient) -> None:
     patient.write(store={"path": "nowhere/sickbay.db"})
     found = await patient.one()

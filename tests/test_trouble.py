@@ -12,6 +12,7 @@ from bot.errors import SickbayError
 from bot.store import Store
 from bot.store.timeline import verify
 from tests.parts.clinic import Clinic
+from tests.parts.states import Scene
 from tests.stories.faults import small_disk
 
 
@@ -65,11 +66,13 @@ def test_a_command_that_meets_a_locked_database_later_says_so_in_a_line(clinic: 
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    """A database with one event, on a disk that has nothing left."""
+    """A database with an incident, on a disk that has nothing left."""
     with small_disk(tmp_path / "disk", "2m") as disk:
         path = disk / "sickbay.db"
-        with closing(Store(path)) as store:
-            store.timeline.note("x.y", host="gpu-03")
+        scene = Scene.at(disk)
+        scene.incident()
+        scene.store.timeline.note("x.y", host="gpu-03")
+        scene.store.close()
         fill(disk)
         yield path
 
@@ -86,16 +89,17 @@ def fill(disk: Path) -> None:
 
 def test_on_a_full_disk_one_can_look_and_whoever_writes_hears_of_the_disk(full: Path) -> None:
     with closing(Store(full)) as store:
-        assert [one.kind for one in store.timeline.after(0)] == ["x.y"]
+        events = len(store.timeline.after(0))
+        assert store.timeline.after(0)[-1].kind == "x.y"
         with pytest.raises(
             SickbayError, match=r"nothing can be written: its disk is full, [0-9]+ KiB are left"
         ):
             store.timeline.note("x.z")
-    assert verify(full).events == 1
+    assert verify(full).events == events
     (full.parent / "fill").unlink()
     with closing(Store(full)) as store:
         store.timeline.note("x.z")
-        assert len(store.timeline.after(0)) == 2
+        assert len(store.timeline.after(0)) == events + 1
 
 
 def test_on_a_full_disk_nothing_old_is_shown_as_new_where_the_rest_is_in_the_wal(full: Path) -> None:
@@ -115,9 +119,11 @@ def test_on_a_full_disk_nothing_old_is_shown_as_new_where_the_rest_is_in_the_wal
 
 def test_the_terminal_looks_on_a_full_disk_and_serve_does_not_begin(clinic: Clinic, full: Path) -> None:
     clinic.write(store={"path": str(full)})
-    for words in (["runs"], ["hosts", "gpu-03"], ["incidents"], ["audit", "verify"]):
-        said = clinic.say(*words)
+    looking = "runs", "hosts gpu-03", "incidents 1", "incidents show 1", "incidents export 1", "audit verify"
+    for words in looking:
+        said = clinic.say(*words.split())
         assert said.code == 0, said.err
+    assert f"✗ {full}: nothing can be written: its disk is full" in clinic.say("doctor").out
     said = clinic.say("serve")
     assert said.code == 2
     assert f"{full}: nothing can be written: its disk is full" in said.err

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from bot.assembly import read_library, way
 from bot.cli.terminal import OK, UNWELL, console
-from bot.config.config import Config, Secrets, find_config, load
+from bot.config.config import Config, Secrets, find_config, load, no_runbook
 from bot.effect import Unreachable
 from bot.engine.vault import Vault, read_secrets
 from bot.errors import SickbayError
@@ -127,6 +128,10 @@ def _runbooks(config: Config, document: Document, mask: Mask) -> Iterator[Findin
         yield from _mistaken("runbooks", error)
         return
     yield Finding("well", f"{len(library)} runbooks: {', '.join(library)}")
+    for name in config.check:
+        if name not in library:
+            what, advice = no_runbook(name, library, config)
+            yield Finding("warning", f"`sickbay check` has nothing to run: {what}", advice)
     yield from _approvals(config, library)
     yield from _rights(config)
     yield from _permissions(config, document, library)
@@ -200,7 +205,9 @@ def _database(path: Path) -> Finding:
     """Open it if it is there; else look whether it could be made."""
     if path.exists():
         try:
-            Store(path).close()
+            with closing(Store(path)) as store:
+                if (full := store.database.unwritable) is not None:
+                    raise full
         except SickbayError as error:
             return Finding("wrong", _said(error), error.advice)
     elif not os.access(path.parent, os.W_OK | os.X_OK):

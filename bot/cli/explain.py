@@ -18,7 +18,7 @@ from bot.alert import Alert
 from bot.assembly import read_library
 from bot.cli.terminal import OK, console
 from bot.commands.grammar import VERBS, Preview
-from bot.config.config import Config, find_config, load, schedules
+from bot.config.config import Config, find_config, load, no_runbook, schedules
 from bot.config.routing import Proposal, Routing
 from bot.duration import write as duration
 from bot.engine.planner import Planner
@@ -43,7 +43,6 @@ from bot.runs.run import Requester, Run, RunState
 from bot.secrets.mask import Mask
 from bot.steps import KINDS
 from bot.store import Store
-from bot.wording import near
 
 NAMES = 12
 """Values of one mapping that are shown."""
@@ -61,10 +60,8 @@ def explain(name: str, words: Sequence[str], alert: Path | None, config: Path | 
     _, _, mask = read_secrets(settings, os.environ)
     library = read_library(settings, document, mask)
     if name not in library:
-        raise SickbayError(
-            f"there is no runbook `{name}`",
-            advice=near(name, library) or f"there is: {', '.join(sorted(library)) or 'none'}",
-        )
+        what, advice = no_runbook(name, library, settings)
+        raise SickbayError(what, advice=advice)
     wanted = VERBS["plan"].read([name, *words])
     assert isinstance(wanted, Preview)
     told = None if alert is None else read_alert(alert)

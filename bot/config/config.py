@@ -32,6 +32,7 @@ __all__ = [
     "check_routes",
     "find_config",
     "load",
+    "no_runbook",
     "schedules",
 ]
 
@@ -244,7 +245,7 @@ def check_routes(config: Config, document: Document, library: Mapping[str, Loade
     if "check" in config.model_fields_set:
         for index, name in enumerate(config.check):
             if name not in library:
-                mistakes.append(document.mistake(("check", index), *_missing(name, library, config)))
+                mistakes.append(document.mistake(("check", index), *no_runbook(name, library, config)))
             elif library[name].runbook.kind != "observe":
                 what = f"`{name}` changes hosts, and a check only looks"
                 mistakes.append(
@@ -275,7 +276,7 @@ def _scheduled(config: Config, document: Document, library: Mapping[str, Loaded]
     for name, given in config.schedules.runbooks.items():
         path = ("schedules", "runbooks", name)
         if name not in library:
-            yield document.mistake(path, *_missing(name, library, config))
+            yield document.mistake(path, *no_runbook(name, library, config))
             continue
         book = library[name].runbook
         if book.kind != "observe":
@@ -301,7 +302,7 @@ def _route(
     config: Config, document: Document, library: Mapping[str, Loaded], route: Route, path: tuple[str, int]
 ) -> Iterator[Mistake]:
     if route.runbook is not None and route.runbook not in library:
-        yield document.mistake((*path, "runbook"), *_missing(route.runbook, library, config))
+        yield document.mistake((*path, "runbook"), *no_runbook(route.runbook, library, config))
     elif route.runbook is not None:
         for key, what, hint in _started(route, library[route.runbook].runbook):
             yield document.mistake((*path, key), what, hint)
@@ -338,7 +339,8 @@ def _started(route: Route, book: Runbook) -> Iterator[tuple[str, str, str]]:
         yield "inputs", error.what, error.advice
 
 
-def _missing(name: str, library: Mapping[str, Loaded], config: Config) -> tuple[str, str]:
+def no_runbook(name: str, library: Mapping[str, Loaded], config: Config) -> tuple[str, str]:
+    """Say that there is none of this name, and what was probably meant."""
     if name in {file.stem for file in runbook_files(shipped("runbooks"))}:
         own = ", ".join(str(folder) for folder in config.runbooks if folder != SHIPPED)
         hint = f"it comes with Sickbay, but `runbooks:` names other folders only: write [shipped, {own}]"

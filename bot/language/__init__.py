@@ -5,6 +5,7 @@ runbook                      the model
 inputs · trigger · limits    what a run is given; what starts one; how far one may go
 schedule                     when the clock does: cron, and one pure step of it
 template · sandbox           expressions and `{{ values }}`; what they may do
-quoting · argument           where a value stands in shell text; what a command does with its arguments
+quoting                      where a value stands in shell text
+argument · piped             what a command does with its arguments; with what is piped into it
 pattern                      regular expressions that cannot hang
 """

@@ -18,20 +18,21 @@ _BUILTIN = frozenset(
     ("eval", "let", "source", ".", "trap", "alias", "[[", "unset", "declare", "typeset", "read", "getopts", "mapfile", "readarray",
      "hash", "enable", "bind", "complete", "compgen"),
 )  # fmt: skip
-_ELSEWHERE = frozenset(
+ELSEWHERE = frozenset(
     ("ssh", "slogin", "rsh", "autossh", "mosh", "pdsh", "clush", "dsh", "pssh", "parallel-ssh", "ansible", "salt"),
 )  # fmt: skip
+"""Commands that run their words on other machines."""
 _READ_CODE = (
     frozenset(("eval", "watch", "parallel", "at", "batch", "expect", "tmux", "screen", "make", "crontab"))
-    | _ELSEWHERE
+    | ELSEWHERE
 )
-_ORDINARY = frozenset(
+ORDINARY = frozenset(
     ("at", "batch", "time", "node", "command", "exec", "find", "script", "screen", "make", "watch", "env", "nice", "parallel", "expect", "su", "ip",
      "timeout"),
 )  # fmt: skip
 """Words that mean something else where no command stands."""
 _EXPORTS = frozenset(("export", "local", "readonly"))
-_DATA = frozenset(
+DATA = frozenset(
     ("echo", "printf", "test", "[", "true", "false", ":", "cat", "head", "tail", "grep", "egrep", "fgrep", "zgrep", "rg", "cut", "tr", "uniq", "wc",
      "ls", "stat", "du", "df", "mkdir", "rmdir", "touch", "rm", "cp", "mv", "ln", "chmod", "chown", "chgrp", "readlink", "realpath", "basename",
      "dirname", "logger", "journalctl", "systemctl", "loginctl", "nvidia-smi", "dcgmi", "curl", "wget", "ping", "jq", "yq", "kill", "pkill",
@@ -65,13 +66,13 @@ class _Kind(NamedTuple):
     """May options stand behind operands?"""
 
 
-_SHELL = _Kind(
+SHELL = _Kind(
     "script",
     takes="o O rcfile init-file",
     flags="abefhiklmnprtuvxBCEHPTDsl login norc noprofile posix",
     code="c",
 )
-_PYTHON = _Kind("script", takes="W X", flags="bBdEhiIOPqsSuvVx", code="c m")
+PYTHON = _Kind("script", takes="W X", flags="bBdEhiIOPqsSuvVx", code="c m")
 _SQL = _Kind("data", takes="h p U d v P D u", code="c e f command execute file", mixed=True)
 _EXEC = _Kind(
     operands=1,
@@ -130,12 +131,11 @@ _KINDS: dict[str, _Kind] = {
     "git": _Kind("data", code="c upload-pack exec", mixed=True),
 }  # fmt: skip
 _FAMILIES = (
-    (re.compile(r"(ba|da|a|z|k|fi|c|tc)?sh"), _SHELL),
-    (re.compile(r"python[0-9.]*"), _PYTHON),
+    (re.compile(r"(ba|da|a|z|k|fi|c|tc)?sh"), SHELL),
+    (re.compile(r"python[0-9.]*"), PYTHON),
     (re.compile(r"[gm]awk"), _KINDS["awk"]),
     (re.compile(r"gsed"), _KINDS["sed"]),
 )
-_NEEDS_STDIN = re.compile(r"psql|mysql|mariadb|sqlite3")
 
 
 BARE = "\0"
@@ -169,66 +169,7 @@ def _danger(rest: list[str], word: str) -> Danger | None:
         return _behind(_KINDS["su"], name, rest, word)
     if kind := kind_of(name):
         return _behind(kind, name, rest, word)
-    return None if name in _DATA else _anywhere(rest, word)
-
-
-def reads_stdin(words: Sequence[str]) -> str:
-    """Return which of the words makes the command run what is piped into it; empty where that is data."""
-    words = [*words]
-    while words and ASSIGNMENT.match(words[0]):
-        words = words[1:]
-    if not words or basename(words[0]) in _DATA:
-        return ""
-    for at, each in enumerate(words):
-        name = basename(each)
-        if at and name in _ORDINARY and name not in ("su", "node"):
-            continue
-        kind, behind = kind_of(name), words[at + 1 :]
-        if name == "xargs":
-            replaces = any(re.match(r"-[a-zA-Z0-9]*[IiJ]|--replace", one) for one in behind)
-            runs = any((found := kind_of(basename(one))) and found.then == "script" for one in behind)
-            if danger(words[at:], "") or (
-                replaces and (runs or any(basename(one) in _READ_CODE for one in behind))
-            ):
-                return name
-        elif name in _ELSEWHERE or name in ("at", "batch", "crontab", "parallel"):
-            if not _runs_data(behind):
-                return name
-        elif name in ("source", ".") and at == 0:
-            return name
-        elif kind in (_SHELL, _PYTHON) or name in (
-            "su",
-            "runuser",
-            "perl",
-            "ruby",
-            "node",
-            "php",
-            "lua",
-            "expect",
-        ):
-            told = [
-                one
-                for before, one in zip(words[at:], behind, strict=False)
-                if not one.startswith(("-", "+"))
-                and one not in ("/dev/stdin", "/dev/fd/0")
-                and not re.fullmatch(r"[-+]\w*[oOWX]|--(rcfile|init-file)", before)
-            ]
-            coded = any(re.fullmatch(r"-\w*[ceEmr]|--(eval|command)", one) for one in behind)
-            if (not told or any(one in ("-s", "-") for one in behind) or "/dev/stdin" in behind) and not (
-                coded and told
-            ):
-                return name
-            if name in ("su", "runuser") and not coded:
-                return name
-        elif _NEEDS_STDIN.fullmatch(name):
-            if not any(re.match(r"-\w*[cef]$|--(command|execute|file)", one) for one in behind):
-                return name
-        elif name in ("awk", "gawk", "mawk", "sed") and any(
-            one == "-f" and behind[index + 1 : index + 2] in (["-"], ["/dev/stdin"])
-            for index, one in enumerate(behind)
-        ):
-            return name
-    return ""
+    return None if name in DATA else _anywhere(rest, word)
 
 
 def kind_of(name: str) -> _Kind | None:
@@ -241,18 +182,9 @@ def basename(word: str) -> str:
     return word.rpartition("/")[2]
 
 
-def _runs_data(behind: Sequence[str]) -> bool:
-    """Does what is run elsewhere plainly take its standard input as data?"""
-    text = " ".join(behind).split()
-    names = [basename(one) for one in text]
-    return any(name in _DATA for name in names) and not any(
-        (kind := kind_of(name)) and kind.then == "script" for name in names[1:]
-    )
-
-
 def _code(name: str) -> Danger:
     advice = 'hand the value over as an argument, like: sh -c \'echo "$1"\' sh "{{ … }}"'
-    if name in _ELSEWHERE:
+    if name in ELSEWHERE:
         advice = "let `hosts` name that machine: then the step runs there, and the value stays a value"
     elif name in ("awk", "gawk", "mawk"):
         advice = "hand the value over as a variable, like: awk -v x=\"{{ … }}\" '$1 == x' file"
@@ -288,7 +220,7 @@ def _anywhere(rest: list[str], word: str) -> Danger | None:
     """Behind a command nobody knows here each word may be one that it runs."""
     for at, each in enumerate(rest[1:], 1):
         name = basename(each)
-        if name in _ORDINARY and not (name in ("node", "su") and re.fullmatch(r"-\w*[cep]|--eval", rest[-1])):
+        if name in ORDINARY and not (name in ("node", "su") and re.fullmatch(r"-\w*[cep]|--eval", rest[-1])):
             continue
         known = name in _READ_CODE or name in _SUBCOMMANDS or kind_of(name)
         if known and (found := _danger(rest[at:], word)):
@@ -298,7 +230,7 @@ def _anywhere(rest: list[str], word: str) -> Danger | None:
 
 def _options(kind: _Kind, each: str) -> Iterator[Literal["flag", "takes", "code", "has"]]:
     """Yield what an option may be: alone, with a word behind it, with code behind it, with its word in it."""
-    if kind is _SHELL and not each.startswith("--") and "c" in each:
+    if kind is SHELL and not each.startswith("--") and "c" in each:
         yield "code"
         return
     if each.startswith("--"):
@@ -347,14 +279,14 @@ def _behind(kind: _Kind, name: str, rest: list[str], word: str) -> Danger | None
         each = rest[at]
         if opened and each == "--":
             onward.append((at + 1, operands, coded, False))
-        elif opened and each[:1] in ("-", "+" if kind is _SHELL else "-") and len(each) > 1:
+        elif opened and each[:1] in ("-", "+" if kind is SHELL else "-") and len(each) > 1:
             for how in _options(kind, each):
                 if how == "code" and at + 1 == len(rest):
                     return _code(name)
-                stdin = kind is _SHELL and "s" in each and not each.startswith("--")
+                stdin = kind is SHELL and "s" in each and not each.startswith("--")
                 # A shell takes its code behind all of its options, others right behind this one.
-                skips = how == "takes" or (how == "code" and kind is not _SHELL)
-                done = coded or (how == "code" and kind is not _SHELL) or stdin
+                skips = how == "takes" or (how == "code" and kind is not SHELL)
+                done = coded or (how == "code" and kind is not SHELL) or stdin
                 if how == "has" and kind.then == "script" and _attached(kind, each):
                     done = True
                 onward.append((at + 1 + skips, operands, done, True))

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.language.argument import ASSIGNMENT, BARE, Danger, danger, reads_stdin
+from bot.language.argument import ASSIGNMENT, BARE, Danger, danger
+from bot.language.piped import reads_stdin
 
 RESERVED = frozenset(
     ("!", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select",
