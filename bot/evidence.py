@@ -36,6 +36,8 @@ _INSPECT = (
     '"State":{{json .State}},"Image":{{json .Config.Image}},'
     '"RestartPolicy":{{json .HostConfig.RestartPolicy}}} environment, names only: ' + _ENVIRONMENT
 )
+_CONTAINERS = r"table {{.ID}}\t{{.Image}}\t{{.CreatedAt}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+"""The columns of `docker ps` but the command."""
 _APPS = "nvidia-smi --query-compute-apps"
 
 # What is cheap and never hangs comes first, what a sick driver holds up comes last: when the time is over, the rest is there.
@@ -56,7 +58,7 @@ HOST = (
         192 * 1024,
         "tail",
     ),
-    Part("containers", "docker ps --all --no-trunc", 8, 32 * 1024),
+    Part("containers", f"docker ps --all --no-trunc --format {shlex.quote(_CONTAINERS)}", 8, 32 * 1024),
 )
 ANY_CONTAINER = (
     Part(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bot.guard.counting import counting
+from bot.guard.freshness import asking
 from bot.language.runbook import SECTIONS, Runbook, Step
 from bot.runs.approval import ApprovalState
 from bot.runs.column import Call, Column, walk
@@ -226,6 +227,25 @@ def _evidence(
     return None, list(found.refused)
 
 
+def _boots(
+    run: Run,
+    parts: Parts,
+    hosts: Sequence[str],
+    mutates: Mutates,
+    record: Record,
+    now: datetime,
+    *,
+    stopping: bool,
+) -> Move | None:
+    """Ask hosts that are about to be changed for the first time in which boot they are; None: it is known, or need not be."""
+    unchanged = [host for host in hosts if not record.changed(host, mutates)]
+    columns = [
+        walk("boot", *asked, record, now, stopping=stopping)
+        for asked in asking(run, parts.look, unchanged, record)
+    ]
+    return _go(*columns) if any(one.busy for one in columns) else None
+
+
 def _batch(
     run: Run,
     parts: Parts,
@@ -249,6 +269,9 @@ def _batch(
     count = walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
+    whole = [host for host in granted if host in changed]
+    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+        return asked, []
     act = walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     if act.busy or verify.busy:
@@ -263,6 +286,9 @@ def _batch(
         if move is not None:
             return move, []
         refused += late
+        whole = [host for host in ill if host not in late]
+        if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+            return asked, []
     rescue = walk(
         "rescue",
         book.rescue,

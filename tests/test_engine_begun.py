@@ -11,14 +11,14 @@ from bot.guard.drain import Turn
 from bot.language.runbook import Runbook
 from bot.runs.run import Requester, RunState, Status
 from tests.parts.books import book
-from tests.parts.script import REFUSED, done
+from tests.parts.script import BOOT, REFUSED, done
 from tests.parts.stage import Stage, ended
 
 BOTH = ("gpu-01", "gpu-02")
 FOUR = ("gpu-01", "gpu-02", "gpu-03", "gpu-04")
 ILL = "'ill' in steps.look.stdout"
 LOOK = {"id": "look", "run": "true", "mutates": False}
-KEPT = done("capture m\nm begin uptime\nup 1\n\nm end uptime 0\n")
+KEPT = done(f"capture m\nm begin boot\n{BOOT}\nm end boot 0\n")
 LEFT_OUT = (Status.SKIPPED, "left out, since nothing was changed there")
 
 
@@ -201,8 +201,17 @@ def ill(stage: Stage) -> Stage:
 def test_a_host_that_only_the_rescue_changes_is_captured_before_it(ill: Stage) -> None:
     run = ill.play(rescued(), BOTH)
     assert run.state is RunState.FAILED
-    assert ill.script.steps("gpu-01") == ["look", "proof", "evidence", "mend", "note", "undo", "seen"]
-    assert ill.script.steps("gpu-02") == ["look", "evidence", "stop", "proof", "undo", "seen"]
+    assert ill.script.steps("gpu-01") == [
+        "look",
+        "proof",
+        "evidence",
+        "boot.1.1",
+        "mend",
+        "note",
+        "undo",
+        "seen",
+    ]
+    assert ill.script.steps("gpu-02") == ["look", "evidence", "boot.1.1", "stop", "proof", "undo", "seen"]
     assert run.plan is not None
     planned = run.plan.entry("evidence", "gpu-01")
     assert planned is not None

@@ -14,10 +14,10 @@ from bot.language.schema import json_schema
 from bot.messages import approval_card, plan_text
 from bot.runs.run import RunState, Status
 from tests.parts.books import book
-from tests.parts.script import REFUSED, done, printed
+from tests.parts.script import BOOT, REFUSED, done, printed
 from tests.parts.stage import ALICE, BOB, Stage, ended
 
-KEPT = done("capture m\nm begin uptime\n up 3 days\nm end uptime 0\nm begin gpus\n\nm end gpus 127\n")
+KEPT = done(f"capture m\nm begin boot\n{BOOT}\nm end boot 0\nm begin gpus\n\nm end gpus 127\n")
 NOTHING = done("This account is not available.\n", exit_code=1)
 LATE = TimedOut(60.0, Output(), Output(), ended=True)
 BOTH = ("gpu-01", "gpu-02")
@@ -137,7 +137,7 @@ def test_a_host_on_which_nothing_is_changed_is_not_captured(kept: Stage) -> None
 
 def test_what_came_before_the_time_was_over_is_evidence(kept: Stage) -> None:
     half = TimedOut(
-        60.0, printed("capture m\nm begin uptime\nup\nm end uptime 0\nm begin gpus\n"), Output(), ended=True
+        60.0, printed(f"capture m\nm begin boot\n{BOOT}\nm end boot 0\nm begin gpus\n"), Output(), ended=True
     )
     kept.script.on("evidence", half)
     run = kept.play(taking())

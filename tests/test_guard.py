@@ -548,17 +548,6 @@ def test_after_a_third_look_and_a_long_pause_a_host_is_left_alone(stage: Stage) 
     assert stage.script.steps() == ["look", "look", "look"]
 
 
-def test_a_host_that_was_booted_since_is_looked_at_again(stage: Stage) -> None:
-    frame = "capture m\nm begin boot\n2026\nboot-id\nLinux\n30.00 200.00\n\nm end boot 0\n"
-    stage.script.on("evidence", done(frame))
-    run = approved(stage, book(evidence="default"), seconds=60)
-    assert stage.advance(run).state is RunState.SUCCEEDED
-    (again,) = [one for one in stage.events(run) if one.kind == "host.looked_again"]
-    assert again.data["why"].startswith("it was booted at ")
-    assert again.data["why"].endswith(" UTC, after it was looked at")
-    assert stage.script.steps()[:4] == ["look", "evidence", "look", "stop"]
-
-
 # ── capacity ──
 READY = done('=== completion\n{"choices":[{"text":"hi"}],"model":"m"}\n200 0.01 \n')
 BROKEN = done("=== completion\nboom\n500 0.01 \n")

@@ -25,7 +25,7 @@ from bot.runs.approval import Person
 from bot.runs.run import Requester, RunState
 from bot.store.timeline import tell
 from tests.parts.books import book
-from tests.parts.script import done
+from tests.parts.script import BOOT, done
 from tests.parts.stage import BOB, Stage
 from tests.parts.states import BEGIN
 
@@ -97,7 +97,7 @@ class Night:
 
 @pytest.fixture
 def night(stage: Stage) -> Night:
-    stage.script.on("evidence.*", done(captured(boot="id", kernel_log=LOG, logs=WORDS)))
+    stage.script.on("evidence.*", done(captured(boot=BOOT, kernel_log=LOG, logs=WORDS)))
     stage.script.on("proof", done("one completion"))
     return Night(stage)
 
@@ -197,9 +197,12 @@ def test_the_json_is_of_the_shape_that_is_documented(night: Night) -> None:
 @pytest.mark.parametrize(
     ("printed", "why"),
     [
-        (captured(kernel_log=LOG).replace(CLOCK, ""), "the host told no time"),
-        (captured(kernel_log=LOG).replace(CLOCK, "m clock %s %s\n"), "the host told no time"),
-        (captured(kernel_log=LOG).replace(CLOCK, f"m clock {EPOCH + 9} 5\n", 1), "was set forward"),
+        (captured(boot=BOOT, kernel_log=LOG).replace(CLOCK, ""), "the host told no time"),
+        (captured(boot=BOOT, kernel_log=LOG).replace(CLOCK, "m clock %s %s\n"), "the host told no time"),
+        (
+            captured(boot=BOOT, kernel_log=LOG).replace(CLOCK, f"m clock {EPOCH + 9} 5\n", 1),
+            "was set forward",
+        ),
     ],
 )
 def test_a_clock_that_nobody_could_measure_is_unknown_and_nothing_is_put_right_by_it(
@@ -340,7 +343,7 @@ def test_evidence_with_a_secret_in_it_is_kept_sealed_and_told_without_it_and_the
     night: Night,
 ) -> None:
     night.stage.store.mask.learn(["my-own-secret"])
-    night.stage.script.on("evidence.*", done(captured(boot="my-own-secret", logs=WORDS)))
+    night.stage.script.on("evidence.*", done(captured(boot=f"{BOOT}my-own-secret", logs=WORDS)))
     night.stage.script.on("look", done("my-own-secret"))
     night.play()
     found = night.told()

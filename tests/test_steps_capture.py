@@ -1,5 +1,7 @@
 """`host.capture`: evidence read by a real shell from a host that has much, little or nothing, within its time."""
 
+import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from bot.effect import KEEP, Command, Finished, Output
 from bot.evidence import Part
 from bot.facts import FactsError, capture
 from bot.steps.kind import Judgement
+from tests.parts.dockerd import Dockerd
 from tests.parts.posix import SHELLS, answered, run
 from tests.parts.programs import SYSTEM_PATH
 from tests.parts.step import judge, plan
@@ -134,6 +137,29 @@ def test_of_a_containers_environment_only_the_names_are_asked_for() -> None:
         assert "json .Config.Env" not in inspect.command
         assert "json .Config}" not in inspect.command
         assert "Args" not in inspect.command
+
+
+CONTAINERS = next(part for part in evidence.HOST if part.name == "containers")
+
+
+def test_of_all_containers_the_command_is_not_asked_for(tmp_path: Path) -> None:
+    listing = 'case "$*" in *--format*) echo "$*" ;; *) echo "COMMAND serve --api-key hunter22" ;; esac'
+    path = programs(tmp_path / "bin", {"docker": listing})
+    text = captured(run(plan_of(CONTAINERS), path=path))["containers"].text
+    assert "hunter22" not in text
+    assert ".Names" in text
+    assert "Command" not in text
+
+
+@pytest.mark.timeout(180)
+def test_of_a_real_container_the_command_is_not_kept(dockerd: Dockerd, tmp_path: Path) -> None:
+    dockerd.run("vllm")
+    assert "trap" in dockerd.docker("ps", "--all", "--no-trunc"), "its command stands in a plain listing"
+    path = programs(tmp_path / "bin", {})
+    (tmp_path / "bin/docker").symlink_to(os.path.realpath(shutil.which("docker", path=SYSTEM_PATH) or ""))
+    text = captured(run(plan_of(CONTAINERS), path=path, env=dockerd.env))["containers"].text
+    assert [line.split()[-1] for line in text.splitlines()] == ["NAMES", "vllm"]
+    assert "trap" not in text
 
 
 def test_all_parts_together_are_less_than_what_is_kept_of_a_stream() -> None:

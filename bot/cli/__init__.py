@@ -1,7 +1,7 @@
 """The front door: what one types in a terminal.
 
 main             the commands of `sickbay`; each opens its own file, and only when it is called
-options · mishap what several commands take; errors told at the door
+options · mishap what several commands take, and what stands before them; errors told at the door
 starter          `init` and `slack manifest`: what one begins with
 serve · demo     the bot; the same with a pretend Slack and a pretend fleet
 desk · follow    what people say there, and what was started, followed to its end; gauge shows how far it is

@@ -16,7 +16,18 @@ from typing import Annotated, Literal
 import typer
 
 from bot.cli.mishap import telling
-from bot.cli.options import AsOption, ConfigOption, Form, Found, Hosts, Paths, RunNumber, SomeNumber, Where
+from bot.cli.options import (
+    AsOption,
+    ConfigOption,
+    Form,
+    Found,
+    Hosts,
+    Paths,
+    RunNumber,
+    SomeNumber,
+    Where,
+    before,
+)
 from bot.errors import SickbayError
 
 cli = typer.Typer(
@@ -30,6 +41,7 @@ slack = typer.Typer(no_args_is_help=True, help="What Slack needs to know of Sick
 cli.add_typer(slack, name="slack")
 audit = typer.Typer(no_args_is_help=True, help="Is the timeline still what was written into it?")
 cli.add_typer(audit, name="audit")
+cli.callback()(before)
 
 
 def main() -> None:
@@ -56,32 +68,6 @@ def _desk(verb: str, words: list[str] | None, config: Path | None, name: str | N
     with _bringing_in():
         from bot.cli.desk import desk
     raise typer.Exit(desk(verb, words or [], config, name))
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"sickbay {version('sickbay')}")  # noqa: T201
-        raise typer.Exit
-
-
-@cli.callback()
-def _before(
-    context: typer.Context,
-    config: ConfigOption = None,
-    *,
-    _: Annotated[
-        bool, typer.Option("--version", help="print which Sickbay this is", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Take what stands before the command: `-c FILE` there is the same as behind it."""
-    if config is not None:
-        behind = {"config": config}
-        context.default_map = dict.fromkeys(getattr(context.command, "commands", ()), behind) | {
-            "audit": {"verify": behind},
-            "slack": {"manifest": behind},
-        }
 
 
 # ── for whoever keeps Sickbay ──

@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share."""
+"""The options and arguments that several commands share, and what stands before every command."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,3 +24,28 @@ RunNumber = Annotated[str, typer.Argument(metavar="RUN", help="its number")]
 SomeNumber = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER]", help="one of them")]
 Form = Literal["markdown", "json"]
 Paths = Annotated[list[Path] | None, typer.Argument(help="files or folders; else those of the configuration")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"sickbay {version('sickbay')}")  # noqa: T201
+        raise typer.Exit
+
+
+def before(
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", help="print which Sickbay this is", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what stands before the command: `-c FILE` there is the same as behind it."""
+    if config is not None:
+        behind = {"config": config}
+        context.default_map = dict.fromkeys(getattr(context.command, "commands", ()), behind) | {
+            "audit": {"verify": behind},
+            "slack": {"manifest": behind},
+        }

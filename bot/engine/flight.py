@@ -29,6 +29,7 @@ from bot.errors import SickbayError
 from bot.guard.autonomy import SUCCESSES, proved, settled, verified
 from bot.guard.counting import again as recounted
 from bot.guard.counting import begins
+from bot.guard.freshness import Stale, again
 from bot.program import CLEAN_UP, Act, Ask, Finish, Mutates, Parts, Sleep, next_move, ordered
 from bot.runs.column import Call
 from bot.runs.plan import Entry
@@ -190,7 +191,7 @@ class Flight:
     def _read(self) -> None:
         """Read what has been recorded; what was looked at again counts from there on."""
         run = self.run
-        look = {step.id for step in Parts.of(run.runbook, self._mutates).look}
+        look = Parts.of(run.runbook, self._mutates).look
         self._record = Record(self._store.attempts.of(run.id), self._printed, begins(run, look))
 
     def _ask(self, run: Run, without: tuple[tuple[str, str], ...]) -> bool:
@@ -273,14 +274,13 @@ class Flight:
             self._look_again(taken.again, recounted(self.run, self._record, counted), taken.count)
         return taken.free
 
-    def _look_again(self, hosts: Mapping[str, str], counts: Mapping[str, int], why: str) -> None:
+    def _look_again(self, hosts: Mapping[str, Stale], counts: Mapping[str, int], why: str) -> None:
         """Let these hosts be looked at, and the replicas be counted, again before they are changed."""
-        look = {step.id for step in Parts.of(self.run.runbook, self._mutates).look}
-        newest = {
-            host: max(one.number for one in self._record.of(host) if one.step in look) for host in hosts
-        }
-        looks = {**self.run.looks, **counts, **{host: number + 1 for host, number in newest.items()}}
-        self._store.runs.relook(self.run, looks, hosts, why)
+        look = Parts.of(self.run.runbook, self._mutates).look
+        evidence = [host for host, one in hosts.items() if one.evidence]
+        seen = again(self.run, look, hosts, self._record, evidence=evidence)
+        looks = {**self.run.looks, **counts, **seen}
+        self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()}, why)
         self.run = replace(self.run, looks=looks)
         self._read()
 

@@ -24,7 +24,7 @@ from bot.guard.decision import (
     thaw_advice,
 )
 from bot.guard.drain import Drain, theirs
-from bot.guard.freshness import differs, lasted, stale
+from bot.guard.freshness import Sight, Stale, differs, lasted
 from bot.guard.maintenance import Windows
 from bot.program import Parts, ordered
 from bot.runs.plan import GuardLine, Plan
@@ -47,7 +47,7 @@ class Taken:
     """They may not, as it is to be recorded."""
     waits: str = ""
     """Why the run has to rest, or to begin anew; what it was ready for is not sent."""
-    again: Mapping[str, str] = field(default_factory=dict)
+    again: Mapping[str, Stale] = field(default_factory=dict)
     """Hosts that have to be looked at again first, and why."""
     count: str = ""
     """Why the replicas of the batch have to be counted again first."""
@@ -77,7 +77,7 @@ class Rails:
         first = [one for one in asked if not one.clean_up]
         answers: dict[str, Answer] = {}
         wants: dict[str, Want] = {}
-        again: dict[str, str] = {}
+        again: dict[str, Stale] = {}
         for one in first:
             host = one.call.host
             if host in wants or host in answers or host in again:
@@ -85,7 +85,7 @@ class Rails:
             fresh = self._fresh(run, record, host, anew=not mine)
             if isinstance(fresh, Answer):
                 answers[host] = fresh
-            elif fresh:
+            elif fresh is not None:
                 again[host] = fresh
             else:
                 self._want(run, record, one, wants, answers)
@@ -136,29 +136,25 @@ class Rails:
         entries = [one for one in plan.entries if one.host == host and one.changes] if plan else []
         return max((self._planner.level(steps[one.step]) for one in entries if one.step in steps), default=1)
 
-    def _fresh(self, run: Run, record: Record, host: str, *, anew: bool) -> Answer | str:
+    def _fresh(self, run: Run, record: Record, host: str, *, anew: bool) -> Answer | Stale | None:
         """Return why a host has to be looked at again first; an answer, where that was done and was not enough."""
-        seen = self._look(run, record, host)
-        evidence = [one for step in run.runbook.captures if (one := record.last(step.id, host)) is not None]
-        why = stale(seen, evidence, self._store.now(), self._settings.fresh)
+        look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
+        sight = Sight.of(run, look, record, host)
+        stale = sight.stale(self._store.now(), self._settings.fresh)
         looked = host in run.looks
-        if why and looked:
-            long = lasted(seen) > self._settings.fresh / 2
-            if not long and self._looks(run, host) < LOOKS:
-                return why
-            words = f"{host} was looked at again and still cannot be relied on: {why}"
-            advice = (
-                "start the runbook again"
-                if not long
-                else "make the look shorter, then start the runbook again"
-            )
+        if stale is not None and looked:
+            long = lasted(sight.look) > self._settings.fresh / 2
+            if stale.aged and not long and self._looks(run, host) < LOOKS:
+                return stale
+            words = f"{host} was looked at again and still cannot be relied on: {stale.why}"
+            advice = "make the look shorter, then start the runbook again" if long else stale.advice
             return Answer(host, "evidence", "refuse", words, advice)
-        if why or not looked or run.plan is None:
-            return why
+        if stale is not None or not looked or run.plan is None:
+            return stale
         alone = replace(run, hosts=(host,))  # what the plan for it rests on is of this host only
         other = differs(run.plan, self._planner.plan(alone, record, [host]), host)
         if not other:
-            return ""
+            return None
         words = f"{host} is another than when the plan was made: {other}"
         return Answer(
             host, "evidence", "queue" if anew else "refuse", words, "start the runbook again for a new plan"
@@ -172,10 +168,6 @@ class Rails:
             if one.kind == "run.held" or (one.kind == "host.looked_again" and one.host == host)
         ]
         return len(kinds) - 1 - max((at for at, kind in enumerate(kinds) if kind == "run.held"), default=-1)
-
-    def _look(self, run: Run, record: Record, host: str) -> list[Attempt]:
-        look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
-        return [one for step in look if (one := record.last(step.id, host)) is not None]
 
     def wish(self, run: Run, plan: Plan) -> None:
         """Note what automation wants to change, though people may still be asked."""

@@ -30,6 +30,21 @@ class Clock(Facts):
     uptime: str
 
 
+class Boot(Facts):
+    """In which boot a host is, as /proc/sys/kernel/random/boot_id and /proc/uptime say; None where they said nothing."""
+
+    id: str | None
+    up_s: float | None
+    """Seconds since then."""
+
+
+def booted(text: str) -> Boot:
+    """Read both out of what was printed; whatever else stands there is left out."""
+    named = re.search(r"^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$", text, re.MULTILINE)
+    up = re.search(r"^([0-9]{1,12}\.[0-9]{1,4}) [0-9.]+$", text, re.MULTILINE)
+    return Boot(id=named[1] if named else None, up_s=float(up[1]) if up else None)
+
+
 class Capture(Facts):
     """All parts that had begun."""
 
@@ -38,11 +53,9 @@ class Capture(Facts):
     """At the beginning and, unless it was cut short, at the end."""
 
     @property
-    def up_s(self) -> float | None:
-        """Seconds since the host was booted, as `/proc/uptime` said; None where it said nothing."""
-        boot = next((part.text for part in self.parts if part.name == "boot"), "")
-        said = re.search(r"^([0-9]{1,12}\.[0-9]{1,4}) [0-9.]+$", boot, re.MULTILINE)
-        return float(said[1]) if said else None
+    def boot(self) -> Boot:
+        """In which boot the host was."""
+        return booted(next((part.text for part in self.parts if part.name == "boot"), ""))
 
 
 def parse(text: str) -> Capture:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bot.duration import write
 from bot.guard.decision import Floor, Seen
+from bot.guard.freshness import beginning
 from bot.language.runbook import Step
 from bot.runs.plan import Plan
 from bot.runs.record import COUNT, First, Record
@@ -82,13 +83,14 @@ def again(run: Run, record: Record, hosts: Collection[str]) -> dict[str, int]:
     return found
 
 
-def begins(run: Run, look: Collection[str]) -> First:
+def begins(run: Run, look: Sequence[Step]) -> First:
     """Return the number that each step of a run begins with; `look` are the steps that are done again for one host."""
+    seen = beginning(run, look)
 
     def first(step: str, host: str) -> int:
         if step.startswith(COUNT):
             return max(run.look_from, run.looks.get(_mark(step), 1))
-        return max(run.look_from, run.looks.get(host, 1) if step in look else 1)
+        return seen(step, host)
 
     return first
 

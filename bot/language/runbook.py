@@ -191,12 +191,14 @@ class EvidenceRule(Noun):
         """Return the steps that take it; the serving container is known where `container` is an input."""
         if isinstance(self.pack, list):
             share = self.timeout / len(self.pack)
-            return tuple(
+            boot = [] if any(step.uses == "host.capture" for step in self.pack) else [_BOOT]
+            own = (
                 step.model_copy(
                     update={"timeout": min(step.timeout, share), "mutates": False if step.run else None}
                 )
                 for step in self.pack
             )
+            return (*own, *boot)
         if self.pack == "none":
             return ()
         given = {"within": f"{self.timeout // timedelta(seconds=1) - 5}s"}
@@ -208,6 +210,10 @@ class EvidenceRule(Noun):
 
 EVIDENCE = "evidence"
 """Id of the step that takes the default pack."""
+_BOOT = Step(name="Boot id, beside the evidence", uses="host.boot").model_copy(
+    update={"id": f"{EVIDENCE}.boot"}
+)
+"""What stands beside a pack of one's own: no pack is without the boot that it is of."""
 
 
 def used_twice(step_id: str) -> str:

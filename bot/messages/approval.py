@@ -205,9 +205,14 @@ def preview_card(run: Run, plan: Plan, guard: Sequence[GuardLine] = ()) -> Card:
     return Card(plain(headline), (Title(headline), Text(asks), *told, Output(plan_text(plan, guard))))
 
 
+_NONE = "no evidence is kept (`evidence: none`), so nobody notices whether a host was booted after it was looked at"
+
+
 def plan_text(plan: Plan, guard: Sequence[GuardLine] = ()) -> str:
     """Write a plan out: batch by batch in short, hosts alike together; then the long commands letter by letter."""
     lines = [f"without evidence of {host}: {why}" for host, why in plan.without]
+    if plan.changes and all(entry.section != "evidence" for entry in plan.entries):
+        lines.append(_NONE)
     if look := [entry for entry in plan.entries if entry.section == "look"]:
         everywhere = tuple(dict.fromkeys(entry.host for entry in look))
         lines.append(f"look, before anything is changed: {fold(everywhere)}")

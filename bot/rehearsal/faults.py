@@ -18,7 +18,7 @@ from bot.program import ordered
 from bot.rehearsal.script import Sent
 from bot.rehearsal.stage import Played
 from bot.runs.lacking import spared
-from bot.runs.record import Record
+from bot.runs.record import Record, apart
 from bot.runs.run import Attempt, RunState, Status
 from bot.verdict import Verdict
 
@@ -64,7 +64,7 @@ class Faulty:
 
 def faults_of(well: Played) -> list[Faulty]:
     """Return every fault of every step whose command was sent; only a change can be lost."""
-    steps = dict.fromkeys(sent.step for sent in well.sent)
+    steps = dict.fromkeys(sent.step for sent in well.sent if not apart(sent.step))
     return [
         Faulty(step, fault) for step in steps for fault in FAULTS if fault != "lost" or step in well.mutates
     ]
@@ -117,7 +117,7 @@ class _Seen:
 
     def __init__(self, played: Played) -> None:
         self.run = played.run
-        self.attempts = played.attempts
+        self.attempts = [one for one in played.attempts if not apart(one.step)]
         self.mutates = played.mutates
         self.piecemeal = played.piecemeal
         self.record = Record(played.attempts)
@@ -153,7 +153,8 @@ def _ends(seen: _Seen) -> Iterator[str]:
         for one in seen.bad:
             yield f"the run succeeded, and step {one.step} on {one.host} is {one.status}"
     for one in seen.attempts:
-        tries = seen.step(one).retries + 1
+        before = 0 if one.step in seen.mutates else seen.run.looks.get(one.host, 1) - 1
+        tries = seen.step(one).retries + 1 + before  # a host may be looked at again before it is changed
         if one.number > tries:
             yield f"step {one.step} on {one.host} was tried {one.number} times, {tries} are allowed"
 
@@ -241,6 +242,8 @@ def left_out(played: Played) -> frozenset[str]:
     out: set[str] = set()
     steps = {step.id: step for _, step in ordered(played.run.runbook)}
     for one in played.attempts:
+        if apart(one.step):
+            continue
         word = (steps[one.step].uses or "").rpartition(".")[2]
         if one.status is Status.OK and word in _OUT:
             out.add(one.host)

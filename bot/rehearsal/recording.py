@@ -27,10 +27,10 @@ from bot.program import ordered
 from bot.rehearsal import SUFFIX, replay
 from bot.rehearsal.case import Case
 from bot.rehearsal.reading import answers, asked_about
-from bot.rehearsal.script import Sent
+from bot.rehearsal.script import Sent, boot
 from bot.rehearsal.stage import Stage, scratch, words_of
 from bot.runs.approval import Approval
-from bot.runs.record import Record
+from bot.runs.record import Record, apart
 from bot.runs.run import Attempt, Run, Status
 
 Masking = Callable[[str], str]
@@ -151,6 +151,8 @@ def _refuse(kept: Recorded, loaded: Loaded | None) -> None:
             advice="run it again, and record that run",
         )
     for one in kept.attempts:
+        if boot(one.step):
+            continue  # a life of the run that was cut off may have asked, and the stage asks for itself
         what = f"step {one.step} on {one.host}"
         if not one.done:
             raise SickbayError(f"{number} ended inside {what}", advice="record a run that went to its end")
@@ -204,7 +206,11 @@ def _host(host: Host, labels: set[str]) -> dict[str, Any]:
 def _expected(kept: Recorded) -> dict[str, Any]:
     run, record = kept.run, Record(kept.attempts)
     steps = {
-        host: {step.id: _word(record.last(step.id, host)) for _, step in ordered(run.runbook)}
+        host: {
+            step.id: _word(record.last(step.id, host))
+            for _, step in ordered(run.runbook)
+            if not apart(step.id)
+        }
         for host in run.hosts
     }
     entries = run.plan.entries if run.plan is not None else ()
@@ -246,7 +252,8 @@ def _replies(kept: Recorded, mask: Masking, sent: Mapping[tuple[str, str], Sent]
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     slow = sum((_took(one) for one in kept.attempts), timedelta()) < kept.run.runbook.timeout / 2
     for one in kept.attempts:
-        if one.status is Status.SKIPPED or not one.sent or (one.step == EVIDENCE and one.good):
+        told = boot(one.step) or (one.step == EVIDENCE and one.good)
+        if one.status is Status.SKIPPED or not one.sent or told:
             continue  # of evidence that could be had the stage has its own
         reply = _reply(one, kept, sent.get((one.step, one.host)), slow=slow)
         answers = rows.setdefault((one.step, one.host), [])

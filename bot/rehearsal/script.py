@@ -22,9 +22,11 @@ from bot.effect import (
 from bot.inventory import Host
 from bot.language.runbook import EVIDENCE
 from bot.rehearsal.case import Reply
+from bot.runs.record import COUNT, apart
 
-KEPT = "capture 0\n0 begin uptime\n up 3 days\n0 end uptime 0\n"
-"""What a host answers to the default pack of evidence, of which a case says nothing."""
+BOOT = "00000000-0000-4000-8000-000000000000\n259200.00 0.00\n"
+KEPT = f"capture 0\n0 begin boot\n{BOOT}\n0 end boot 0\n"
+"""What a host answers to the default pack of evidence, of which a case says nothing; and in which boot it is."""
 BEGIN = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
 
 
@@ -109,8 +111,8 @@ class ScriptedRemote:
         """Answer with the first reply that fits."""
         step, command = sent.step, sent.command
         reply = self._next(step, {sent.host, sent.machine}, command)
-        if reply is None and step == EVIDENCE:
-            return _finished(Reply(step=step, stdout=KEPT))
+        if reply is None and (step == EVIDENCE or boot(step)):
+            return _finished(Reply(step=step, stdout=BOOT if boot(step) else KEPT))
         if reply is None:
             told = next((line for line in command.text.splitlines() if line.strip()), "")
             self._unanswered[f"no reply for step {step} on {sent.host}: {told[:100]}"] = None
@@ -141,7 +143,7 @@ class ScriptedRemote:
     def _next(self, step: str, places: set[str], command: Command) -> Reply | None:
         for number, reply in enumerate(self._replies):
             fits = (
-                (reply.step or step != EVIDENCE)
+                (reply.step or not (step == EVIDENCE or boot(step)))
                 and (not reply.step or reply.step == step)
                 and (not reply.host or reply.host in places)
                 and re.search(reply.match, command.text)
@@ -151,6 +153,11 @@ class ScriptedRemote:
                 self._used[number] += 1
                 return reply
         return None
+
+
+def boot(step: str) -> bool:
+    """Does Sickbay ask by it in which boot a host is? A case need not say."""
+    return apart(step) and not step.startswith(COUNT)
 
 
 def _finished(reply: Reply) -> Finished:

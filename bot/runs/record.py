@@ -20,10 +20,16 @@ COUNT = "ready."
 """How the ids of steps begin that count replicas: no step of a runbook has a dot."""
 
 
+def apart(step: str) -> bool:
+    """Is it a step of ours, not of the runbook's author?"""
+    return "." in step
+
+
 class Record:
     """The attempts of a run, by host and step; a later number replaces an earlier one.
 
-    Counts of replicas are kept apart: they are about hosts that the run may have nothing else to do with.
+    What Sickbay asks for itself is kept apart: counts of replicas are about hosts that the run may have nothing else to
+    do with, and which boot a host is in says nothing of how it is.
     """
 
     def __init__(
@@ -42,7 +48,7 @@ class Record:
         """Take in a new or changed attempt; one that counts no more is left out."""
         if attempt.number < self.first(attempt.step, attempt.host):
             return
-        columns = self._counts if attempt.step.startswith(COUNT) else self._latest
+        columns = self._counts if apart(attempt.step) else self._latest
         column = columns.setdefault(attempt.host, {})
         sent = self._sent.setdefault(attempt.host, set())
         if attempt.sent and attempt.status is not Status.SKIPPED:
@@ -64,7 +70,7 @@ class Record:
 
     def last(self, step: str, host: str) -> Attempt | None:
         """Return the newest attempt of a step on a host."""
-        column = (self._counts if step.startswith(COUNT) else self._latest).get(host)
+        column = (self._counts if apart(step) else self._latest).get(host)
         return None if column is None else column.get(step)
 
     def changed(self, host: str, mutates: Container[str], besides: Attempt | None = None) -> bool:

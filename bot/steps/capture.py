@@ -64,7 +64,8 @@ def judge(_arguments: Arguments, answer: Finished, _context: Context) -> Judgeme
     facts = {
         "parts": {part.name: part.state for part in found.parts},
         "clock": [[one.said, one.uptime] for one in found.clock],
-        "up_s": found.up_s,
+        "boot": found.boot.id,
+        "up_s": found.boot.up_s,
     }
     if not had:
         return Judgement(ok=False, summary=f"nothing could be captured{others}", facts=facts)

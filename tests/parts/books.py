@@ -40,7 +40,9 @@ def mutates(runbook: Runbook) -> frozenset[str]:
     """Return the ids of the steps that change hosts."""
     changing = runbook.kind == "mutate"
     return frozenset(
-        step.id for _, step in ordered(runbook) if (step.mutates if step.mutates is not None else changing)
+        step.id
+        for section, step in ordered(runbook)
+        if section != "evidence" and (step.mutates if step.mutates is not None else changing)
     )
 
 

@@ -44,6 +44,8 @@ def done(stdout: str = "", exit_code: int = 0, stderr: str = "") -> Finished:
     return Finished(exit_code, printed(stdout), printed(stderr))
 
 
+BOOT = "3f1c2b9a-0d4e-4c55-9b1a-6a7e8d9c0b1f\n86400.00 100.00\n"
+"""What a host says when it is asked in which boot it is."""
 REFUSED = Unreachable("tcp", "connection refused", "is sshd running there?")
 
 
@@ -177,7 +179,8 @@ class Script:
         with self._guard:
             self.sent.append(sent)
             rule = next((rule for rule in self._rules if rule.fits(sent)), None)
-            answer = done() if rule is None else rule.answers[0]
+            usual = done(BOOT) if re.match(r"boot\.|evidence\.boot", sent.step) else done()
+            answer = usual if rule is None else rule.answers[0]
             if rule is not None and len(rule.answers) > 1:
                 rule.answers.pop(0)
         cancelled = threading.Event()

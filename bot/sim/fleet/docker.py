@@ -137,6 +137,7 @@ def _ps(host: State, argv: list[str], now: float) -> Reply:
                 "Status": status,
                 "State": replica.status,
                 "RunningFor": f"{since} ago",
+                "CreatedAt": _stamp(replica.started_at - 3),
                 "Ports": "",
             }
         )
@@ -145,7 +146,11 @@ def _ps(host: State, argv: list[str], now: float) -> Reply:
     if "--format" in found:
         if found["--format"] == "json":
             return Reply(stdout="".join(json.dumps(row) + "\n" for row in rows))
-        return Reply(stdout="".join(_fill(found["--format"], row) + "\n" for row in rows))
+        table, template = found["--format"].startswith("table "), found["--format"].removeprefix("table ")
+        heads = [template.replace("{{.", "").replace("}}", "").upper() + "\n"] if table else []
+        return Reply(
+            stdout="".join([*heads, *(_fill(template, row) + "\n" for row in rows)]).replace(r"\t", "   ")
+        )
     lines = [
         "CONTAINER ID   IMAGE                      COMMAND                  STATUS          PORTS     NAMES\n"
     ]
