@@ -181,6 +181,32 @@ async def test_user_groups_are_looked_up_and_stand_for_people(patient: Patient) 
     assert (await patient.one()).what == "Slack: user group S0ONCALL (oncall): no_such_subteam"
 
 
+async def test_user_groups_that_nobody_asked_slack_about_and_people_who_would_be_two_are_told(
+    patient: Patient,
+) -> None:
+    section = {
+        "channel": "oncall",
+        "base_url": patient.slack.base_url,
+        "usergroups": {"S0ONCALL": ["oncall"]},
+    }
+    people = {
+        "alice": {"slack": "U0ALICE", "roles": ["oncall"]},
+        "carol": {"login": "carol", "roles": ["oncall"]},
+    }
+    patient.write(people=people, slack=section)
+    (found,) = await patient.wrong()
+    assert (found.state, found.what) == (
+        "warning",
+        "people: carol, without a Slack id, would be somebody else as a member of S0ONCALL",
+    )
+    del patient.environ["SLACK_BOT_TOKEN"], people["carol"]
+    patient.write(people=people, slack=section)
+    told = [one.what for one in await patient.wrong() if one.state == "warning"]
+    assert told == [
+        "who is in S0ONCALL is not known, nor whether anybody can approve by it: SLACK_BOT_TOKEN is not set"
+    ]
+
+
 async def test_the_scope_of_user_groups_is_asked_for_only_where_they_give_a_role(clinic: Clinic) -> None:
     scopes = tuple(scope for scope in SCOPES if scope != "usergroups:read")
     async with PretendSlack(scopes=scopes) as slack:

@@ -104,6 +104,8 @@ async def findings(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Find
     if secrets.slack_bot_token is not None:
         for ok, what, advice in await checks(config.slack, secrets, config.persons.values()):
             yield Finding("well" if ok else "wrong", f"Slack: {what}", advice)
+    for finding in _groups(config, asked=secrets.slack_bot_token is not None):
+        yield finding
     async for finding in _hosts(config, mask):
         yield finding
 
@@ -157,7 +159,7 @@ def _approval(config: Config, book: Runbook) -> Finding | None:
     allowed = config.rights.anywhere("approve", book.name)
     may = {name for name, person in allowed.items() if set(person.roles) & set(rule.from_)}
     if any(set(given) & set(rule.from_) for given in config.slack.usergroups.values()):
-        return None  # Slack is asked below how many they are
+        return None  # how many they are only Slack knows, see `_groups`
     if len(may) < rule.required:
         what = f"nobody can approve: it takes {rule.required} with the role {roles}, and there is {len(may)}"
         return Finding("wrong", what, f"give people under `people:` in sickbay.yaml the role {roles}")
@@ -199,6 +201,20 @@ def _permissions(config: Config, document: Document, library: Mapping[str, Loade
             if not any(fnmatchcase(name, pattern) for name in library):
                 hint = near(pattern, library) or "`sickbay runbooks` lists what there is"
                 yield Finding("warning", f"{where}: no runbook is called {pattern}", hint)
+
+
+def _groups(config: Config, *, asked: bool) -> Iterator[Finding]:
+    """Is it known who is in the user groups, and is everybody there one person?"""
+    groups = ", ".join(config.slack.usergroups)
+    if not groups:
+        return
+    if not asked:
+        what = f"who is in {groups} is not known, nor whether anybody can approve by it: SLACK_BOT_TOKEN is not set"
+        yield Finding("warning", what, "set it, and ask again")
+    nameless = [name for name, person in config.persons.items() if not person.slack]
+    if nameless:
+        what = f"people: {', '.join(nameless)}, without a Slack id, would be somebody else as a member of {groups}"
+        yield Finding("warning", what, "two approvals could come from one person: write their `slack:` ids")
 
 
 def _database(path: Path) -> Finding:
