@@ -1,6 +1,5 @@
-"""A pattern says what Python's `re` would say, in a number of steps that no text can make large."""
+"""A pattern says what Python's `re` says, as far as both read it, and no text takes it long."""
 
-import contextlib
 import re
 from typing import Any
 
@@ -10,34 +9,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bot.language.inputs import Input
-from bot.language.pattern import LONGEST, MAX_CLASSES, MAX_POSITIONS, Endless, Pattern
+from bot.language.pattern import fits, pattern
 
-STEPS = LONGEST * (MAX_POSITIONS // 8 + MAX_CLASSES + 8)
-"""What the longest text can cost against the largest pattern: each is an addition or a look into a table."""
-
-SIGNS = ["a", "b", "-", ".", "[ab]", "[^a]", "[^]a-]", r"\.", r"\w", r"\d", r"\x61", "é", r"\n", r"\-"]
-CONDITIONS = [
-    "^",
-    "$",
-    r"\b",
-    r"\B",
-    r"\A",
-    r"\Z",
-    "(?=a)",
-    "(?!-)",
-    "(?<=b)",
-    "(?<!-)",
-    "(?=.{1,3}$)",
-    "(?!.*b)",
-]
-TIMES = ["", "", "", "*", "+", "?", "*?", "+?", "??", "{2}", "{0,2}", "{1,}", "{,2}", "{0}", "{1,3}?", "{,}"]
+SIGNS = ["a", "b", "-", ".", "[ab]", "[^a]", "[^]a-]", r"\.", r"\w", r"\d", r"\x61", r"\n", r"\-"]
+CONDITIONS = [r"\b", r"\A"]
+TIMES = ["", "", "", "*", "+", "?", "*?", "+?", "??", "{2}", "{0,2}", "{1,}", "{0}", "{1,3}?"]
 
 
 def joined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """Write patterns out of smaller ones."""
     repeated = st.builds(lambda one, times: f"(?:{one}){times}", parts, st.sampled_from(TIMES))
     group = st.builds(
-        "{}{}){}".format, st.sampled_from(["(", "(?i:", "(?P<n>", "(?#x)("]), parts, st.sampled_from(TIMES)
+        "{}{}){}".format, st.sampled_from(["(", "(?i:", "(?P<n>"]), parts, st.sampled_from(TIMES)
     )
     return st.one_of(
         repeated, group, st.builds("{}{}".format, parts, parts), st.builds("{}|{}".format, parts, parts)
@@ -51,100 +34,73 @@ PATTERNS = st.recursive(
 )
 
 
-@given(PATTERNS, st.lists(st.text(alphabet="abA-.é1\n", max_size=7), min_size=1, max_size=8))
+@given(PATTERNS, st.lists(st.text(alphabet="abA-.1\n", max_size=7), min_size=1, max_size=8))
 @example("(?i)a|b", ["A", "B", "c"])
-@example("^a$\n|^b$", ["a\n", "b\n", "b"])
 @example("(a|b*)*", ["", "abba", "c"])
-@example("^(?!-)(?=.{1,3}$)[a-z-]*(?<!-)$", ["a-b", "-a", "a-", "abcd"])
-@example("a(?#no letter)*", ["aa"])
+@example("^[a-z]{1,3}$", ["abc", "abcd", "abc\n"])
 @settings(max_examples=600, deadline=None)
 def test_a_pattern_says_what_re_says(written: str, texts: list[str]) -> None:
     try:
         plain = re.compile(written)
-    except re.error:
+        pattern(written)
+    except (re.error, ValueError):
         assume(False)  # a name twice, or nothing to repeat
-    try:
-        one = Pattern(written)
-    except Endless:
-        assume(False)  # too many ways to look around
     for text in texts:
-        assert one.fullmatch(text) == bool(plain.fullmatch(text)), (written, text)
+        assert fits(written, text) == bool(plain.fullmatch(text)), (written, text)
 
 
-@pytest.mark.parametrize(
-    "written",
-    [
-        "^(a+)+$", "^([a-z]*)*$", "^([a-z]{1,40})+$", "^(a|a)*$", "^((a+)b?)*$", "^(a+){20}$", "^(-?[a-z]+)*$",
-        "^.+-.+-.+-.+$", "^[a-z0-9-]*-[a-z0-9-]*-[a-z0-9-]*$", r"^.+@.+\..+$", r"^\s*[\w.-]*\s*[\w.-]*\s*$",
-        "^[a-z0-9.-]+-[a-z0-9.-]+-[a-z0-9.-]+-[a-z0-9]+$", "^(?=.*-)(?=.*a)[a-z-]*(?<!-)$", "^.{0,500}-.{0,500}$",
-        "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$", r"^[^\x00-\x1f]{1,200}$", "^a{1,1000}$", "^[0-9]{1,3}s$",
-        r"^([a-z0-9]+\.)*[a-z]+$", "^(vllm|sglang)(-[0-9]+)?$", "(?i)^gpu-[0-9]+$",
-    ],
-)  # fmt: skip
-@given(data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_whatever_is_typed_the_steps_are_bounded(written: str, data: st.DataObject) -> None:
-    own = st.sampled_from(sorted({*written, "a", "-", "!", "\n", "0", "é"}))
-    unit = data.draw(st.lists(own, min_size=1, max_size=5).map("".join))
-    odd = data.draw(st.lists(own, max_size=30).map("".join))
-    one = Pattern(written)
-    for text in (unit * LONGEST + "!", odd + unit * LONGEST, "".join(map(chr, range(40, 40 + LONGEST)))):
-        one.fullmatch(text[-LONGEST:])
-        assert one.steps <= STEPS
-
-
-@pytest.mark.filterwarnings("ignore:Possible")
-@given(st.text(alphabet="ab-.()[]|*+?{}1,\\^$", max_size=12))
+@given(st.text(max_size=12))
+@example("\ud800")
 def test_any_text_is_read_or_refused(written: str) -> None:
     try:
-        re.compile(written)
-    except re.error:
-        with pytest.raises(re.error):
-            Pattern(written)
+        pattern(written)
+    except ValueError:
         return
-    with contextlib.suppress(Endless):
-        Pattern(written).fullmatch("ab-")
+    assert fits(written, "ab-") in (True, False)
 
 
 @pytest.mark.parametrize(
     ("written", "what"),
     [
-        (r"^(a)\1$", r"`\\1` needs to remember what was matched"),
-        ("^(?P<x>a)(?P=x)$", "needs to remember"),
-        ("^(?>a+)b$", "needs to remember"),
-        ("^(a)?(?(1)b|c)$", "needs to remember"),
-        ("^a++$", "keeps what it took"),
-        ("^a{2}+$", "keeps what it took"),
-        ("(?x) a # b", "the flag `x` is not read here"),
-        ("^(?=(a+)+$)a$", "one repeat and no group"),
-        ("^(?=.*a.*b)", "one repeat and no group"),
-        ("^(a{1000}){1000}$", "repeat less"),
-        ("^((((){1000}){1000}){1000}){1000}$", "repeat less"),
-        ("(?:a?){1000}", "repeat less"),
-        ("a{2500}", "repeat less"),
-        ("".join(f"[{chr(200 + n)}-{chr(300 + n)}]" for n in range(65)), "more than 64 different signs"),
-        ("".join(f"(?!{chr(97 + n)})" for n in range(9)), "more than 8 ways"),
-        ("(" * 450 + "a" + ")" * 450, "nested too deep"),
-        ("a" * 1001, "longer than 1,000"),
+        (r"^(a)\1$", r"invalid escape sequence: \\1"),
+        ("^(?P<x>a)(?P=x)$", "invalid"),
+        ("^(?=.*a)[a-z]*$", r"invalid perl operator: \(\?="),
+        ("^(?<!-)a$", r"invalid perl operator: \(\?<"),
+        ("^a++$", r"bad repetition operator: \+\+"),
+        ("(?x) a # b", r"invalid perl operator: \(\?x"),
+        ("^(a{1000}){1000}$", "invalid repetition size"),
+        ("[a-z", r"missing \]: \[a-z"),
+        (r"^\pZ{999}\pL{999}$", "too large"),
     ],
 )
-def test_what_has_no_bound_is_refused_in_plain_words(written: str, what: str) -> None:
-    with pytest.raises(ValidationError, match=f"a pattern must be quick on any text, and .*{what}"):
+def test_what_is_not_read_is_told_with_the_place(written: str, what: str) -> None:
+    with pytest.raises(
+        ValidationError, match=rf"not a regular expression that is quick on any text \(RE2\): .*{what}"
+    ):
         Input.model_validate({"pattern": written})
 
 
-def test_one_typed_text_stops_nothing() -> None:
-    one = Input.model_validate({"pattern": "^.+-.+-.+-.+$"})
-    with pytest.raises(ValueError, match="does not match"):
-        one.value("-" * 999 + "\n")
-    assert one.value("a-b-c-d")
+def test_a_repeat_without_its_lower_end_would_be_plain_text_and_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"`\{,3\}` begins with no number: write \{0,3\}"):
+        Input.model_validate({"pattern": "^a{,3}$"})
+    assert Input.model_validate({"pattern": r"^a\{,3}$"}).value("a{,3}")
+
+
+@pytest.mark.parametrize("written", ["^(a+)+$", "^.+-.+-.+-.+$", "^([a-z0-9-]*)*-[a-z0-9-]*-[a-z0-9-]*$"])
+def test_one_typed_text_stops_nothing(written: str) -> None:
+    """With Python's `re` the first alone would outlast the test by far."""
+    one = Input.model_validate({"pattern": written})
+    for text in ("a" * 999 + "!", "-" * 999 + "\n", "a-" * 499 + "\n"):
+        with pytest.raises(ValueError, match="does not match"):
+            one.value(text)
 
 
 @pytest.mark.parametrize(
-    ("given_", "what"), [("a" * 1001, "longer than 1,000 characters"), ("B", "does not match")]
+    ("given_", "what"),
+    [("a" * 1001, "longer than 1,000 characters"), ("B", "does not match"), ("a\ud800", "does not match")],
 )
-def test_a_text_that_is_too_long_for_a_pattern_is_refused(given_: Any, what: str) -> None:
-    one = Input.model_validate({"pattern": "^[a-z]+$"})
+def test_a_text_that_is_too_long_or_does_not_match_is_refused(given_: Any, what: str) -> None:
+    one = Input.model_validate({"pattern": "^[a-z\ufffd]+$"})
     assert one.value("a" * 1000)
     with pytest.raises(ValueError, match=what):
         one.value(given_)
