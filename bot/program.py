@@ -246,6 +246,12 @@ def _boots(
     return _go(*columns) if any(one.busy for one in columns) else None
 
 
+def _unfinished(hosts: Sequence[str], *columns: Column) -> list[str]:
+    """Return the hosts that are not through these sections, each of which goes on where the one before was passed."""
+    passed, dropped = columns[-1].passed, [host for one in columns for host in one.dropped]
+    return [host for host in hosts if host not in {*passed, *dropped}]
+
+
 def _batch(
     run: Run,
     parts: Parts,
@@ -269,11 +275,13 @@ def _batch(
     count = walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
-    whole = [host for host in granted if host in changed]
-    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
-        return asked, []
     act = walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = walk("verify", book.verify, act.passed, record, now, stopping=stopping)
+    proving = any(step.id in mutates for step in book.verify)
+    whole = _unfinished(granted, act, *((verify,) if proving else ()))
+    whole = [host for host in whole if host in changed]
+    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+        return asked, []
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
@@ -286,17 +294,12 @@ def _batch(
         if move is not None:
             return move, []
         refused += late
-        whole = [host for host in ill if host not in late]
+    whole = [*ill, *(host for host in refused if host not in ill)]
+    rescue = walk("rescue", book.rescue, whole, record, now, stopping=stopping)
+    if rescues:
+        whole = _unfinished([host for host in ill if host not in refused], rescue)
         if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
             return asked, []
-    rescue = walk(
-        "rescue",
-        book.rescue,
-        [*ill, *(host for host in refused if host not in ill)],
-        record,
-        now,
-        stopping=stopping,
-    )
     if rescue.busy:
         return _go(rescue.spare(mutates, dict.fromkeys(refused, _NO_EVIDENCE), record)), []
     come = [
