@@ -282,6 +282,8 @@ class Flight:
         looks = {**self.run.looks, **counts, **seen}
         self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()}, why)
         self.run = replace(self.run, looks=looks)
+        if counts:  # else counts begun after the clock was set back would never be late enough
+            self._since = self._store.now()
         self._read()
 
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:
