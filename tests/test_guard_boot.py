@@ -298,3 +298,41 @@ def test_a_verify_that_is_the_first_change_is_held_against_the_boot_too(host: St
     assert "try" not in host.script.steps()
     assert run.state is RunState.FAILED
     assert any(step.startswith("boot.") for step in host.script.steps())
+
+
+# ── what was to be decided on the way ──
+def late(stage: Stage, runbook: Runbook, step: str) -> int:
+    """Play a run in which this step takes longer than what was seen before it stays fresh."""
+    gate = threading.Event()
+    rule = stage.script.on(step, done(exit_code=int(step == "proof")), gate=gate)
+    run = stage.queue(runbook)
+    thread = stage.apart(run)
+    rule.wait()
+    stage.clock.on(seconds=150)
+    gate.set()
+    thread.join()
+    return run
+
+
+WAITING = [
+    {"id": "look", "run": "true", "mutates": False},
+    {"id": "drain", "run": "drain it", "when": "false"},
+    {"id": "wait", "run": "wait it", "mutates": False},
+]
+
+
+def test_a_change_that_was_to_be_decided_on_the_way_is_no_other_plan_once_it_is_decided(host: Stage) -> None:
+    stop = {"id": "stop", "run": "stop it", "when": "steps.wait.ok"}
+    run = host.run(late(host, mending(steps=[*WAITING, stop]), "wait"))
+    assert ended(run) == (RunState.SUCCEEDED, "")
+    assert steps(host)[2:] == ["boot", "wait", "look", "evidence", "boot", "stop", "proof"]
+    assert "run.held" not in host.kinds(run.id)
+
+
+def test_a_rescue_after_a_long_verify_is_no_other_plan_either(host: Stage) -> None:
+    stop = {"id": "stop", "run": "stop it", "when": "steps.wait.failed"}
+    rescue = [{"id": "mend", "run": "mend it", "when": "not steps.proof.ok"}]
+    run = host.run(late(host, mending(steps=[*WAITING, stop], rescue=rescue), "proof"))
+    assert ended(run) == (RunState.FAILED, "Failed on gpu-01. First: proof on gpu-01.")
+    assert steps(host)[2:] == ["boot", "wait", "proof", "look", "evidence", "boot", "mend"]
+    assert "run.held" not in host.kinds(run.id)

@@ -180,9 +180,13 @@ def _mark(host: str) -> str:
 
 
 def differs(before: Plan, now: Plan, host: str) -> str:
-    """Say in what a plan for a host, made anew, is another; empty: what was agreed to still is what would be done."""
+    """Say in what a plan for a host, made anew, is another; empty: what was agreed to still is what would be done.
+
+    What was to be decided on the way may have been decided since, and is as it was agreed to, whatever came of it.
+    """
     old, new = _deeds(before, host), _deeds(now, host)
-    found = [_change(old[step], new[step]) for step in old if step in new and old[step] != new[step]]
+    settled = [step for step in old if step in new and old[step].decision != "later"]
+    found = [_change(old[step], new[step]) for step in settled if old[step] != new[step]]
     judged, judged_now = _judged(before, host), _judged(now, host)
     found += [
         f"{step} was {_said(judged[step])} and is {_said(judged_now[step])}"
