@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from bot.guard.decision import Holder
 from bot.runs.run import Status
 from bot.store.database import Database
-from bot.store.tables import attempts, lock_waits, locks, runs, uses
+from bot.store.tables import attempts, lock_waits, locks, runs
 from bot.store.timeline import tell
 
 RELEASED = "run.released"
@@ -74,12 +74,6 @@ def give_back(tx: Connection, now: datetime, run_id: int) -> None:
     tx.execute(delete(locks).where(mine, locks.c.step.is_(None)))
     tx.execute(delete(lock_waits).where(lock_waits.c.run_id == run_id))
     pass_on(tx, now, run_id)
-
-
-def forget(tx: Connection, run_id: int) -> None:
-    """Take back that a run had hosts, since it has changed none of them; who waits for them is woken when it ends."""
-    tx.execute(delete(locks).where(locks.c.run_id == run_id))
-    tx.execute(delete(uses).where(uses.c.run_id == run_id))
 
 
 def sweep(tx: Connection) -> None:
