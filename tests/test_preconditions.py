@@ -28,7 +28,7 @@ from bot.runs.record import Record
 from bot.runs.run import Run, RunState
 from bot.steps import KINDS
 from tests.parts.books import START, attempt, book, run
-from tests.parts.script import PATIENCE, REFUSED, done
+from tests.parts.script import BOOT, PATIENCE, REFUSED, done
 from tests.parts.stage import ALICE, BOB, Stage, machines
 
 MEND = """\
@@ -450,12 +450,12 @@ def test_once_a_host_was_changed_the_question_about_missing_evidence_stands_what
     desk: Desk, answer: str
 ) -> None:
     desk.file.write_text(MEND.replace("evidence: none\n", ""))
-    desk.stage.script.on("evidence", done("capture m\nm begin uptime\nup 1\n\nm end uptime 0\n"))
+    desk.stage.script.on("evidence", done(f"capture m\nm begin boot\n{BOOT}\nm end boot 0\n"))
     desk.stage.script.on("evidence", REFUSED, host="gpu-02")
     asked = desk.asked("gpu-[01-02]")
     desk.say(f"approve {asked.id}")
     assert desk.stage.advance(asked.id).state is RunState.WAITING
-    assert desk.stage.script.steps("gpu-01") == ["look", "evidence", "stop", "proof"]
+    assert desk.stage.script.steps("gpu-01") == ["look", "evidence", "boot.2.1", "stop", "proof"]
     desk.file.write_text(MEND)
     desk.stage.store.runs.look_again()
     assert desk.stage.advance(asked.id).state is RunState.WAITING

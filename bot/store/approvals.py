@@ -12,7 +12,7 @@ from bot.runs.approval import BROKEN, Answer, Approval, Decision, Person
 from bot.runs.plan import Plan
 from bot.runs.run import Requester, Run, RunState
 from bot.store.database import Database
-from bot.store.holds import pass_on
+from bot.store.holds import let_go, pass_on
 from bot.store.runs import fenced, void
 from bot.store.tables import approvals, decisions, runs, written
 from bot.store.timeline import first_time, tell
@@ -173,16 +173,16 @@ class Approvals:
     def begin(self, run: Run, broken: str = "") -> datetime | None:
         """Note that a run is about to send its first change; None when it must not, because its plan no longer holds.
 
-        Of this and whatever voids the plan, the one that is committed first wins.
+        Of this and whatever voids the plan, the one that is committed first wins. What it had taken is free again then.
         """
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
             state = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
-            if state not in (None, "approved"):
-                return None
-            if broken:
-                self.void(tx, run.id, broken)
+            if broken or state not in (None, "approved"):
+                if broken:
+                    self.void(tx, run.id, broken)
+                let_go(tx, now, run.id)
                 return None
             fenced(tx, run, begun_at=now)
             return now
