@@ -31,6 +31,7 @@ from bot.runs.result import held_back, whole_verdict
 from bot.runs.rollback import undoing
 from bot.runs.run import Run, RunState
 from bot.verdict import Verdict
+from bot.wording import no_longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,13 @@ def next_move(
     now: datetime,
     *,
     broken: str = "",
-    fallen: str = "",
 ) -> Move:
-    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left.
-
-    `fallen` says why a plan that nobody was asked about no longer holds.
-    """
+    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left."""
     book = run.runbook
     parts = Parts.of(book, mutates)
     asking = approval not in (None, "approved")
     late = run.deadline is not None and now >= run.deadline and not asking
-    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, fallen, late=late)
+    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
     look = walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
@@ -160,11 +157,11 @@ def next_move(
     return _end(run, record, failed, mutates, halt, rest=rest)
 
 
-def _halt(run: Run, fallen: str, *, late: bool) -> tuple[RunState, str] | None:
+def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
     if run.cancelled_by is not None:
         return RunState.CANCELLED, f"Cancelled by {run.cancelled_by}."
-    if fallen:
-        return RunState.CANCELLED, fallen
+    if run.fallen:
+        return RunState.CANCELLED, no_longer(run.fallen)
     if late:
         return RunState.FAILED, "The runbook's timeout passed."
     return None
@@ -246,6 +243,12 @@ def _boots(
     return _go(*columns) if any(one.busy for one in columns) else None
 
 
+def _unfinished(hosts: Sequence[str], *columns: Column) -> list[str]:
+    """Return the hosts that are not through these sections, each of which goes on where the one before was passed."""
+    passed, dropped = columns[-1].passed, [host for one in columns for host in one.dropped]
+    return [host for host in hosts if host not in {*passed, *dropped}]
+
+
 def _batch(
     run: Run,
     parts: Parts,
@@ -269,11 +272,13 @@ def _batch(
     count = walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
-    whole = [host for host in granted if host in changed]
-    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
-        return asked, []
     act = walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = walk("verify", book.verify, act.passed, record, now, stopping=stopping)
+    proving = any(step.id in mutates for step in book.verify)
+    whole = _unfinished(granted, act, *((verify,) if proving else ()))
+    whole = [host for host in whole if host in changed]
+    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+        return asked, []
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
@@ -286,17 +291,12 @@ def _batch(
         if move is not None:
             return move, []
         refused += late
-        whole = [host for host in ill if host not in late]
+    whole = [*ill, *(host for host in refused if host not in ill)]
+    rescue = walk("rescue", book.rescue, whole, record, now, stopping=stopping)
+    if rescues:
+        whole = _unfinished([host for host in ill if host not in refused], rescue)
         if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
             return asked, []
-    rescue = walk(
-        "rescue",
-        book.rescue,
-        [*ill, *(host for host in refused if host not in ill)],
-        record,
-        now,
-        stopping=stopping,
-    )
     if rescue.busy:
         return _go(rescue.spare(mutates, dict.fromkeys(refused, _NO_EVIDENCE), record)), []
     come = [

@@ -30,11 +30,14 @@ class Shelf:
         planner = Planner(KINDS, stage.inventory, lambda _: self.digest)
         stage.engine = Engine(stage.store, planner, stage.script, successes=0)
 
-    def fall(self, runbook: Runbook, **changes: Any) -> Run:
+    def fall(self, runbook: Runbook, mode: str = "auto") -> Run:
         """Play a run whose runbook is edited while its evidence is taken."""
+        run = self.stage.queue(runbook, mode=mode)
+        if mode == "approve":
+            self.stage.advance(run)
+            assert self.stage.decide(run) is None
         gate = threading.Event()
         rule = self.stage.script.on("evidence", KEPT, gate=gate)
-        run = self.stage.queue(runbook, **changes)
         thread = self.stage.apart(run)
         rule.wait()
         self.digest = "e"
@@ -94,3 +97,26 @@ def test_what_a_run_had_taken_when_it_was_killed_is_no_use_once_it_is_cancelled(
     assert stage.store.runs.cancel(run, "alice")
     assert stage.advance(run).state is RunState.CANCELLED
     assert stage.play(book(**LIMITED)).state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("mode", ["auto", "approve"])
+def test_a_plan_that_fell_stays_fallen_when_its_runbook_is_put_back(
+    shelf: Shelf, mode: str, *, restarted: bool
+) -> None:
+    shelf.stage.script.on("seen", done(exit_code=1), done())
+    run = shelf.fall(mending(), mode)
+    assert run.state is RunState.RUNNING, "its clean-up is to be tried again"
+    shelf.digest = "d"
+    shelf.stage.clock.on(seconds=61)
+    if restarted:
+        shelf.stage.restart()
+    run = shelf.stage.advance(run.id)
+    assert run.state is RunState.CANCELLED
+    assert run.reason == (WHY if mode == "auto" else "The plan no longer held; nothing was changed.")
+    assert [one for one in shelf.stage.script.steps() if "boot" not in one] == [
+        "look",
+        "evidence",
+        "seen",
+        "seen",
+    ]

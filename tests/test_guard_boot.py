@@ -261,6 +261,45 @@ def test_a_rescue_that_is_the_first_change_is_held_against_the_boot_too(host: St
     assert any(step.startswith("boot.") for step in host.script.steps("gpu-01"))
 
 
+def test_hosts_that_are_through_unchanged_are_not_asked_again_whenever_another_one_is_tried_again(
+    host: Stage,
+) -> None:
+    steps = [
+        {"id": "look", "run": "true", "mutates": False},
+        {"id": "stop", "run": "stop it", "when": "host.name == 'gpu-03'"},
+        {"id": "peek", "run": "peek", "mutates": False},
+        {"id": "start", "run": "start it", "when": "steps.peek.stdout == 'ill'"},
+    ]
+    proof = {"id": "proof", "run": "prove it", "mutates": False, "retries": 5, "delay": "10s"}
+    host.script.on("proof", done(exit_code=1), host="gpu-03")
+    mend = {"id": "mend", "run": "mend it", "when": "steps.note.stdout == 'ill'"}
+    note = {"id": "note", "run": "note it", "mutates": False}
+    again = {"id": "again", "run": "see it", "mutates": False, "retries": 2, "delay": "10s"}
+    host.script.on("again", done(exit_code=1), host="gpu-03")
+    hosts = ("gpu-01", "gpu-02", "gpu-03")
+    run = host.play(
+        mending(steps=steps, verify=[proof], rescue=[note, mend, again], serial=[2, 1], max_failures=3), hosts
+    )
+    while not run.state.ended:
+        host.clock.on(seconds=10)
+        run = host.advance(run.id)
+    assert host.script.steps("gpu-03").count("proof") == 6
+    asked = {one: [step for step in host.script.steps(one) if step.startswith("boot.")] for one in hosts}
+    assert {one: len(steps) for one, steps in asked.items()} == dict.fromkeys(hosts, 1)
+
+
+def test_a_verify_that_is_the_first_change_is_held_against_the_boot_too(host: Stage) -> None:
+    look = {"id": "look", "run": "true", "mutates": False}
+    never = {"id": "stop", "run": "stop it", "when": "steps.peek.stdout == 'ill'"}
+    host.script.on(ASKED, said(SECOND))
+    run = host.play(
+        mending(steps=[look, never, look | {"id": "peek"}], verify=[{"id": "try", "run": "try it"}])
+    )
+    assert "try" not in host.script.steps()
+    assert run.state is RunState.FAILED
+    assert any(step.startswith("boot.") for step in host.script.steps())
+
+
 # ── what was to be decided on the way ──
 def late(stage: Stage, runbook: Runbook, step: str) -> int:
     """Play a run in which this step takes longer than what was seen before it stays fresh."""

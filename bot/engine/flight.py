@@ -125,8 +125,7 @@ class Flight:
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
-            words = {"broken": self._broken, "fallen": self._plan.fallen}
-            move = next_move(run, self._record, self._mutates, state, expires, now, **words)
+            move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
             if not isinstance(move, Finish) and not self._plan.holds(run):
                 continue
             if isinstance(move, Act):
@@ -282,6 +281,8 @@ class Flight:
         looks = {**self.run.looks, **counts, **seen}
         self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()}, why)
         self.run = replace(self.run, looks=looks)
+        if counts:  # else counts begun after the clock was set back would never be late enough
+            self._since = self._store.now()
         self._read()
 
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:

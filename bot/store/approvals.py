@@ -181,17 +181,23 @@ class Approvals:
             state = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
             if broken or state not in (None, "approved"):
                 if broken:
-                    self.void(tx, run.id, broken)
+                    self._fall(tx, run, broken)
                 let_go(tx, now, run.id)
                 return None
             fenced(tx, run, begun_at=now)
             return now
 
     def fall(self, run: Run, why: str) -> None:
-        """End a run's question because whoever advances it saw that the plan no longer holds."""
+        """Write down that whoever advances a run saw that its plan no longer holds; it is never carried out."""
         with self._db.write() as tx:
-            fenced(tx, run)
-            self.void(tx, run.id, why)
+            self._fall(tx, run, why)
+            let_go(tx, self._db.now(), run.id)
+
+    def _fall(self, tx: Connection, run: Run, why: str) -> None:
+        """End a run's question; where nobody was asked, the run itself keeps that its plan fell."""
+        asked = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id)) is not None
+        fenced(tx, run, **({} if asked else {"fallen": why}))
+        self.void(tx, run.id, why)
 
     def expire(self, run: Run) -> None:
         """Write down that nobody answered in time."""

@@ -42,7 +42,7 @@ _DUE = (
 )
 _NEXT_WAKE = select(func.min(runs.c.wake_at)).where(runs.c.state.in_(_OPEN))
 _CANCEL_ASKED = select(runs.c.id).where(runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_not(None))
-_REFRESH = select(runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by).where(
+_REFRESH = select(runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by, runs.c.fallen).where(
     runs.c.id == bindparam("run"), runs.c.fence == bindparam("held")
 )
 
