@@ -168,6 +168,16 @@ def test_a_canary_that_the_guard_held_back_proves_nothing(stage: Stage) -> None:
     assert set(stage.script.steps()) == {"look"}
 
 
+def test_a_canary_that_was_held_back_has_not_failed_because_another_host_was_not_reached(
+    stage: Stage,
+) -> None:
+    stage.store.ledger.freeze(Freeze("bob", stage.clock(), "hands off", "gpu-01"))
+    stage.script.on("look", REFUSED, host="gpu-04")
+    run = stage.play(book(serial=[1, 2], max_failures=3), FOUR)
+    assert run.state is RunState.FAILED
+    assert "The canary was held back, so nothing was begun on gpu-[02-03]." in run.reason
+
+
 def test_a_canary_that_came_through_lets_the_others_fail_as_many_as_may(stage: Stage) -> None:
     stage.script.on("stop", done(exit_code=1), host="gpu-02")
     run = stage.play(book(serial=[1, 1, 2], max_failures=1), FOUR)

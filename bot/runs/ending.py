@@ -30,7 +30,8 @@ def ending(
     """
     kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
     first = _first(run, record, order)
-    alone = _alone(rest, held=set(failed) <= set(kept))
+    lead = set(run.plan.batches[0] if rest and run.plan is not None else run.hosts)
+    alone = _alone(rest, held=lead.intersection(failed) <= set(kept))
     lost = [one.host for one in record.all() if one.status is Status.UNKNOWN and one.step in mutates]
     if lost:
         before = f"{halt[1]} " if halt is not None and halt[0] is RunState.NEEDS_HUMAN else ""
