@@ -31,6 +31,7 @@ from bot.runs.result import held_back, whole_verdict
 from bot.runs.rollback import undoing
 from bot.runs.run import Run, RunState
 from bot.verdict import Verdict
+from bot.wording import no_longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,13 @@ def next_move(
     now: datetime,
     *,
     broken: str = "",
-    fallen: str = "",
 ) -> Move:
-    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left.
-
-    `fallen` says why a plan that nobody was asked about no longer holds.
-    """
+    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left."""
     book = run.runbook
     parts = Parts.of(book, mutates)
     asking = approval not in (None, "approved")
     late = run.deadline is not None and now >= run.deadline and not asking
-    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, fallen, late=late)
+    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
     look = walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
@@ -160,11 +157,11 @@ def next_move(
     return _end(run, record, failed, mutates, halt, rest=rest)
 
 
-def _halt(run: Run, fallen: str, *, late: bool) -> tuple[RunState, str] | None:
+def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
     if run.cancelled_by is not None:
         return RunState.CANCELLED, f"Cancelled by {run.cancelled_by}."
-    if fallen:
-        return RunState.CANCELLED, fallen
+    if run.fallen:
+        return RunState.CANCELLED, no_longer(run.fallen)
     if late:
         return RunState.FAILED, "The runbook's timeout passed."
     return None

@@ -124,8 +124,7 @@ class Flight:
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
-            words = {"broken": self._broken, "fallen": self._plan.fallen}
-            move = next_move(run, self._record, self._mutates, state, expires, now, **words)
+            move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
             if not isinstance(move, Finish) and not self._plan.holds(run):
                 continue
             if isinstance(move, Act):
