@@ -4,8 +4,9 @@ A run looks first, asks once, then acts batch by batch:
 
     look      the observe steps a mutate runbook begins with, on all hosts at once
     ask       the plan is made from what was seen; people approve that plan, not the runbook
-    batches   evidence of every host of the batch before any of them is changed; the remaining steps, then verify;
-              rollbacks and rescue for hosts that did not come through; always for every host of the batch
+    batches   evidence of the hosts that may be changed, a count of ready replicas, in which boot the hosts are that are
+              still to be changed; the remaining steps, then verify; rollbacks and rescue for hosts that did not come
+              through (evidence and boot first, where it is their first change); always for every host of the batch
 
 A host whose look failed has its rescue and always, too, as far as they only look. What would change a host on which the
 run has changed nothing is left out of always: there is nothing to clean up.

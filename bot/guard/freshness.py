@@ -95,7 +95,7 @@ def asking(
 ) -> list[tuple[list[Step], list[str]]]:
     """Return the steps that ask these hosts in which boot they are, right before the first change there.
 
-    Each is asked in every life of the run, and again when something else was: what is asked stands in the step's id.
+    Each is asked whenever the run goes on, and again when it was looked at again: both stand in the step's id.
     Where no evidence is kept there is nothing that its boot could be held against.
     """
     found: dict[str, list[str]] = {}
