@@ -14,7 +14,7 @@ from bot.runs.run import Run, RunState
 from bot.steps import KINDS
 from tests.parts.books import book
 from tests.parts.script import BOOT, done
-from tests.parts.stage import Stage, stage
+from tests.parts.stage import Stage, locked, stage
 
 __all__ = ["stage"]
 KEPT = done(f"capture m\nm begin boot\n{BOOT}\nm end boot 0\n")
@@ -64,7 +64,7 @@ LIMITED: dict[str, Any] = {"limits": {"runs": 1, "per": "1h", "by": "host"}}
 def test_a_run_that_changed_nothing_has_used_nothing(shelf: Shelf) -> None:
     run = shelf.fall(mending(**LIMITED))
     assert (run.state, run.reason) == (RunState.CANCELLED, WHY)
-    assert shelf.stage.store.ledger.held() == {}
+    assert locked(shelf.stage.store) == {}
     shelf.digest = "d"
     assert shelf.stage.play(mending(**LIMITED)).state is RunState.SUCCEEDED
 
@@ -73,7 +73,7 @@ def test_it_has_used_nothing_while_its_clean_up_goes_on(shelf: Shelf) -> None:
     shelf.stage.script.on("seen", done(exit_code=1), done())
     run = shelf.fall(mending(**LIMITED))
     assert run.state is RunState.RUNNING
-    assert shelf.stage.store.ledger.held() == {}
+    assert locked(shelf.stage.store) == {}
     shelf.digest = "d"
     assert shelf.stage.play(mending(**LIMITED)).state is RunState.SUCCEEDED
 

@@ -23,7 +23,7 @@ from bot.runs.run import Requester, Run, RunState
 from bot.steps import KINDS
 from tests.parts.books import book
 from tests.parts.script import REFUSED, done
-from tests.parts.stage import ALICE, BOB, Stage, stage
+from tests.parts.stage import ALICE, BOB, Stage, locked, stage
 
 __all__ = ["stage"]
 ALERT = Requester("alert Down", via="alert")
@@ -165,7 +165,7 @@ def test_a_command_that_is_asked_for_again_and_found_done_frees_its_host(stage: 
     thread.join()
     assert stage.advance(first).state is RunState.SUCCEEDED
     assert stage.store.holds.all() == {}
-    assert stage.store.ledger.held() == {}
+    assert locked(stage.store) == {}
     assert stage.play(book(**BARE)).state is RunState.SUCCEEDED
 
 
@@ -199,7 +199,7 @@ def test_a_run_that_goes_on_is_not_released_but_cancelled(stage: Stage) -> None:
     answer = said(desk(stage), "release 1 away with it")
     assert "run 1 has no host that waits to be released" in answer
     assert "it goes on; to end it: cancel 1" in answer
-    assert list(stage.store.ledger.held()) == ["host gpu-01"]
+    assert list(locked(stage.store)) == ["host gpu-01"]
     gate.set()
     thread.join()
 

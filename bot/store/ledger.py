@@ -110,11 +110,6 @@ class Ledger:
             look = _Look(tx, run, self._db.now(), world, None, set())
             return {host: answer(run, look.at(host, want)) for host, want in wants.items()}
 
-    def held(self) -> dict[str, int]:
-        """Return what is locked, and by which run."""
-        with self._db.read() as tx:
-            return {row.key: row.run_id for row in tx.execute(locks.select().order_by(locks.c.key))}
-
     def wish(self, run: Run, wants: Mapping[str, Want], settings: Settings) -> None:
         """Write down what automation wants to change, before anybody was asked about it."""
         with self._db.write() as tx:
