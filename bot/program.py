@@ -212,17 +212,22 @@ def _after_look(
 
 
 def _evidence(
-    run: Run, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+    run: Run, batch: Sequence[str], mutates: Mutates, record: Record, now: datetime, *, stopping: bool
 ) -> tuple[Move | None, list[str]]:
-    """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it."""
+    """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it.
+
+    Once one of them was changed nobody is asked any more: it would stay as it is, out of traffic, until somebody answers.
+    """
     captures = run.runbook.captures
     taken = walk("evidence", captures, batch, record, now, stopping=stopping)
     if taken.busy:
         return _go(taken), []
     found = lacking(run, taken.passed, record.last)
-    if found.unasked and not stopping:
-        return Ask(found.unasked), []
-    return None, list(found.refused)
+    if not found.unasked or stopping:
+        return None, list(found.refused)
+    if any(record.changed(host, mutates) for host in batch):
+        return None, [host for host, _ in found.unasked]
+    return Ask(found.unasked), []
 
 
 def _boots(
@@ -266,7 +271,7 @@ def _batch(
     book = run.runbook
     rescues = any(step.id in mutates for step in book.rescue)
     first = [host for host in batch if host in changed or not rescues]
-    move, refused = _evidence(run, first, record, now, stopping=stopping)
+    move, refused = _evidence(run, first, mutates, record, now, stopping=stopping)
     if move is not None:
         return move, []
     granted = [host for host in batch if host not in refused]
@@ -288,7 +293,7 @@ def _batch(
         return _go(back), []
     ill = [host for host in dropped if held_back(record, host) is None]
     if rescues:
-        move, late = _evidence(run, ill, record, now, stopping=stopping)
+        move, late = _evidence(run, ill, mutates, record, now, stopping=stopping)
         if move is not None:
             return move, []
         refused += late
