@@ -19,12 +19,12 @@ from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 from bot.effect import Cancelled, Finished, Pending, Remote, TimedOut
-from bot.engine.holding import Holding
 from bot.engine.judging import clocked, judged, sealed
 from bot.engine.leaving import leaving, owned
 from bot.engine.planner import Planner
 from bot.engine.preparing import Ready, prepared, refused
 from bot.engine.rails import Rails
+from bot.engine.standing import Standing
 from bot.errors import SickbayError
 from bot.guard.autonomy import SUCCESSES, proved, settled, verified
 from bot.guard.freshness import Stale
@@ -97,7 +97,7 @@ class Flight:
         self._news: SimpleQueue[_Sent | None] = SimpleQueue()
         self._cancelled = threading.Event()
         self._broken = ""
-        self._plan = Holding(store, planner)
+        self._plan = Standing(store, planner)
         self._heard = time.monotonic()
 
     # ── from other threads ──
@@ -125,7 +125,7 @@ class Flight:
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
             move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
-            if not isinstance(move, Finish) and not self._plan.holds(run):
+            if not isinstance(move, Finish) and not self._plan.stands(run):
                 continue
             if isinstance(move, Act):
                 more = self._start(move.calls)

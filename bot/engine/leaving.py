@@ -1,14 +1,15 @@
 """What leaves now: written down before it goes, and not at all where nothing may change or a drain is somebody else's.
 
 Freezes, the breaker and the ledger of drains are asked in the transaction that writes the attempts (of clean-up, the
-ledger alone); what it says that a command must find at the load balancer goes with it. What an earlier life of the process began is asked for
-whatever they say; where nothing may change any more, a command that never came is kept from beginning.
+ledger alone); what it says that a command must find at the load balancer goes with it. What an earlier life of the
+process began is asked for whatever they say; where nothing may change any more, a command that never came is kept from
+beginning.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bot.engine.preparing import Ready, barred, kept
+from bot.engine.preparing import Ready, kept, trespass
 from bot.guard.decision import Answer, Want, World
 from bot.guard.drain import Refusal
 from bot.program import Mutates
@@ -41,7 +42,7 @@ def leaving(
     for one in ready:
         answer = said.get(one.place)
         if isinstance(answer, Refusal):
-            over.append(barred(one, run, answer, store.now()))
+            over.append(trespass(one, run, answer, store.now()))
         elif isinstance(answer, Answer):
             over.append(stop(one, answer))
         elif one.resumed is not None:

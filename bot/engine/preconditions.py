@@ -1,9 +1,10 @@
 """What a plan rests on, written into it; and what of that is no longer so, in words.
 
 A plan is made from values: the runbook's file, the alert, the inputs, the hosts that a set stood for, how each machine
-is reached, and what the look has seen. They are part of its digest. Before a yes counts, and again before the first
-command leaves, those that can have changed meanwhile are compared with the world as it is now. (That an alert has
-cleared, or that another run has changed a host, is told by whoever notices it, in the transaction that records it.)
+is reached, and what the look has seen. They are part of its digest. Before a yes counts, whenever a run that has changed
+nothing is taken up, and right before its first change, those that can have changed meanwhile are compared with the world
+as it is now. (That an alert has cleared, or that another run has changed a host, is told by whoever notices it, in the
+transaction that records it.)
 """
 
 import hashlib

@@ -122,7 +122,7 @@ def kept(ready: Ready, run: Run, answer: Answer, now: datetime, *, midway: bool 
     )
 
 
-def barred(ready: Ready, run: Run, refusal: Refusal, now: datetime) -> Attempt:
+def trespass(ready: Ready, run: Run, refusal: Refusal, now: datetime) -> Attempt:
     """Return the attempt of a change that would touch somebody else's drain."""
     return Attempt(
         run.id,

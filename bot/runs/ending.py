@@ -6,7 +6,7 @@ from bot.fleet import named
 from bot.language.runbook import Step
 from bot.runs.lacking import lacking, spared
 from bot.runs.record import Record
-from bot.runs.result import halted, held_back
+from bot.runs.result import held_back, stopped_midway
 from bot.runs.rollback import undone
 from bot.runs.run import Attempt, Run, RunState, Status
 
@@ -49,7 +49,7 @@ def ending(
         if one.facts["guard"] == "escalate":
             return RunState.NEEDS_HUMAN, f"{one.summary}. {one.advice}.{after}"
     for host in run.hosts:
-        if (one := halted(record, host)) is not None and one.facts["halted"] == "escalate":
+        if (one := stopped_midway(record, host)) is not None and one.facts["halted"] == "escalate":
             return RunState.NEEDS_HUMAN, f"Stopped on {host} midway: {one.summary}. {one.advice}.{after}"
     if failed and set(failed) <= {host for host, one in kept.items() if one.facts["guard"] == "skip"}:
         return RunState.CANCELLED, f"Skipped: {kept[failed[0]].summary}.{after}"

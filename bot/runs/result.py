@@ -27,7 +27,7 @@ def held_back(record: Record, host: str) -> Attempt | None:
     return next((one for one in found if "guard" in one.facts and not one.sent and one.done), None)
 
 
-def halted(record: Record, host: str) -> Attempt | None:
+def stopped_midway(record: Record, host: str) -> Attempt | None:
     """Return the attempt that the guard refused after this run had changed something on the host."""
     return next((one for one in record.of(host) if "halted" in one.facts), None)
 

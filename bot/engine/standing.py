@@ -1,4 +1,4 @@
-"""Whether a run's plan still holds, until its first change leaves; one that does not falls, and nothing is changed."""
+"""Whether a run's plan still stands, until its first change leaves; one that does not falls, and nothing is changed."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ from bot.runs.run import Run
 from bot.store import Store
 
 
-class Holding:
+class Standing:
     """Looks after one run's plan."""
 
     def __init__(self, store: Store, planner: Planner) -> None:
@@ -15,8 +15,8 @@ class Holding:
         self._planner = planner
         self._seen = False
 
-    def holds(self, run: Run) -> bool:
-        """See once whether a plan that has changed nothing yet still holds."""
+    def stands(self, run: Run) -> bool:
+        """See once whether a plan that has changed nothing yet still stands."""
         if self._seen or run.plan is None or run.begun_at is not None:
             return True
         self._seen = True
@@ -25,5 +25,5 @@ class Holding:
         return not broken
 
     def begin(self, run: Run) -> datetime | None:
-        """Note that the first change is about to leave; None when the plan no longer holds."""
+        """Note that the first change is about to leave; None when it no longer stands."""
         return self._store.approvals.begin(run, self._planner.broken(run))
