@@ -4,8 +4,9 @@ A run looks first, asks once, then acts batch by batch:
 
     look      the observe steps a mutate runbook begins with, on all hosts at once
     ask       the plan is made from what was seen; people approve that plan, not the runbook
-    batches   evidence of every host of the batch before any of them is changed; the remaining steps, then verify;
-              rollbacks and rescue for hosts that did not come through; always for every host of the batch
+    batches   evidence of the hosts that may be changed, a count of ready replicas, in which boot the hosts are that are
+              still to be changed; the remaining steps, then verify; rollbacks and rescue for hosts that did not come
+              through (evidence and boot first, where it is their first change); always for every host of the batch
 
 A host whose look failed has its rescue and always, too, as far as they only look. What would change a host on which the
 run has changed nothing is left out of always: there is nothing to clean up.
@@ -31,6 +32,7 @@ from bot.runs.result import held_back, whole_verdict
 from bot.runs.rollback import undoing
 from bot.runs.run import Run, RunState
 from bot.verdict import Verdict
+from bot.wording import no_longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +106,13 @@ def next_move(
     now: datetime,
     *,
     broken: str = "",
-    fallen: str = "",
 ) -> Move:
-    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left.
-
-    `fallen` says why a plan that nobody was asked about no longer holds.
-    """
+    """Return what the run does now; `broken` says that a mistake of ours has stopped it, and only clean-up is left."""
     book = run.runbook
     parts = Parts.of(book, mutates)
     asking = approval not in (None, "approved")
     late = run.deadline is not None and now >= run.deadline and not asking
-    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, fallen, late=late)
+    halt = (RunState.NEEDS_HUMAN, broken) if broken else _halt(run, late=late)
     limit = allowed_failures(book.max_failures, len(run.hosts))
 
     look = walk("steps", parts.look, run.hosts, record, now, stopping=halt is not None)
@@ -160,11 +158,11 @@ def next_move(
     return _end(run, record, failed, mutates, halt, rest=rest)
 
 
-def _halt(run: Run, fallen: str, *, late: bool) -> tuple[RunState, str] | None:
+def _halt(run: Run, *, late: bool) -> tuple[RunState, str] | None:
     if run.cancelled_by is not None:
         return RunState.CANCELLED, f"Cancelled by {run.cancelled_by}."
-    if fallen:
-        return RunState.CANCELLED, fallen
+    if run.fallen:
+        return RunState.CANCELLED, no_longer(run.fallen)
     if late:
         return RunState.FAILED, "The runbook's timeout passed."
     return None
@@ -214,17 +212,22 @@ def _after_look(
 
 
 def _evidence(
-    run: Run, batch: Sequence[str], record: Record, now: datetime, *, stopping: bool
+    run: Run, batch: Sequence[str], mutates: Mutates, record: Record, now: datetime, *, stopping: bool
 ) -> tuple[Move | None, list[str]]:
-    """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it."""
+    """Take the evidence of a batch; return its next move, or the hosts that may not be changed for want of it.
+
+    Once one of them was changed nobody is asked any more: it would stay as it is, out of traffic, until somebody answers.
+    """
     captures = run.runbook.captures
     taken = walk("evidence", captures, batch, record, now, stopping=stopping)
     if taken.busy:
         return _go(taken), []
     found = lacking(run, taken.passed, record.last)
-    if found.unasked and not stopping:
-        return Ask(found.unasked), []
-    return None, list(found.refused)
+    if not found.unasked or stopping:
+        return None, list(found.refused)
+    if any(record.changed(host, mutates) for host in batch):
+        return None, [host for host, _ in found.unasked]
+    return Ask(found.unasked), []
 
 
 def _boots(
@@ -246,6 +249,12 @@ def _boots(
     return _go(*columns) if any(one.busy for one in columns) else None
 
 
+def _unfinished(hosts: Sequence[str], *columns: Column) -> list[str]:
+    """Return the hosts that are not through these sections, each of which goes on where the one before was passed."""
+    passed, dropped = columns[-1].passed, [host for one in columns for host in one.dropped]
+    return [host for host in hosts if host not in {*passed, *dropped}]
+
+
 def _batch(
     run: Run,
     parts: Parts,
@@ -262,18 +271,20 @@ def _batch(
     book = run.runbook
     rescues = any(step.id in mutates for step in book.rescue)
     first = [host for host in batch if host in changed or not rescues]
-    move, refused = _evidence(run, first, record, now, stopping=stopping)
+    move, refused = _evidence(run, first, mutates, record, now, stopping=stopping)
     if move is not None:
         return move, []
     granted = [host for host in batch if host not in refused]
     count = walk("count", *counting(run, number, granted, changed), record, now, stopping=stopping)
     if count.busy:
         return _go(count), []
-    whole = [host for host in granted if host in changed]
-    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
-        return asked, []
     act = walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = walk("verify", book.verify, act.passed, record, now, stopping=stopping)
+    proving = any(step.id in mutates for step in book.verify)
+    whole = _unfinished(granted, act, *((verify,) if proving else ()))
+    whole = [host for host in whole if host in changed]
+    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+        return asked, []
     if act.busy or verify.busy:
         return _go(act, verify), []
     dropped = act.dropped + verify.dropped
@@ -282,21 +293,16 @@ def _batch(
         return _go(back), []
     ill = [host for host in dropped if held_back(record, host) is None]
     if rescues:
-        move, late = _evidence(run, ill, record, now, stopping=stopping)
+        move, late = _evidence(run, ill, mutates, record, now, stopping=stopping)
         if move is not None:
             return move, []
         refused += late
-        whole = [host for host in ill if host not in late]
+    whole = [*ill, *(host for host in refused if host not in ill)]
+    rescue = walk("rescue", book.rescue, whole, record, now, stopping=stopping)
+    if rescues:
+        whole = _unfinished([host for host in ill if host not in refused], rescue)
         if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
             return asked, []
-    rescue = walk(
-        "rescue",
-        book.rescue,
-        [*ill, *(host for host in refused if host not in ill)],
-        record,
-        now,
-        stopping=stopping,
-    )
     if rescue.busy:
         return _go(rescue.spare(mutates, dict.fromkeys(refused, _NO_EVIDENCE), record)), []
     come = [

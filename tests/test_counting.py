@@ -120,6 +120,39 @@ def test_a_replica_that_cannot_be_counted_the_second_time_is_unknown(stage: Stag
     assert "whether gpu-03 is ready is unknown (unreachable (tcp): connection refused)" in stop.summary
 
 
+def test_after_the_clock_was_set_back_within_a_flight_the_replicas_are_counted_once_more_and_no_more(
+    stage: Stage,
+) -> None:
+    gate = threading.Event()
+    held = stage.script.on("rest", gate=gate)
+    stage.script.on(COUNT, READY)
+    run = stage.queue(book(**BARE, steps=SLOW[1:]))
+    thread = stage.apart(run)
+    held.wait()
+    stage.clock.on(hours=-1)
+    gate.set()
+    thread.join(10)
+    assert stage.run(run).state is RunState.SUCCEEDED
+    assert again(stage, run) == ["the run has rested since the replicas were counted"]
+
+
+def test_what_another_run_changed_at_a_time_that_is_still_to_come_is_unknown_and_not_counted_for_ever(
+    stage: Stage,
+) -> None:
+    stage.script.on(COUNT, READY)
+    stage.clock.on(hours=1)
+    other = stage.play(book(rescue=[], always=[]), ("gpu-02",))
+    assert other.state is RunState.SUCCEEDED
+    stage.clock.on(hours=-1)
+    run = stage.play(book(**BARE))
+    assert (run.state, run.waits) == (RunState.FAILED, "")
+    (stop,) = [one for one in stage.attempts(run.id) if one.step == "stop"]
+    why = f"run {other.id} changed it at 04:00:00 UTC by a clock that was set back since"
+    assert f"whether gpu-02 is ready is unknown ({why}), so it is not counted" in stop.summary
+    stage.clock.on(hours=1, seconds=1)
+    assert stage.play(book(**BARE)).state is RunState.SUCCEEDED
+
+
 @given(
     count=st.integers(-300, 0),
     took=st.integers(0, 200),

@@ -9,6 +9,8 @@ import pytest
 from bot.guard.decision import Freeze
 from bot.guard.drain import Turn
 from bot.language.runbook import Runbook
+from bot.runs.record import Record
+from bot.runs.result import host_result
 from bot.runs.run import Requester, RunState, Status
 from tests.parts.books import book
 from tests.parts.script import BOOT, REFUSED, done
@@ -168,6 +170,16 @@ def test_a_canary_that_the_guard_held_back_proves_nothing(stage: Stage) -> None:
     assert set(stage.script.steps()) == {"look"}
 
 
+def test_a_canary_that_was_held_back_has_not_failed_because_another_host_was_not_reached(
+    stage: Stage,
+) -> None:
+    stage.store.ledger.freeze(Freeze("bob", stage.clock(), "hands off", "gpu-01"))
+    stage.script.on("look", REFUSED, host="gpu-04")
+    run = stage.play(book(serial=[1, 2], max_failures=3), FOUR)
+    assert run.state is RunState.FAILED
+    assert "The canary was held back, so nothing was begun on gpu-[02-03]." in run.reason
+
+
 def test_a_canary_that_came_through_lets_the_others_fail_as_many_as_may(stage: Stage) -> None:
     stage.script.on("stop", done(exit_code=1), host="gpu-02")
     run = stage.play(book(serial=[1, 1, 2], max_failures=1), FOUR)
@@ -245,3 +257,50 @@ def test_where_it_must_not_be_missing_the_rescue_only_looks(ill: Stage) -> None:
     assert run.state is RunState.FAILED
     assert ill.script.steps("gpu-01") == ["look", "proof", "evidence", "note", "seen"]
     assert said(ill, run.id, "mend", "gpu-01") == (Status.SKIPPED, "left out, since there is no evidence")
+
+
+# ── evidence that is lost once others of the batch were changed ──
+@pytest.mark.parametrize("missing", ["ask", "refuse"])
+def test_nobody_is_asked_about_lost_evidence_while_another_host_stands_changed(
+    stage: Stage, missing: str
+) -> None:
+    steps = [
+        LOOK,
+        {"id": "drain", "run": "drain it", "when": "host.name == 'gpu-01'"},
+        {"id": "wait", "run": "wait it", "mutates": False},
+        {"id": "stop", "run": "stop it"},
+    ]
+    gate = threading.Event()
+    stage.script.on("evidence", KEPT)
+    stage.script.on("evidence", KEPT, REFUSED, host="gpu-02")
+    waiting = stage.script.on("wait", gate=gate, host="gpu-02")
+    proving = stage.script.on("proof", host="gpu-01")
+    run_id = stage.queue(
+        mending(steps=steps, evidence={"missing": missing}, serial=[2], max_failures=1), BOTH
+    )
+    thread = stage.apart(run_id)
+    waiting.wait()
+    proving.wait()
+    stage.clock.on(seconds=150)
+    gate.set()
+    thread.join()
+    run = stage.run(run_id)
+    assert run.state is RunState.FAILED
+    assert stage.script.steps("gpu-01")[-3:] == ["proof", "undo", "seen"], "it does not wait for anybody"
+    assert "stop" not in stage.script.steps("gpu-02")
+    assert said(stage, run_id, "undo", "gpu-02") == LEFT_OUT
+    assert "approval.asked" not in stage.kinds(run_id)
+    assert run.reason.startswith("Failed on gpu-02. First: evidence on gpu-02.")
+    why = " gpu-02 was left as it was for want of evidence; nobody was asked, since others were changed already."
+    assert (why in run.reason) is (missing == "ask")
+    assert host_result(run, Record(stage.attempts(run_id)), "gpu-02") == "unreachable"
+
+
+def test_nor_before_a_rescue_while_another_host_waits_for_its_own(ill: Stage) -> None:
+    ill.script.on("proof", done(exit_code=1))
+    ill.script.on("evidence", REFUSED, host="gpu-01")
+    run = ill.play(rescued(), BOTH)
+    assert run.state is RunState.FAILED
+    assert ill.script.steps("gpu-02")[-4:] == ["mend", "note", "undo", "seen"]
+    assert ill.script.steps("gpu-01") == ["look", "proof", "evidence", "note", "seen"]
+    assert "gpu-01 was left as it was for want of evidence" in run.reason

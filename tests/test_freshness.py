@@ -145,3 +145,8 @@ def test_a_plan_made_anew_is_the_same_or_says_in_what_it_is_another(
 ) -> None:
     assert differs(plan(), plan(**changes), "a") == said
     assert (plan().essence == plan(**changes).essence) is (said == "")
+
+
+@pytest.mark.parametrize("decision", ["run", "skip", "later"])
+def test_what_was_to_be_decided_on_the_way_may_come_out_either_way(decision: str) -> None:
+    assert differs(plan(decision="later"), plan(decision=decision), "a") == ""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -191,7 +192,8 @@ def test_a_use_of_unknown_gpus_counts_for_each_gpu_of_the_host(
         run = stage.store.runs.claim(stage.queue(limited, (host,)))
         assert run is not None
         one = stage.store.ledger.take(run, {host: Want(gpus=gpus)}, world)[host]
-        stage.store.runs.finish(run, RunState.FAILED, "", None)
+        begun = replace(run, begun_at=stage.store.approvals.begin(run))
+        stage.store.runs.finish(begun, RunState.FAILED, "", None)
         return one
 
     for gpus in before:
@@ -377,7 +379,8 @@ def test_a_card_is_counted_wherever_it_sits(stage: Stage, then: str) -> None:
         assert run is not None
         one = stage.store.ledger.take(run, {host: Want(gpus=gpus)}, world)[host]
         assert one.reaction == reaction
-        stage.store.runs.finish(run, RunState.FAILED, "", None)
+        begun = replace(run, begun_at=stage.store.approvals.begin(run))
+        stage.store.runs.finish(begun, RunState.FAILED, "", None)
     assert one.words == "mend has acted on GPU GPU-b (gpu-02) 1 time within 6h, and 1 is the limit"
 
 

@@ -259,3 +259,80 @@ def test_a_rescue_that_is_the_first_change_is_held_against_the_boot_too(host: St
     assert run.state is RunState.FAILED
     assert "mend" not in host.script.steps("gpu-01")
     assert any(step.startswith("boot.") for step in host.script.steps("gpu-01"))
+
+
+def test_hosts_that_are_through_unchanged_are_not_asked_again_whenever_another_one_is_tried_again(
+    host: Stage,
+) -> None:
+    steps = [
+        {"id": "look", "run": "true", "mutates": False},
+        {"id": "stop", "run": "stop it", "when": "host.name == 'gpu-03'"},
+        {"id": "peek", "run": "peek", "mutates": False},
+        {"id": "start", "run": "start it", "when": "steps.peek.stdout == 'ill'"},
+    ]
+    proof = {"id": "proof", "run": "prove it", "mutates": False, "retries": 5, "delay": "10s"}
+    host.script.on("proof", done(exit_code=1), host="gpu-03")
+    mend = {"id": "mend", "run": "mend it", "when": "steps.note.stdout == 'ill'"}
+    note = {"id": "note", "run": "note it", "mutates": False}
+    again = {"id": "again", "run": "see it", "mutates": False, "retries": 2, "delay": "10s"}
+    host.script.on("again", done(exit_code=1), host="gpu-03")
+    hosts = ("gpu-01", "gpu-02", "gpu-03")
+    run = host.play(
+        mending(steps=steps, verify=[proof], rescue=[note, mend, again], serial=[2, 1], max_failures=3), hosts
+    )
+    while not run.state.ended:
+        host.clock.on(seconds=10)
+        run = host.advance(run.id)
+    assert host.script.steps("gpu-03").count("proof") == 6
+    asked = {one: [step for step in host.script.steps(one) if step.startswith("boot.")] for one in hosts}
+    assert {one: len(steps) for one, steps in asked.items()} == dict.fromkeys(hosts, 1)
+
+
+def test_a_verify_that_is_the_first_change_is_held_against_the_boot_too(host: Stage) -> None:
+    look = {"id": "look", "run": "true", "mutates": False}
+    never = {"id": "stop", "run": "stop it", "when": "steps.peek.stdout == 'ill'"}
+    host.script.on(ASKED, said(SECOND))
+    run = host.play(
+        mending(steps=[look, never, look | {"id": "peek"}], verify=[{"id": "try", "run": "try it"}])
+    )
+    assert "try" not in host.script.steps()
+    assert run.state is RunState.FAILED
+    assert any(step.startswith("boot.") for step in host.script.steps())
+
+
+# ── what was to be decided on the way ──
+def late(stage: Stage, runbook: Runbook, step: str) -> int:
+    """Play a run in which this step takes longer than what was seen before it stays fresh."""
+    gate = threading.Event()
+    rule = stage.script.on(step, done(exit_code=int(step == "proof")), gate=gate)
+    run = stage.queue(runbook)
+    thread = stage.apart(run)
+    rule.wait()
+    stage.clock.on(seconds=150)
+    gate.set()
+    thread.join()
+    return run
+
+
+WAITING = [
+    {"id": "look", "run": "true", "mutates": False},
+    {"id": "drain", "run": "drain it", "when": "false"},
+    {"id": "wait", "run": "wait it", "mutates": False},
+]
+
+
+def test_a_change_that_was_to_be_decided_on_the_way_is_no_other_plan_once_it_is_decided(host: Stage) -> None:
+    stop = {"id": "stop", "run": "stop it", "when": "steps.wait.ok"}
+    run = host.run(late(host, mending(steps=[*WAITING, stop]), "wait"))
+    assert ended(run) == (RunState.SUCCEEDED, "")
+    assert steps(host)[2:] == ["boot", "wait", "look", "evidence", "boot", "stop", "proof"]
+    assert "run.held" not in host.kinds(run.id)
+
+
+def test_a_rescue_after_a_long_verify_is_no_other_plan_either(host: Stage) -> None:
+    stop = {"id": "stop", "run": "stop it", "when": "steps.wait.failed"}
+    rescue = [{"id": "mend", "run": "mend it", "when": "not steps.proof.ok"}]
+    run = host.run(late(host, mending(steps=[*WAITING, stop], rescue=rescue), "proof"))
+    assert ended(run) == (RunState.FAILED, "Failed on gpu-01. First: proof on gpu-01.")
+    assert steps(host)[2:] == ["boot", "wait", "proof", "look", "evidence", "boot", "mend"]
+    assert "run.held" not in host.kinds(run.id)

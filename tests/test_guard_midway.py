@@ -15,7 +15,7 @@ from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from bot.steps import KINDS
 from tests.parts.books import book
 from tests.parts.script import PATIENCE, Script, done
-from tests.parts.stage import Stage, stage
+from tests.parts.stage import Stage, locked, stage
 
 __all__ = ["stage"]
 ALERT = Requester("alert Down", via="alert")
@@ -109,7 +109,7 @@ def test_a_freeze_stops_the_next_change_of_a_run_under_way_and_what_it_did_is_un
     )
     (told,) = [one for one in stage.events(run) if one.kind == "guard.answered"]
     assert (told.host, told.data["rail"], told.data["why"]) == ("gpu-01", "freeze", FROZEN)
-    assert stage.store.ledger.held() == {}
+    assert locked(stage.store) == {}
 
 
 def test_a_freeze_elsewhere_or_one_that_is_lifted_stops_nothing(stage: Stage) -> None:

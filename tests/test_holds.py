@@ -23,7 +23,7 @@ from bot.steps import KINDS
 from bot.views import run_view
 from tests.parts.books import book
 from tests.parts.script import REFUSED, done
-from tests.parts.stage import ALICE, BOB, Stage, stage
+from tests.parts.stage import ALICE, BOB, Stage, locked, stage
 
 __all__ = ["stage"]
 ALERT = Requester("alert Down", via="alert")
@@ -116,6 +116,28 @@ def test_a_lock_that_is_no_host_is_kept_with_the_host_in_doubt(stage: Stage) -> 
     assert stage.play(locked, ("gpu-02",)).state is RunState.SUCCEEDED
 
 
+def test_nobody_is_asked_about_hosts_that_are_all_held(stage: Stage) -> None:
+    in_doubt(stage)
+    plain = book(**BARE)
+    asked = stage.play(plain, mode="approve", requester=ALERT)
+    assert (asked.state, asked.reason) == (RunState.FAILED, f"{HELD}. Nobody was asked. {ADVICE}.")
+    assert stage.store.approvals.get(asked.id) is None
+    other = stage.play(plain, ("gpu-01", "gpu-02"), mode="approve", requester=ALERT)
+    assert other.state is RunState.WAITING, "one of them may be changed"
+    assert stage.store.holds.release(1, "bob", "it had ended") == ["gpu-01"]
+    assert stage.play(plain, mode="approve", requester=ALERT).state is RunState.WAITING
+
+
+def test_a_host_that_a_run_is_at_is_asked_about_all_the_same(stage: Stage) -> None:
+    gate = threading.Event()
+    rule = stage.script.on("stop", gate=gate)
+    thread = stage.apart(stage.queue(book(**BARE)))
+    rule.wait()
+    assert stage.play(book(**BARE), mode="approve", requester=ALERT).state is RunState.WAITING
+    gate.set()
+    thread.join()
+
+
 def test_who_waited_is_refused_when_the_run_ends_in_doubt(stage: Stage) -> None:
     gate = threading.Event()
     rule = stage.script.on("stop", STUCK, gate=gate)
@@ -143,7 +165,7 @@ def test_a_command_that_is_asked_for_again_and_found_done_frees_its_host(stage: 
     thread.join()
     assert stage.advance(first).state is RunState.SUCCEEDED
     assert stage.store.holds.all() == {}
-    assert stage.store.ledger.held() == {}
+    assert locked(stage.store) == {}
     assert stage.play(book(**BARE)).state is RunState.SUCCEEDED
 
 
@@ -177,7 +199,7 @@ def test_a_run_that_goes_on_is_not_released_but_cancelled(stage: Stage) -> None:
     answer = said(desk(stage), "release 1 away with it")
     assert "run 1 has no host that waits to be released" in answer
     assert "it goes on; to end it: cancel 1" in answer
-    assert list(stage.store.ledger.held()) == ["host gpu-01"]
+    assert list(locked(stage.store)) == ["host gpu-01"]
     gate.set()
     thread.join()
 
@@ -232,9 +254,9 @@ def test_an_approval_for_a_held_host_is_refused_and_the_question_stays(stage: St
     stage.script.on("stop", STUCK, done(), host="gpu-01")
     other = stage.play(book(**BARE), requester=ALERT)
     assert other.state is RunState.NEEDS_HUMAN
-    # that run has changed the host, so what was asked about it is void; the next question finds it held
+    # that run has changed the host, so what was asked about it is void; a question about others, too, finds it held
     assert stage.advance(asked.id).state is RunState.CANCELLED
-    third = stage.play(book(**BARE), mode="approve")
+    third = stage.play(book(**BARE), ("gpu-01", "gpu-02"), mode="approve")
     assert "nobody knows how its step stop ended" in said(desk(stage), f"approve {third.id}")
     assert stage.run(third.id).state is RunState.WAITING
 

@@ -28,7 +28,7 @@ from bot.runs.run import Run, RunState
 from bot.steps import KINDS
 from bot.views import run_view
 from tests.parts.books import START, attempt, book, run
-from tests.parts.script import PATIENCE, REFUSED, done
+from tests.parts.script import BOOT, PATIENCE, REFUSED, done
 from tests.parts.stage import ALICE, BOB, Stage, machines
 
 MEND = """\
@@ -44,6 +44,7 @@ steps:
 verify:
   - {id: proof, run: prove it, mutates: false}
 """
+KEPT = done(f"capture m\nm begin boot\n{BOOT}\nm end boot 0\n")
 
 
 def words(card: Card) -> str:
@@ -450,12 +451,12 @@ def test_once_a_host_was_changed_the_question_about_missing_evidence_stands_what
     desk: Desk, answer: str
 ) -> None:
     desk.file.write_text(MEND.replace("evidence: none\n", ""))
-    desk.stage.script.on("evidence", done("capture m\nm begin uptime\nup 1\n\nm end uptime 0\n"))
+    desk.stage.script.on("evidence", KEPT)
     desk.stage.script.on("evidence", REFUSED, host="gpu-02")
     asked = desk.asked("gpu-[01-02]")
     desk.say(f"approve {asked.id}")
     assert desk.stage.advance(asked.id).state is RunState.WAITING
-    assert desk.stage.script.steps("gpu-01") == ["look", "evidence", "stop", "proof"]
+    assert desk.stage.script.steps("gpu-01") == ["look", "evidence", "boot.2.1", "stop", "proof"]
     desk.file.write_text(MEND)
     desk.stage.store.runs.look_again()
     assert desk.stage.advance(asked.id).state is RunState.WAITING
@@ -505,3 +506,23 @@ def test_a_host_that_came_into_the_inventory_is_a_change_too() -> None:
     plan = Plan("mend", "d", (("a",),), (), (Precondition("host", "a", None),))
     assert broken(plan, Inventory([]), None) == []
     assert broken(plan, Inventory([Host("a", "10.0.0.1")]), None) == ["a has come into the inventory"]
+
+
+def test_a_plan_that_falls_when_its_hosts_are_taken_counts_for_no_limit_and_ends_nobody_elses_question(
+    desk: Desk,
+) -> None:
+    desk.file.write_text(MEND.replace("evidence: none\n", "limits: {runs: 1, per: 1h, by: host}\n"))
+    asked, other = desk.asked(), desk.asked()
+    desk.say(f"approve {asked.id}")
+    gate = threading.Event()
+    taking = desk.stage.script.on("evidence", KEPT, gate=gate)
+    thread = desk.stage.apart(asked.id)
+    taking.wait()
+    desk.file.write_text(desk.file.read_text().replace("stop it", "stop it now"))
+    gate.set()
+    thread.join(PATIENCE)
+    desk.voided(asked.id, "the file of the runbook mend was changed")
+    assert "approval.void" not in desk.stage.kinds(other.id)
+    after = desk.asked()
+    desk.say(f"approve {after.id}")
+    assert desk.stage.advance(after.id).state is RunState.SUCCEEDED

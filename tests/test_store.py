@@ -24,7 +24,7 @@ from bot.runs.run import Requester, Run, RunState, Status
 from bot.store import Fenced, Store
 from bot.store.tables import Moment
 from tests.parts.books import book
-from tests.parts.stage import ALICE, BOB, Stage
+from tests.parts.stage import ALICE, BOB, Stage, locked
 
 PLAN = Plan("mend", "d", (("gpu-01",),), ())
 
@@ -304,9 +304,9 @@ def test_free_hosts_are_locked_and_freed_at_the_end(stage: Stage) -> None:
     assert taken(store, one, "d") == ["d"]
     store.runs.finish(one, RunState.SUCCEEDED, "", None)
     assert taken(store, two, "a", "b", "c") == []
-    assert store.ledger.held() == {f"host {host}": two.id for host in "abcd"}
+    assert locked(store) == {f"host {host}": two.id for host in "abcd"}
     store.runs.finish(two, RunState.NEEDS_HUMAN, "", None)
-    assert store.ledger.held() == {}
+    assert locked(store) == {}
 
 
 def test_readers_of_the_timeline_go_on_where_they_were(stage: Stage) -> None:

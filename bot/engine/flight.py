@@ -27,11 +27,10 @@ from bot.engine.preparing import Ready, prepared, refused
 from bot.engine.rails import Rails
 from bot.errors import SickbayError
 from bot.guard.autonomy import SUCCESSES, proved, settled, verified
-from bot.guard.counting import again as recounted
-from bot.guard.counting import begins
-from bot.guard.freshness import Stale, again
+from bot.guard.freshness import Stale
 from bot.program import CLEAN_UP, Act, Ask, Finish, Mutates, Parts, Sleep, next_move, ordered
 from bot.runs.column import Call
+from bot.runs.looks import begins, counted_again, seen_again
 from bot.runs.plan import Entry
 from bot.runs.record import Record
 from bot.runs.run import Attempt, Run, Status
@@ -125,8 +124,7 @@ class Flight:
             now = self._store.now()
             state = approval.state_at(now) if approval else None
             expires = approval.expires_at if approval else None
-            words = {"broken": self._broken, "fallen": self._plan.fallen}
-            move = next_move(run, self._record, self._mutates, state, expires, now, **words)
+            move = next_move(run, self._record, self._mutates, state, expires, now, broken=self._broken)
             if not isinstance(move, Finish) and not self._plan.holds(run):
                 continue
             if isinstance(move, Act):
@@ -271,17 +269,19 @@ class Flight:
         self._waits = taken.waits
         if taken.again or taken.count:
             counted = taken.again or {one.call.host for one in ready if one.mutating and not one.clean_up}
-            self._look_again(taken.again, recounted(self.run, self._record, counted), taken.count)
+            self._look_again(taken.again, counted_again(self.run, self._record, counted), taken.count)
         return taken.free
 
     def _look_again(self, hosts: Mapping[str, Stale], counts: Mapping[str, int], why: str) -> None:
         """Let these hosts be looked at, and the replicas be counted, again before they are changed."""
         look = Parts.of(self.run.runbook, self._mutates).look
         evidence = [host for host, one in hosts.items() if one.evidence]
-        seen = again(self.run, look, hosts, self._record, evidence=evidence)
+        seen = seen_again(self.run, look, hosts, self._record, evidence=evidence)
         looks = {**self.run.looks, **counts, **seen}
         self._store.runs.relook(self.run, looks, {host: one.why for host, one in hosts.items()}, why)
         self.run = replace(self.run, looks=looks)
+        if counts:  # else counts begun after the clock was set back would never be late enough
+            self._since = self._store.now()
         self._read()
 
     def _send(self, ready: Ready, begun: Attempt) -> Attempt | None:

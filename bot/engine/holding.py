@@ -5,7 +5,6 @@ from datetime import datetime
 from bot.engine.planner import Planner
 from bot.runs.run import Run
 from bot.store import Store
-from bot.wording import no_longer
 
 
 class Holding:
@@ -15,8 +14,6 @@ class Holding:
         self._store = store
         self._planner = planner
         self._seen = False
-        self.fallen = ""
-        """Why a plan that nobody was asked about no longer holds; where people were asked, their question is void."""
 
     def holds(self, run: Run) -> bool:
         """See once whether a plan that has changed nothing yet still holds."""
@@ -25,17 +22,8 @@ class Holding:
         self._seen = True
         if broken := self._planner.broken(run):
             self._store.approvals.fall(run, broken)
-            self._fall(run, broken)
         return not broken
 
     def begin(self, run: Run) -> datetime | None:
         """Note that the first change is about to leave; None when the plan no longer holds."""
-        broken = self._planner.broken(run)
-        begun_at = self._store.approvals.begin(run, broken)
-        if begun_at is None:
-            self._fall(run, broken)
-        return begun_at
-
-    def _fall(self, run: Run, broken: str) -> None:
-        if self._store.approvals.get(run.id) is None:
-            self.fallen = no_longer(broken)
+        return self._store.approvals.begin(run, self._planner.broken(run))

@@ -125,7 +125,7 @@ class Planner:
         look = Parts.of(book, self.mutates(book)).look
         looked = {step.id for step in look}
         batches = batches_of(book, hosts)
-        known = Record(record.all(), record.printed)
+        known = Record((one for host in hosts for one in record.of(host)), record.printed)
         entries = []
         for batch in batches:
             for section, step in ordered(book):

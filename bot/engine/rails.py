@@ -78,11 +78,12 @@ class Rails:
         answers: dict[str, Answer] = {}
         wants: dict[str, Want] = {}
         again: dict[str, Stale] = {}
+        looked = self._store.timeline.looked_again(run.id) if run.looks and first else {}
         for one in first:
             host = one.call.host
             if host in wants or host in answers or host in again:
                 continue
-            fresh = self._fresh(run, record, host, anew=not mine)
+            fresh = self._fresh(run, record, host, looked.get(host, 0), anew=not mine)
             if isinstance(fresh, Answer):
                 answers[host] = fresh
             elif fresh is not None:
@@ -136,15 +137,18 @@ class Rails:
         entries = [one for one in plan.entries if one.host == host and one.changes] if plan else []
         return max((self._planner.level(steps[one.step]) for one in entries if one.step in steps), default=1)
 
-    def _fresh(self, run: Run, record: Record, host: str, *, anew: bool) -> Answer | Stale | None:
-        """Return why a host has to be looked at again first; an answer, where that was done and was not enough."""
+    def _fresh(self, run: Run, record: Record, host: str, looks: int, *, anew: bool) -> Answer | Stale | None:
+        """Return why a host has to be looked at again first; an answer, where that was done and was not enough.
+
+        `looks` is how often that was done.
+        """
         look = Parts.of(run.runbook, self._planner.mutates(run.runbook)).look
         sight = Sight.of(run, look, record, host)
         stale = sight.stale(self._store.now(), self._settings.fresh)
         looked = host in run.looks
         if stale is not None and looked:
             long = lasted(sight.look) > self._settings.fresh / 2
-            if stale.aged and not long and self._looks(run, host) < LOOKS:
+            if stale.aged and not long and looks < LOOKS:
                 return stale
             words = f"{host} was looked at again and still cannot be relied on: {stale.why}"
             advice = "make the look shorter, then start the runbook again" if long else stale.advice
@@ -160,15 +164,6 @@ class Rails:
             host, "evidence", "queue" if anew else "refuse", words, "start the runbook again for a new plan"
         )
 
-    def _looks(self, run: Run, host: str) -> int:
-        """Return how often a host was looked at again since the run began, or began anew."""
-        kinds = [
-            one.kind
-            for one in self._store.timeline.of(run=run.id)
-            if one.kind == "run.held" or (one.kind == "host.looked_again" and one.host == host)
-        ]
-        return len(kinds) - 1 - max((at for at, kind in enumerate(kinds) if kind == "run.held"), default=-1)
-
     def wish(self, run: Run, plan: Plan) -> None:
         """Note what automation wants to change, though people may still be asked."""
         if plan.changed:
@@ -177,11 +172,16 @@ class Rails:
 
     def rested(self, run: Run, record: Record, plan: Plan) -> tuple[RunState, str] | None:
         """Return how a run ends that people need not be asked about: whatever they say, its rails let no host go."""
-        if run.runbook.cooldown is None and run.runbook.limits is None:
+        kept = self._store.holds.all()
+        if run.runbook.cooldown is None and run.runbook.limits is None and plan.changed.isdisjoint(kept):
             return None
         wants = {host: Want(gpus=uuids(run, record, host)) for host in sorted(plan.changed)}
         answers = self._store.ledger.answers(run, wants, self.world)
-        if not answers or any(one.rail not in ("cooldown", "limits") for one in answers.values()):
+        final = [
+            one.rail in ("cooldown", "limits") or (one.rail == "lock" and host in kept)
+            for host, one in answers.items()
+        ]
+        if not final or not all(final):
             return None
         told = max(answers.values(), key=lambda one: one.reaction == "escalate")
         state = RunState.NEEDS_HUMAN if told.reaction == "escalate" else RunState.FAILED

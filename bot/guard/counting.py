@@ -1,15 +1,15 @@
 """Counting the replicas of a group before a batch is changed: the steps that ask, and what their answers come to."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from bot.duration import write
 from bot.guard.decision import Floor, Seen
-from bot.guard.freshness import beginning
 from bot.language.runbook import Step
+from bot.runs.looks import count
 from bot.runs.plan import Plan
-from bot.runs.record import COUNT, First, Record
+from bot.runs.record import Record
 from bot.runs.run import Attempt, Run
 from bot.verdict import Verdict
 
@@ -25,7 +25,7 @@ def counting(
     if rule is None or plan is None or changed.isdisjoint(hosts):
         return [], ()
     given: dict[str, Any] = {
-        "id": _id(number),
+        "id": count(number),
         "name": f"Ready replicas before batch {number}",
         "uses": "serving.ready",
         "with_": {"port": rule.min_ready.port},
@@ -43,7 +43,7 @@ def floor(run: Run, record: Record, hosts: Sequence[str], now: datetime, fresh: 
         return None
     at = _batch(plan, hosts)
     seen = {
-        host: _aged(_seen(record.last(_id(at), host)), now, fresh, rule.min_ready.group)
+        host: _aged(_seen(record.last(count(at), host)), now, fresh, rule.min_ready.group)
         for host in plan.members
     }
     return Floor(rule.min_ready.group, rule.min_ready.replicas, plan.batches[at - 1], seen)
@@ -60,7 +60,7 @@ def outdated(
     if run.runbook.guard is None or run.plan is None:
         return ""
     at = _batch(run.plan, hosts)
-    counted = [one for host in run.plan.members if (one := record.last(_id(at), host)) is not None]
+    counted = [one for host in run.plan.members if (one := record.last(count(at), host)) is not None]
     if not counted:
         return ""
     first = min(one.begun_at for one in counted)
@@ -71,37 +71,6 @@ def outdated(
     if now - first > fresh and any(one.ended_at is not None and one.ended_at > last for one in others):
         return f"the replicas were counted {round((now - first).total_seconds())} s ago, and {write(fresh)} is the limit"
     return ""
-
-
-def again(run: Run, record: Record, hosts: Collection[str]) -> dict[str, int]:
-    """Return with which numbers the counts begin anew that were taken before the batches of these hosts."""
-    found: dict[str, int] = {}
-    for at, batch in enumerate(run.plan.batches if run.plan is not None else (), 1):
-        members = run.plan.members if run.plan is not None and not set(hosts).isdisjoint(batch) else ()
-        if numbers := [one.number for host in members if (one := record.last(_id(at), host)) is not None]:
-            found[_mark(_id(at))] = max(numbers) + 1
-    return found
-
-
-def begins(run: Run, look: Sequence[Step]) -> First:
-    """Return the number that each step of a run begins with; `look` are the steps that are done again for one host."""
-    seen = beginning(run, look)
-
-    def first(step: str, host: str) -> int:
-        if step.startswith(COUNT):
-            return max(run.look_from, run.looks.get(_mark(step), 1))
-        return seen(step, host)
-
-    return first
-
-
-def _mark(step: str) -> str:
-    """Return the name under which it is noted where a count begins anew; no host is called so."""
-    return f"count {step}"
-
-
-def _id(number: int) -> str:
-    return f"{COUNT}{number}"
 
 
 def _batch(plan: Plan, hosts: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ a plan rests on, and the evidence that was kept, may be two minutes old, and mus
 right before its first change; else it is looked at again. A boot that nobody knows is not the same one.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from bot.duration import write
 from bot.language.runbook import Step
 from bot.runs.plan import Entry, Plan
-from bot.runs.record import First, Record
+from bot.runs.record import Record
 from bot.runs.run import Attempt, Run, Status
 
 _TELL = (
@@ -95,7 +95,7 @@ def asking(
 ) -> list[tuple[list[Step], list[str]]]:
     """Return the steps that ask these hosts in which boot they are, right before the first change there.
 
-    Each is asked in every life of the run, and again when something else was: what is asked stands in the step's id.
+    Each is asked whenever the run goes on, and again when it was looked at again: both stand in the step's id.
     Where no evidence is kept there is nothing that its boot could be held against.
     """
     found: dict[str, list[str]] = {}
@@ -151,38 +151,14 @@ def _booted(seen: Attempt) -> datetime | None:
     return seen.ended_at - timedelta(seconds=up)
 
 
-def again(
-    run: Run, look: Sequence[Step], hosts: Collection[str], record: Record, *, evidence: Collection[str]
-) -> dict[str, int]:
-    """Return with which numbers a second look at hosts begins; at those of `evidence` it is taken again, too."""
-    numbers: dict[str, int] = {}
-    for host in hosts:
-        seen = _last((*look, *run.runbook.captures), record, host)
-        number = 1 + max((one.number for one in seen), default=0)
-        numbers |= {host: number, **({_mark(host): number} if host in evidence else {})}
-    return numbers
-
-
-def beginning(run: Run, look: Sequence[Step]) -> First:
-    """Return the numbers that steps begin with; what has a lower one was looked at again since."""
-    looks, captures = {step.id for step in look}, {step.id for step in run.runbook.captures}
-
-    def first(step: str, host: str) -> int:
-        mark = host if step in looks else _mark(host) if step in captures else ""
-        return max(run.look_from, run.looks.get(mark, 1))
-
-    return first
-
-
-def _mark(host: str) -> str:
-    """Return the name under which it is noted from where on evidence counts; no host is called so."""
-    return f"evidence {host}"
-
-
 def differs(before: Plan, now: Plan, host: str) -> str:
-    """Say in what a plan for a host, made anew, is another; empty: what was agreed to still is what would be done."""
+    """Say in what a plan for a host, made anew, is another; empty: what was agreed to still is what would be done.
+
+    What was to be decided on the way may have been decided since, and is as it was agreed to, whatever came of it.
+    """
     old, new = _deeds(before, host), _deeds(now, host)
-    found = [_change(old[step], new[step]) for step in old if step in new and old[step] != new[step]]
+    settled = [step for step in old if step in new and old[step].decision != "later"]
+    found = [_change(old[step], new[step]) for step in settled if old[step] != new[step]]
     judged, judged_now = _judged(before, host), _judged(now, host)
     found += [
         f"{step} was {_said(judged[step])} and is {_said(judged_now[step])}"

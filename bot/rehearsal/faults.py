@@ -122,8 +122,8 @@ class _Seen:
         self.piecemeal = played.piecemeal
         self.record = Record(played.attempts)
         self.steps = {step.id: (section, step) for section, step in ordered(played.run.runbook)}
-        spare = spared(played.run)
-        self.bad = [one for one in self.record.all() if not one.good and one.step not in spare]
+        bad = [one for one in self.record.all() if not one.good]
+        self.bad = [one for one in bad if one.step not in spared(played.run, one.host)]
         """How steps ended that did not go well, after their last try."""
         self.card = _texts(run_card(RunView(self.run, self.record, played.approval)))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from bot.fleet import named
 from bot.language.runbook import Step
-from bot.runs.lacking import spared
+from bot.runs.lacking import lacking, spared
 from bot.runs.record import Record
 from bot.runs.result import halted, held_back
 from bot.runs.rollback import undone
@@ -30,7 +30,8 @@ def ending(
     """
     kept = {host: one for host in run.hosts if (one := held_back(record, host)) is not None}
     first = _first(run, record, order)
-    alone = _alone(rest, held=set(failed) <= set(kept))
+    lead = set(run.plan.batches[0] if rest and run.plan is not None else run.hosts)
+    alone = _alone(rest, held=lead.intersection(failed) <= set(kept))
     lost = [one.host for one in record.all() if one.status is Status.UNKNOWN and one.step in mutates]
     if lost:
         before = f"{halt[1]} " if halt is not None and halt[0] is RunState.NEEDS_HUMAN else ""
@@ -55,22 +56,35 @@ def ending(
     if failed:
         untouched = [host for host in run.hosts if not record.of(host)]
         begun = f" Not begun on {named(untouched, _LONG)}." if untouched else ""
-        return RunState.FAILED, f"Failed on {named(failed, _LONG)}.{first}{begun}{after}"
+        return (
+            RunState.FAILED,
+            f"Failed on {named(failed, _LONG)}.{first}{begun}{_lost(run, record, failed)}{after}",
+        )
     return RunState.SUCCEEDED, why
 
 
 def _first(run: Run, record: Record, order: Iterable[tuple[str, Step]]) -> str:
     """Name the step that failed first, with its host."""
-    without = spared(run)
     steps = {step.id: at for at, (_, step) in enumerate(order)}
     hosts = {host: at for at, host in enumerate(run.hosts)}
-    bad = [one for one in record.all() if one.done and not one.good and one.step not in without]
+    bad = [one for one in record.all() if one.done and not one.good]
+    bad = [one for one in bad if one.step not in spared(run, one.host)]
 
     def began(one: Attempt) -> tuple[object, ...]:
         return one.ended_at or one.begun_at, steps.get(one.step, 0), hosts.get(one.host, 0)
 
     first = min(bad, key=began, default=None)
     return f" First: {first.step} on {first.host}." if first is not None else ""
+
+
+def _lost(run: Run, record: Record, failed: Sequence[str]) -> str:
+    """Say which hosts were left as they were because nobody was to be asked about their evidence any more."""
+    hosts = [host for host, _ in lacking(run, failed, record.last).unasked]
+    if not hosts:
+        return ""
+    were = "was left as it was" if len(hosts) == 1 else "were left as they were"
+    why = "nobody was asked, since others were changed already"
+    return f" {named(hosts, _LONG)} {were} for want of evidence; {why}."
 
 
 def _alone(rest: Sequence[str], *, held: bool) -> str:

@@ -48,6 +48,8 @@ def ungranted(run: Run, approval: ApprovalState | None, most: int) -> str:
     return f"Going on without the evidence of {hosts} {why}; nothing was changed there."
 
 
-def spared(run: Run) -> set[str]:
-    """Return the steps whose failure is no failure of the host: evidence that may be done without."""
-    return set() if run.runbook.evidence.missing == "refuse" else {step.id for step in run.runbook.captures}
+def spared(run: Run, host: str) -> set[str]:
+    """Return the steps whose failure is no failure of the host: evidence that may be done without, or was asked about."""
+    rule = run.runbook.evidence.missing
+    asked = rule == "ask" and run.plan is not None and any(host == name for name, _ in run.plan.without)
+    return {step.id for step in run.runbook.captures} if asked or rule == "go" else set()

@@ -39,7 +39,7 @@ class Record:
         self.printed = printed
         self._first = first
         self._latest: dict[str, dict[str, Attempt]] = {}
-        self._counts: dict[str, dict[str, Attempt]] = {}
+        self._ours: dict[str, dict[str, Attempt]] = {}
         self._sent: dict[str, set[tuple[str, int]]] = {}
         for attempt in attempts:
             self.add(attempt)
@@ -48,7 +48,7 @@ class Record:
         """Take in a new or changed attempt; one that counts no more is left out."""
         if attempt.number < self.first(attempt.step, attempt.host):
             return
-        columns = self._counts if apart(attempt.step) else self._latest
+        columns = self._ours if apart(attempt.step) else self._latest
         column = columns.setdefault(attempt.host, {})
         sent = self._sent.setdefault(attempt.host, set())
         if attempt.sent and attempt.status is not Status.SKIPPED:
@@ -70,7 +70,7 @@ class Record:
 
     def last(self, step: str, host: str) -> Attempt | None:
         """Return the newest attempt of a step on a host."""
-        column = (self._counts if apart(step) else self._latest).get(host)
+        column = (self._ours if apart(step) else self._latest).get(host)
         return None if column is None else column.get(step)
 
     def changed(self, host: str, mutates: Container[str], besides: Attempt | None = None) -> bool:

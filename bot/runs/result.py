@@ -10,7 +10,7 @@ from bot.verdict import Verdict, worst
 
 def host_verdict(run: Run, record: Record, host: str) -> Verdict | None:
     """Judge a host by its newest checks: those of verify when it came so far, else those of the steps."""
-    without = spared(run)
+    without = spared(run, host)
     attempts = {attempt.step: attempt for attempt in record.of(host) if attempt.step not in without}
     cut_short = [Verdict.UNKNOWN] if any(not attempt.good for attempt in attempts.values()) else []
     for section in ("verify", "steps"):
@@ -43,7 +43,7 @@ HostResult = Literal["ok", "failed", "unreachable", "unknown", "not begun"]
 
 def host_result(run: Run, record: Record, host: str) -> HostResult:
     """Sum up a host: the first thing that went wrong, or ok; evidence that people did without is not wrong."""
-    without = spared(run)
+    without = spared(run, host)
     attempts = [attempt for attempt in record.of(host) if attempt.done and attempt.step not in without]
     if not attempts:
         return "not begun"

@@ -137,6 +137,8 @@ class Run:
     plan: Plan | None = None
     former: Plan | None = None
     """The plan that it had before it began anew; where the new one comes to the same, this one stands."""
+    fallen: str = ""
+    """Why a plan that nobody was asked about no longer held, before its first change; it never holds again."""
     reason: str = ""
     """Why it ended as it did."""
     verdict: Verdict | None = None

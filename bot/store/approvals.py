@@ -12,7 +12,7 @@ from bot.runs.approval import BROKEN, Answer, Approval, Decision, Person
 from bot.runs.plan import Plan
 from bot.runs.run import Requester, Run, RunState
 from bot.store.database import Database
-from bot.store.holds import pass_on
+from bot.store.holds import let_go, pass_on
 from bot.store.runs import fenced, void
 from bot.store.tables import approvals, decisions, runs, written
 from bot.store.timeline import first_time, tell
@@ -173,25 +173,31 @@ class Approvals:
     def begin(self, run: Run, broken: str = "") -> datetime | None:
         """Note that a run is about to send its first change; None when it must not, because its plan no longer holds.
 
-        Of this and whatever voids the plan, the one that is committed first wins.
+        Of this and whatever voids the plan, the one that is committed first wins. What it had taken is free again then.
         """
         now = self._db.now()
         with self._db.write() as tx:
             fenced(tx, run)
             state = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id))
-            if state not in (None, "approved"):
-                return None
-            if broken:
-                self.void(tx, run.id, broken)
+            if broken or state not in (None, "approved"):
+                if broken:
+                    self._fall(tx, run, broken)
+                let_go(tx, now, run.id)
                 return None
             fenced(tx, run, begun_at=now)
             return now
 
     def fall(self, run: Run, why: str) -> None:
-        """End a run's question because whoever advances it saw that the plan no longer holds."""
+        """Write down that whoever advances a run saw that its plan no longer holds; it is never carried out."""
         with self._db.write() as tx:
-            fenced(tx, run)
-            self.void(tx, run.id, why)
+            self._fall(tx, run, why)
+            let_go(tx, self._db.now(), run.id)
+
+    def _fall(self, tx: Connection, run: Run, why: str) -> None:
+        """End a run's question; where nobody was asked, the run itself keeps that its plan fell."""
+        asked = tx.scalar(select(approvals.c.state).where(approvals.c.run_id == run.id)) is not None
+        fenced(tx, run, **({} if asked else {"fallen": why}))
+        self.void(tx, run.id, why)
 
     def expire(self, run: Run) -> None:
         """Write down that nobody answered in time."""

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from bot.guard.decision import Holder
 from bot.runs.run import Status
 from bot.store.database import Database
-from bot.store.tables import attempts, lock_waits, locks, runs
+from bot.store.tables import attempts, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 
 RELEASED = "run.released"
@@ -73,6 +73,13 @@ def give_back(tx: Connection, now: datetime, run_id: int) -> None:
         tell(tx, now, "run.holds", incident=incident, run=run_id, hosts=sorted(doubt), steps=steps)
     tx.execute(delete(locks).where(mine, locks.c.step.is_(None)))
     tx.execute(delete(lock_waits).where(lock_waits.c.run_id == run_id))
+    pass_on(tx, now, run_id)
+
+
+def let_go(tx: Connection, now: datetime, run_id: int) -> None:
+    """Free what a run had taken that has sent no change: it counts as no use, and changes nobody's plan."""
+    tx.execute(delete(locks).where(locks.c.run_id == run_id))
+    tx.execute(delete(uses).where(uses.c.run_id == run_id))
     pass_on(tx, now, run_id)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.errors import SickbayError
@@ -110,11 +110,6 @@ class Ledger:
             look = _Look(tx, run, self._db.now(), world, None, set())
             return {host: answer(run, look.at(host, want)) for host, want in wants.items()}
 
-    def held(self) -> dict[str, int]:
-        """Return what is locked, and by which run."""
-        with self._db.read() as tx:
-            return {row.key: row.run_id for row in tx.execute(locks.select().order_by(locks.c.key))}
-
     def wish(self, run: Run, wants: Mapping[str, Want], settings: Settings) -> None:
         """Write down what automation wants to change, before anybody was asked about it."""
         with self._db.write() as tx:
@@ -184,7 +179,7 @@ class _Look:
         self._tripped = _tripped(tx)
         self._uses = _uses(tx, run, now)
         self._verified = _verified(tx, run)
-        self._changed: dict[str, int | None] = {}
+        self._changed: dict[str, tuple[int, datetime] | None] = {}
 
     def at(self, host: str, want: Want) -> Facts:
         """Return what is known about a host."""
@@ -218,26 +213,33 @@ class _Look:
             if name in had:
                 why = f"{had[name]} has ended and holds it"
             elif seen.ready is not None and (changed := self._changed_since(name, seen.at)):
-                why = f"run {changed} has changed it since it was counted"
-                outdated.append(name)
+                run, at = changed
+                why = f"run {run} has changed it since it was counted"
+                if at <= self._now:
+                    outdated.append(name)
+                else:  # no count taken before then is newer
+                    why = f"run {run} changed it at {at:%H:%M:%S} UTC by a clock that was set back since"
             elif seen.ready is not None:
                 others += [name] if seen.ready and name != host else []
                 continue
             unknown[name] = why
         return Capacity(floor.group, floor.replicas, tuple(others), unknown, taken, tuple(outdated))
 
-    def _changed_since(self, host: str, at: datetime | None) -> int | None:
-        """Return another run that had the host at this moment or later."""
+    def _changed_since(self, host: str, at: datetime | None) -> tuple[int, datetime] | None:
+        """Return which other run had the host last, at this moment or later, and when."""
         if host in self._changed:
             return self._changed[host]
+        had = func.max(uses.c.at, func.coalesce(runs.c.ended_at, uses.c.at), type_=uses.c.at.type)
         query = (
-            select(uses.c.run_id)
+            select(uses.c.run_id, had)
             .outerjoin(runs, runs.c.id == uses.c.run_id)
             .where(uses.c.host == host, uses.c.run_id != self._run.id)
+            .order_by(had.desc())
         )
         if at is not None:
-            query = query.where(or_(runs.c.ended_at >= at, uses.c.at >= at))
-        found: int | None = self._tx.scalar(query.limit(1))
+            query = query.where(had >= at)
+        row = self._tx.execute(query.limit(1)).first()
+        found = (row[0], row[1]) if row is not None else None
         self._changed[host] = found
         return found
 

@@ -11,7 +11,6 @@ from sqlalchemy import (
     RowMapping,
     and_,
     bindparam,
-    delete,
     exists,
     func,
     or_,
@@ -28,7 +27,7 @@ from bot.runs.run import Requester, Run, RunState
 from bot.store.alerts import recovered
 from bot.store.database import Database, Fenced
 from bot.store.drains import leave
-from bot.store.holds import give_back, pass_on, sweep
+from bot.store.holds import give_back, let_go, sweep
 from bot.store.tables import approvals, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 from bot.verdict import Verdict
@@ -43,7 +42,7 @@ _DUE = (
 )
 _NEXT_WAKE = select(func.min(runs.c.wake_at)).where(runs.c.state.in_(_OPEN))
 _CANCEL_ASKED = select(runs.c.id).where(runs.c.state.in_(_OPEN), runs.c.cancelled_by.is_not(None))
-_REFRESH = select(runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by).where(
+_REFRESH = select(runs.c.state, runs.c.deadline, runs.c.wake_at, runs.c.cancelled_by, runs.c.fallen).where(
     runs.c.id == bindparam("run"), runs.c.fence == bindparam("held")
 )
 
@@ -233,6 +232,8 @@ class Runs:
             counts = None if proved is None or (proved and state is not RunState.SUCCEEDED) else int(proved)
             ending = {"state": state, "reason": reason, "verdict": verdict, "ended_at": now, "wake_at": None}
             fenced(tx, run, **ending, proved=counts)
+            if run.begun_at is None:
+                let_go(tx, now, run.id)
             self._outdate(tx, now, run)
             rest = {host: now for host in run.hosts if state is RunState.SUCCEEDED} | dict(verified or {})
             for host, at in rest.items():
@@ -274,8 +275,7 @@ class Runs:
                 "begun_at": None,
             }
             fenced(tx, run, wake_at=wake, deadline=None, **anew)
-            tx.execute(delete(locks).where(locks.c.run_id == run.id))
-            pass_on(tx, now, run.id)
+            let_go(tx, now, run.id)
             tell(tx, now, "run.held", incident=run.incident_id, run=run.id, why=why)
 
     def relook(self, run: Run, looks: Mapping[str, int], why: Mapping[str, str], count: str = "") -> None:

@@ -135,6 +135,7 @@ runs = Table(
     Column("cancelled_by", String),
     Column("plan", JSON(none_as_null=True)),
     Column("former", JSON(none_as_null=True)),
+    Column("fallen", Text, nullable=False, server_default=""),
     Column("reason", Text, nullable=False, server_default=""),
     Column("verdict", String),
     Column("proved", Integer),

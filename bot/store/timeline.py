@@ -144,6 +144,18 @@ class Timeline:
         with self._db.read() as tx:
             return [Event(**row) for row in tx.execute(query).mappings()]
 
+    def looked_again(self, run: int) -> dict[str, int]:
+        """Return how often each host was looked at again since a run began, or began anew."""
+        of_it = (events.c.run_id == run, events.c.kind.in_(("run.held", "host.looked_again")))
+        found: dict[str, int] = {}
+        with self._db.read() as tx:
+            for row in tx.execute(select(events.c.kind, events.c.host).where(*of_it).order_by(events.c.id)):
+                if row.kind == "run.held":
+                    found.clear()
+                else:
+                    found[row.host] = found.get(row.host, 0) + 1
+        return found
+
     def of_nobody(self, first: int, last: int) -> list[Event]:
         """Return the events from one to another that are about no incident and no run, such as stops of the service."""
         nobody = (events.c.incident_id.is_(None), events.c.run_id.is_(None))

@@ -17,6 +17,7 @@ from bot.runs.approval import Answer, Person
 from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from bot.steps import KINDS
 from bot.store import Store
+from bot.store.tables import locks
 from tests.parts.books import book
 from tests.parts.script import PATIENCE, Script
 from tests.parts.states import Hands
@@ -132,6 +133,12 @@ def attempts(store: Store, run_id: int) -> list[Attempt]:
         for one in store.attempts.of(run_id)
         for stdout, stderr in [store.attempts.output(one)]
     ]
+
+
+def locked(store: Store) -> dict[str, int]:
+    """Return what is locked, and by which run."""
+    with store.database.read() as tx:
+        return {row.key: row.run_id for row in tx.execute(locks.select().order_by(locks.c.key))}
 
 
 def ended(run: Run) -> tuple[RunState, str]:
