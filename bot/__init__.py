@@ -13,6 +13,7 @@ The map, from the front door down; imports go down only. A name with a slash is 
     delivery · rehearsal/     who advances runs, and when; tests of runbooks, replayed without a host
     roster                    who sickbay.yaml names now
     engine/                   one durable run, advanced: planned, guarded, sent, judged, recorded
+    views                     what a message shows, read from the store
     store/ · ssh/ · messages/ all SQL; the one door to the hosts; state → cards
     config/                   sickbay.yaml and the environment
     exposure                  secrets that stand where they do not belong

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands.verbs import Asker, Commands
-from bot.commands.views import run_view
 from bot.config.settings import Config
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
@@ -19,6 +18,7 @@ from bot.messages import approval_card, run_card
 from bot.runs.record import Record
 from bot.runs.run import Run, RunState, Status
 from bot.steps import KINDS
+from bot.views import run_view
 from tests.parts.books import attempt, book
 from tests.parts.script import done
 from tests.parts.stage import ALICE, Stage

@@ -111,12 +111,14 @@ def said(reply: Reply, width: int = 100) -> str:
         ("freeze the switch is odd", FreezeHosts("the switch is odd")),
         ("freeze the switch is odd on @rack-b", FreezeHosts("the switch is odd", "@rack-b")),
         ('freeze "odd" on gpu-03', FreezeHosts("odd", "gpu-03")),
-        ("freeze odd on gpu-03 gpu-04", FreezeHosts("odd", "gpu-03,gpu-04")),
+        ("freeze odd on gpu-03, gpu-04", FreezeHosts("odd", "gpu-03,gpu-04")),
+        ("check gpu-03 , gpu-04", Check("gpu-03,gpu-04")),
         ('freeze "we are on call"', FreezeHosts("we are on call")),
         ("thaw", Thaw()),
         ("thaw @rack-b", Thaw("@rack-b")),
         ("thaw on @rack-b", Thaw("@rack-b")),
         ("thaw gpu-03 gpu-04", Thaw("gpu-03,gpu-04")),
+        ("thaw everything", Thaw()),
         ("breaker reset it was the switch", ResetBreaker("it was the switch")),
     ],
 )
@@ -415,6 +417,8 @@ def test_a_freeze_that_could_be_meant_otherwise_holds_more_and_says_so(scene: Sc
     assert "call is no host and no group, so it was read as part of the reason." in reply
     reply = said(commands.do("freeze we work on the switch", ON_CALL), 300)
     assert "everything is frozen: we work on the switch." in reply
+    reply = said(commands.do("freeze nobody is on call until 8am", ON_CALL), 300)
+    assert "everything is frozen: nobody is on call until 8am." in reply
     assert commands.do("thaw", ON_CALL).ok
     reply = said(commands.do("freeze gpu-03", ON_CALL), 300)
     assert "everything is frozen: gpu-03." in reply

@@ -10,7 +10,6 @@ import pytest
 
 from bot.commands.grammar import Decide
 from bot.commands.verbs import Commands, Reply
-from bot.commands.views import run_view
 from bot.engine.planner import Planner
 from bot.engine.preconditions import entry
 from bot.guard.decision import Freeze
@@ -26,6 +25,7 @@ from bot.runs.run import Requester
 from bot.slack.drafts import touched
 from bot.steps import KINDS
 from bot.store import Store
+from bot.views import run_view
 from tests.parts.states import ALICE, BOB, LIBRARY, PEOPLE, RESTART, Scene, inventory
 from tests.test_commands import said
 

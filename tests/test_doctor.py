@@ -197,7 +197,7 @@ async def test_user_groups_that_nobody_asked_slack_about_and_people_who_would_be
     (found,) = await patient.wrong()
     assert (found.state, found.what) == (
         "warning",
-        "people: carol, without a Slack id, would be somebody else as a member of S0ONCALL",
+        "people without a Slack id would count as other persons when they act as members of S0ONCALL: carol",
     )
     del patient.environ["SLACK_BOT_TOKEN"], people["carol"]
     patient.write(people=people, slack=section)
@@ -251,7 +251,6 @@ async def test_a_lone_person_may_approve_where_the_runbook_lets_the_requester(pa
 async def test_a_right_that_no_rule_gives_anybody_is_warned_of_before_it_is_needed(patient: Patient) -> None:
     patient.write(permissions=[{"roles": ["oncall"], "may": ["change", "approve", "cancel", "freeze"]}])
     assert [(one.state, one.what) for one in await patient.wrong()] == [
-        ("warning", "permissions: nobody may break glass for runs of a runbook"),
         ("warning", "permissions: nobody may reset the breaker"),
         ("warning", "permissions: nobody may make a host's key known"),
     ]

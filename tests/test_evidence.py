@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from bot import evidence
-from bot.commands.views import run_view
 from bot.effect import Cancelled, Output, TimedOut
 from bot.language.runbook import Runbook
 from bot.language.schema import json_schema
 from bot.messages import approval_card, plan_text
 from bot.runs.run import RunState, Status
+from bot.views import run_view
 from tests.parts.books import book
 from tests.parts.script import BOOT, REFUSED, done, printed
 from tests.parts.stage import ALICE, BOB, Stage, ended

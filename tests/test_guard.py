@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bot.commands.views import run_view
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
 from bot.engine.preparing import uuids
@@ -22,6 +21,7 @@ from bot.runs.run import Attempt, Requester, Run, RunState, Status
 from bot.steps import KINDS
 from bot.store import Streams
 from bot.store.attempts import Attempts
+from bot.views import run_view
 from tests.parts.books import attempt, book
 from tests.parts.books import run as a_run
 from tests.parts.script import done

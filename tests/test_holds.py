@@ -10,7 +10,6 @@ from rich.console import Console
 from bot.cli.terminal import render
 from bot.commands.grammar import Misunderstood, Release, parse
 from bot.commands.verbs import Asker, Commands
-from bot.commands.views import run_view
 from bot.effect import Lost, Output, TimedOut
 from bot.engine.planner import Planner
 from bot.engine.rails import Rails
@@ -21,6 +20,7 @@ from bot.people.permissions import Permission, Permissions
 from bot.runs.approval import Person
 from bot.runs.run import Requester, Run, RunState
 from bot.steps import KINDS
+from bot.views import run_view
 from tests.parts.books import book
 from tests.parts.script import REFUSED, done
 from tests.parts.stage import ALICE, BOB, Stage, locked, stage

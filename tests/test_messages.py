@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.commands.views import incident_views, run_view
 from bot.errors import SickbayError
 from bot.guard.drain import Said, Turn
 from bot.messages import (
@@ -37,6 +36,7 @@ from bot.messages.short import cut, tail, took
 from bot.messages.words import phrases, say
 from bot.runs.run import Requester, Run, RunState, Status
 from bot.verdict import Verdict
+from bot.views import incident_views, run_view
 from tests.parts.stage import attempts
 from tests.parts.states import ALICE, BOB, CHECK, PEOPLE, Scene, inventory
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.commands.views import run_view
 from bot.fleet import named
 from bot.messages import run_card
 from bot.messages.progress import counted
@@ -15,6 +14,7 @@ from bot.runs.run import Attempt, Run, RunState, Status
 from bot.slack.blocks import CUT, content
 from bot.store import Streams
 from bot.verdict import Verdict
+from bot.views import run_view
 from tests.parts.states import CHECK, Scene
 from tests.test_messages import lines
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bot.commands.verbs import Asker, Commands, Reply
-from bot.commands.views import run_view
 from bot.config.config import load
 from bot.errors import Misplaced
 from bot.language.runbook import ApprovalRule
@@ -18,6 +17,7 @@ from bot.messages import approval_card
 from bot.messages.timeline import sentence
 from bot.people.permissions import Permission, Permissions
 from bot.runs.approval import Person
+from bot.views import run_view
 from tests.parts.states import ALICE, BOB, LIBRARY, PEOPLE, RESTART, Scene, inventory
 from tests.test_commands import said
 

@@ -10,7 +10,6 @@ import pytest
 
 from bot.alert import Alert
 from bot.commands.verbs import Asker, Commands
-from bot.commands.views import run_view
 from bot.delivery import Delivery
 from bot.dispatch import Dispatch
 from bot.engine.engine import Engine
@@ -27,6 +26,7 @@ from bot.runs.plan import Plan, Precondition
 from bot.runs.record import Record
 from bot.runs.run import Run, RunState
 from bot.steps import KINDS
+from bot.views import run_view
 from tests.parts.books import START, attempt, book, run
 from tests.parts.script import BOOT, PATIENCE, REFUSED, done
 from tests.parts.stage import ALICE, BOB, Stage, machines

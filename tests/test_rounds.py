@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.commands.views import run_view
 from bot.engine.balancers import Balancers
 from bot.engine.engine import Engine
 from bot.engine.planner import Planner
@@ -17,6 +16,7 @@ from bot.runs.run import Requester, RunState
 from bot.steps import KINDS
 from bot.store import Store
 from bot.store.tables import runs
+from bot.views import run_view
 from tests.parts.haproxy import HAProxy
 from tests.parts.nearby import Nearby, behind, draining
 from tests.parts.programs import short_directory

@@ -323,23 +323,24 @@ async def test_a_hiccup_of_slack_is_no_event_and_an_outage_is_one_with_its_end(o
 
 
 @pytest.mark.parametrize(
-    ("channel", "loud"),
+    ("main", "channel", "loud"),
     [
-        ("D0ALICE01", ["D0ALICE01", "oncall"]),
-        ("team", ["team", "oncall"]),
-        ("oncall", ["oncall"]),
-        ("C0ONCALL1", ["C0ONCALL1"]),
+        ("oncall", "D0ALICE01", ["D0ALICE01", "oncall"]),
+        ("C0ONCALL1", "D0ALICE01", ["D0ALICE01", "C0ONCALL1"]),
+        ("oncall", "team", ["team", "oncall"]),
+        ("oncall", "oncall", ["oncall"]),
+        ("oncall", "C0ONCALL1", ["C0ONCALL1"]),
     ],
 )
 def test_glass_broken_in_a_direct_message_is_heard_where_everybody_reads(
-    tmp_path: Path, channel: str, loud: list[str]
+    tmp_path: Path, main: str, channel: str, loud: list[str]
 ) -> None:
     scene = Scene.at(tmp_path)
     run_id = scene.run(channel=channel)
     scene.ask(scene.claim(run_id))
     scene.store.approvals.decide(run_id, BOB, "approve", glass="the fire is spreading")
     (broken,) = (one for one in scene.store.timeline.of(run=run_id) if one.kind == "approval.glass_broken")
-    drafts = Drafts(scene.store, {}, Mask(), channel="oncall")
+    drafts = Drafts(scene.store, {}, Mask(), channel=main)
     found = [drafts.of(key) for key in touched(broken) if key.startswith(("alarm:", "broadcast:"))]
     assert [one.channel for one in found if one is not None] == loud
     assert all("the fire is spreading" in str(one.card) for one in found if one is not None)

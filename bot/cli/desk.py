@@ -14,12 +14,12 @@ from bot.cli.follow import Follower, question
 from bot.cli.login import asker_of, login
 from bot.cli.terminal import OK, REFUSED, UNWELL, console, render
 from bot.commands.grammar import VERBS, Cancel, Check, Command, Decide, ListDrains, Look, Start
-from bot.commands.views import run_view
 from bot.config.config import Config, Secrets, find_config, load
 from bot.engine.balancers import Balancers
 from bot.language.schema import Invalid
 from bot.people.authority import Asker, Member, Members
 from bot.runs.run import RunState
+from bot.views import run_view
 
 
 def desk(verb: str, words: Sequence[str], config: Path | None, name: str | None) -> int:

@@ -28,7 +28,7 @@ from bot.inventory import Host, fold
 from bot.language.runbook import Runbook
 from bot.language.schema import Document, Invalid
 from bot.library import Loaded
-from bot.people.permissions import DEEDS
+from bot.people.permissions import DEEDS, GRANTED
 from bot.printable import one_line
 from bot.runs.approval import Person
 from bot.secrets.mask import Mask
@@ -182,6 +182,8 @@ def _rights(config: Config) -> Iterator[Finding]:
     groups = [Person("", roles=roles) for roles in config.slack.usergroups.values()]
     everybody = [*config.persons.values(), *groups]
     for right, deed in DEEDS.items():
+        if right in GRANTED:  # nobody has it who was not meant to
+            continue
         if config.rights.ruled and not any(config.rights.has(one, right) for one in everybody):
             what = f"permissions: nobody may {deed.format(runbook='a runbook').replace('`', '')}"
             yield Finding("warning", what, f"add `{right}` to the `may:` of a rule under `permissions:`")
@@ -213,8 +215,9 @@ def _groups(config: Config, *, asked: bool) -> Iterator[Finding]:
         yield Finding("warning", what, "set it, and ask again")
     nameless = [name for name, person in config.persons.items() if not person.slack]
     if nameless:
-        what = f"people: {', '.join(nameless)}, without a Slack id, would be somebody else as a member of {groups}"
-        yield Finding("warning", what, "two approvals could come from one person: write their `slack:` ids")
+        who = ", ".join(nameless)
+        what = f"people without a Slack id would count as other persons when they act as members of {groups}: {who}"
+        yield Finding("warning", what, "write their `slack:` ids: else one person could approve twice")
 
 
 def _database(path: Path) -> Finding:

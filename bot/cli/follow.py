@@ -18,13 +18,13 @@ from bot.cli.gauge import Gauge
 from bot.cli.terminal import render
 from bot.commands.grammar import Cancel, Decide
 from bot.commands.verbs import Asker
-from bot.commands.views import run_view
 from bot.delivery import POLL, Busy
 from bot.messages import RunView, approval_card, plan_card, run_card
 from bot.messages.progress import FEW
 from bot.runs.approval import Approval
 from bot.runs.run import Run, RunState
 from bot.verdict import Verdict
+from bot.views import run_view
 
 
 class Progress:

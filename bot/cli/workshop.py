@@ -54,11 +54,7 @@ def test(paths: Sequence[Path], config: Path | None) -> int:
         for problem in result.problems:
             out.print(f"       {problem}", markup=False, soft_wrap=True)
     if not any(ended.values()):
-        where = ", ".join(map(str, places))
-        out.print(
-            f"no test of a runbook was found in {where}: one is NAME.test.yaml, beside NAME.yaml",
-            markup=False,
-        )
+        out.print(_untested(places), markup=False)
     out.print(f"{ended[True]} passed, {ended[False]} failed")
     return OK if ended[True] and not ended[False] else UNWELL
 
@@ -69,7 +65,8 @@ def faults(paths: Sequence[Path], config: Path | None) -> int:
 
     out = console(sys.stdout)
     well = []
-    for result in break_steps(paths or _folders(configured(config, os.environ))):
+    places = paths or _folders(configured(config, os.environ))
+    for result in break_steps(places):
         well.append(result.passed)
         word = "ok    " if result.passed else "FAILED"
         out.print(f"{word} {result.name}: {count(result.cases, 'fault')}", markup=False, soft_wrap=True)
@@ -79,8 +76,13 @@ def faults(paths: Sequence[Path], config: Path | None) -> int:
             more = count(len(result.problems) - 1, "more rule")
             out.print(f"       and {more} broken", markup=False, soft_wrap=True)
     if not well:
-        out.print("no test of a runbook was found, so nothing was broken")
+        out.print(_untested(places), markup=False)
     return OK if well and all(well) else UNWELL
+
+
+def _untested(places: Sequence[Path]) -> str:
+    where = ", ".join(map(str, places))
+    return f"no test of a runbook was found in {where}: one is NAME.test.yaml, beside NAME.yaml"
 
 
 def record(words: Sequence[str], output: Path | None, config: Path | None) -> int:

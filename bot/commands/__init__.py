@@ -3,5 +3,5 @@
 verbs                does it
 grammar · typed      reads it: one set of words for all doors; what Slack makes of typed text, undone
 deciding · halting   approve, deny, cancel, release; freeze, thaw, the breaker's reset: who may, and what comes of it
-views · reporting    what a message shows, and what an incident's report tells, read from the store
+reporting            what an incident's report tells, read from the store
 """

@@ -206,7 +206,7 @@ def _help(words: Sequence[str]) -> Command:  # noqa: ARG001 - help takes anythin
 def _check(words: Sequence[str]) -> Command:
     if not words:
         raise _usage("check", "which hosts?")
-    return Check(",".join(words))
+    return Check(_host_set(words))
 
 
 def _run(words: Sequence[str]) -> Command:
@@ -232,7 +232,7 @@ def _started(verb: str, words: Sequence[str]) -> tuple[str, str, dict[str, str]]
         if name in inputs:
             raise _usage(verb, f"`{name}` is given twice")
         inputs[name] = value
-    return runbook, ",".join(hosts), inputs
+    return runbook, _host_set(hosts), inputs
 
 
 def _hosts(words: Sequence[str]) -> Command:
@@ -241,7 +241,7 @@ def _hosts(words: Sequence[str]) -> Command:
             "a host's key is not enrolled from here: no one person in a channel decides which machine is trusted",
             advice="in a terminal on the machine where Sickbay runs: sickbay hosts enroll HOST",
         )
-    return ListHosts(",".join(words))
+    return ListHosts(_host_set(words))
 
 
 def _nothing(verb: str, words: Sequence[str]) -> None:
@@ -315,7 +315,7 @@ def _release(words: Sequence[str]) -> Command:
 def _freeze(words: Sequence[str]) -> Command:
     """Read a reason and, behind the last `on`, what may be a host set."""
     at = max((place for place, word in enumerate(words[:-1]) if word.lower() == "on"), default=len(words))
-    reason, hosts = " ".join(words[:at]).strip(), ",".join(words[at + 1 :])
+    reason, hosts = " ".join(words[:at]).strip(), _host_set(words[at + 1 :])
     if not reason:
         raise _usage("freeze", "why? Whoever is stopped by it reads the reason")
     return FreezeHosts(reason, hosts)
@@ -323,13 +323,18 @@ def _freeze(words: Sequence[str]) -> Command:
 
 def _thaw(words: Sequence[str]) -> Command:
     words = words[1:] if len(words) > 1 and words[0].lower() == "on" else words
-    return Thaw(",".join(words))
+    return Thaw("" if words == ["everything"] else _host_set(words))
 
 
 def _breaker(words: Sequence[str]) -> Command:
     if len(words) < 2 or words[0].lower() != "reset":
         raise _usage("breaker", "it takes `reset` and a reason")
     return ResetBreaker(" ".join(words[1:]))
+
+
+def _host_set(words: Sequence[str]) -> str:
+    """Join what is written with blanks, commas or both into one host set."""
+    return ",".join(filter(None, (word.strip(",") for word in words)))
 
 
 def one_number(verb: str, words: Sequence[str]) -> int:
@@ -390,9 +395,5 @@ VERBS: dict[str, Verb] = {
     "thaw": Verb("thaw [HOSTS]", "lift the freeze of this host set, or the one of everything", _thaw),
     "breaker": Verb("breaker reset REASON", "let automation go on after it stopped itself", _breaker),
     "cancel": Verb("cancel RUN", "end a run", _cancel),
-    "release": Verb(
-        "release RUN REASON",
-        "you have looked: let go the hosts that a run holds which ended in doubt",
-        _release,
-    ),
+    "release": Verb("release RUN REASON", "after a look: let others change the hosts RUN holds", _release),
 }

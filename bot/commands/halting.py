@@ -28,7 +28,7 @@ class Halting:
 
         """
         note: Words = ()
-        if hosts.replace(",", "").isalpha() and not self._set(hosts):
+        if hosts.partition(",")[0].isalpha() and not self._set(hosts):
             # `nobody is on call`: in an emergency rather too much is held than nothing
             words = hosts.replace(",", " ")
             reason, hosts, note = f"{reason} on {words}", "", say("listing.frozen_unknown", hosts=words)

@@ -35,7 +35,6 @@ from bot.commands.grammar import (
 )
 from bot.commands.halting import Halting
 from bot.commands.reporting import report
-from bot.commands.views import incident_views, run_view
 from bot.engine.balancers import Balancers
 from bot.engine.planner import Planner
 from bot.engine.rails import Rails
@@ -72,6 +71,7 @@ from bot.runs.plan import GuardLine, Plan
 from bot.runs.run import Requester, Run, RunState
 from bot.steps import KINDS
 from bot.store import Store
+from bot.views import incident_views, run_view
 
 CHECKS = ("gpu-check", "serving-check")
 Guard = Callable[[Run, Plan], Sequence[GuardLine]]

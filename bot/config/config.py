@@ -341,7 +341,7 @@ def _started(route: Route, book: Runbook) -> Iterator[tuple[str, str, str]]:
 
 def no_runbook(name: str, library: Mapping[str, Loaded], config: Config) -> tuple[str, str]:
     """Say that there is none of this name, and what was probably meant."""
-    if name in {file.stem for file in runbook_files(shipped("runbooks"))}:
+    if SHIPPED not in config.runbooks and name in {file.stem for file in runbook_files(shipped("runbooks"))}:
         own = ", ".join(str(folder) for folder in config.runbooks if folder != SHIPPED)
         hint = f"it comes with Sickbay, but `runbooks:` names other folders only: write [shipped, {own}]"
         return f"there is no runbook `{name}`", hint

@@ -42,7 +42,7 @@ DATA = frozenset(
 )  # fmt: skip
 """Commands that take all their arguments as data, whatever these are called."""
 _SUBCOMMANDS = frozenset(
-    ("docker", "podman", "nerdctl", "kubectl", "oc", "crictl", "ctr", "lxc", "incus", "ip", "docker-compose"),
+    ("docker", "podman", "nerdctl", "kubectl", "oc", "crictl", "ctr", "lxc", "incus", "ip", "docker-compose", "apptainer", "singularity"),
 )  # fmt: skip
 
 Danger = tuple[str, str]
@@ -74,7 +74,7 @@ SHELL = _Kind(
     code="c",
 )
 PYTHON = _Kind("script", takes="W X", flags="bBdEhiIOPqsSuvVx", code="c m")
-_SQL = _Kind("data", takes="h p U d v P D u", code="c e f command execute file", mixed=True)
+_SQL = _Kind("data", takes="h p U d v P D", code="c e f command execute file", mixed=True)
 _EXEC = _Kind(
     operands=1,
     takes="e u w n c env user workdir env-file detach-keys namespace container context pod-running-timeout index target image",
@@ -107,15 +107,22 @@ _KINDS: dict[str, _Kind] = {
     "numactl": _Kind(takes="i N m p C l cpunodebind membind interleave physcpubind preferred", flags="asH"),
     "stdbuf": _Kind(takes="i o e input output error"),
     "flock": _Kind(operands=1, takes="w E wait timeout conflict-exit-code", flags="enosuxF nonblock shared exclusive close unlock", code="c command"),
-    "nsenter": _Kind(takes="t S G target setuid setgid", flags="ammuinpUCTFZrw all mount uts ipc net pid user cgroup preserve-credentials"),
+    "nsenter": _Kind(takes="t S G target setuid setgid", flags="amuinpUCTFZrw all mount uts ipc net pid user cgroup preserve-credentials"),
     "unshare": _Kind(takes="S G R w", flags="muinpUCTfr fork mount-proc map-root-user"),
     "chroot": _Kind(operands=1, takes="userspec groups"),
     "xargs": _Kind(takes="n P I L d E s a max-args max-procs max-lines delimiter arg-file replace", flags="0rtpox null no-run-if-empty verbose"),
     "strace": _Kind(takes="o p e s u P a b E", flags="fFcCttTvxyqkDr"),
     "systemd-run": _Kind(takes="u p E H M t slice unit uid gid property setenv working-directory description", flags="qGrdPS scope user pty wait pipe collect quiet same-dir"),
+    "srun": _Kind(takes="w n N p t c J A o e nodelist ntasks nodes partition time cpus-per-task gres job-name", flags="lvu overlap exclusive pty"),
+    "pkexec": _Kind(takes="user"),
+    "tini": _Kind(takes="p e", flags="sgvw"),
+    "prlimit": _Kind(takes="p pid", flags="v"),
+    "setarch": _Kind(operands=1, flags="BFILRSTXZv"),
+    "gosu": _Kind(operands=1),
     "sshpass": _Kind(takes="p f d P", flags="ev"),
     "setpriv": _Kind(takes="reuid regid groups ruid euid", flags="no-new-privs clear-groups init-groups"),
     "runuser": _Kind(takes="u g G s w user group supp-group shell", flags="lfmpP login fast", code="c command session-command"),
+    "sg": _Kind("script", operands=1, code="c"),
     "su": _Kind("script", operands=1, takes="g G s w group shell", flags="lmpPf login", code="c command session-command", mixed=True),
     "script": _Kind("data", code="c command", mixed=True),
     "awk": _Kind("script", takes="F v i l field-separator assign", code="f e source file"),
@@ -162,6 +169,8 @@ def _danger(rest: tuple[str, ...], word: str) -> Danger | None:
             return NAMES
         return _loaded(word)
     name = basename(rest[0])
+    if name[:1] == "-":  # an option of what an image starts by itself
+        return _code(name) if re.fullmatch(r"-\w*[ce]|--(eval|command)", rest[-1]) else _anywhere(rest, word)
     if "$" in name and re.fullmatch(r"-\w*[ce]|--(eval|command)", rest[-1]):
         return _code(name.lstrip(BARE))
     if name in _EXPORTS:
@@ -193,7 +202,7 @@ def _code(name: str) -> Danger:
     advice = 'hand the value over as an argument, like: sh -c \'echo "$1"\' sh "{{ … }}"'
     if name in ELSEWHERE:
         advice = "let `hosts` name that machine: then the step runs there, and the value stays a value"
-    elif name in ("awk", "gawk", "mawk"):
+    elif name in ("awk", "gawk", "mawk", "sed"):
         advice = "hand the value over as a variable, like: awk -v x=\"{{ … }}\" '$1 == x' file"
     return f"`{name}` reads this argument as code, so a value in it could become a command", advice
 
@@ -217,10 +226,11 @@ def _found(rest: tuple[str, ...], word: str) -> Danger | None:
 def _subcommand(rest: tuple[str, ...], word: str) -> Danger | None:
     """`docker exec` and its like run a command; what else such programs do takes data."""
     for at, each in enumerate(rest[1:], 1):
-        if each in ("exec", "run", "debug"):
+        created = each == "create" and rest[1] in ("create", "container", "service")
+        if each in ("exec", "run", "debug") or created:
             kind = _EXEC if each == "exec" else _RUN
             return _behind(kind, basename(rest[0]), rest[at:], word)
-    return None
+    return _anywhere(rest, word)
 
 
 def _anywhere(rest: tuple[str, ...], word: str) -> Danger | None:
@@ -272,13 +282,18 @@ def _options(kind: _Kind, each: str) -> Iterator[Literal["flag", "takes", "code"
 
 def _behind(kind: _Kind, name: str, rest: tuple[str, ...], word: str) -> Danger | None:
     """Follow a command over its options and operands, each way they can be read."""
+    closes = kind is _RUN and name not in ("kubectl", "oc")  # what stands behind an image is not docker's
+    entry = _entrypoint(rest) if closes else ()
     waiting = [(1, kind.operands, False, True)]
     seen = set(waiting)
     while waiting:
         at, operands, coded, opened = waiting.pop()
         onward: list[tuple[int, int, bool, bool]] = []
         if at >= len(rest):
-            if at == len(rest) and (
+            if closes and not operands and re.match(r"--[a-z][a-z0-9-]*=", word):
+                if entry and (found := _danger(entry, word)):
+                    return found
+            elif at == len(rest) and (
                 found := _reached(kind, name, word, operands, coded=coded, opened=opened)
             ):
                 return found
@@ -300,15 +315,23 @@ def _behind(kind: _Kind, name: str, rest: tuple[str, ...], word: str) -> Danger 
         elif (kind.assigns and ASSIGNMENT.match(each)) or (name == "su" and each == "-"):
             onward.append((at + 1, operands, coded, opened))
         elif operands:
-            onward.append((at + 1, operands - 1, coded, opened))
+            onward.append((at + 1, operands - 1, coded, opened and not closes))
         elif kind.then == "command":
-            if found := _danger(rest[at:], word):
+            if found := _danger((*entry, *rest[at:]), word):
                 return found
         elif kind.mixed:
             onward.append((at + 1, operands, True, opened))
         waiting += set(onward) - seen
         seen.update(onward)
     return None
+
+
+def _entrypoint(rest: Sequence[str]) -> tuple[str, ...]:
+    """Return what an image is told to start instead of its own program."""
+    for each, behind in zip(rest, (*rest[1:], ""), strict=True):
+        if each == "--entrypoint" or each.startswith("--entrypoint="):
+            return (each.partition("=")[2] or behind,)
+    return ()
 
 
 def _reached(kind: _Kind, name: str, word: str, operands: int, *, coded: bool, opened: bool) -> Danger | None:

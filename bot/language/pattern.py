@@ -33,7 +33,10 @@ def pattern(written: str) -> Any:
         return re2.compile(written, _OPTIONS)
     except re2.error as error:
         what = error.args[0].decode("utf-8", "replace") if error.args else "no pattern"
-        raise ValueError(f"not a regular expression that is quick on any text (RE2): {what}") from error
+        raise ValueError(
+            f"not a regular expression that is quick on any text (RE2): {what}; it takes no looking around `(?=…)`, no "
+            "reference back `\\1`, no possessive `a++`, at most 1,000 repeats, and `\\z` for `\\Z`"
+        ) from error
     except UnicodeEncodeError:
         raise ValueError("a pattern is text: it holds half a letter") from None
 

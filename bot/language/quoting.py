@@ -111,7 +111,7 @@ class Shell:
         if self._unsure:
             return Place(
                 f"behind {self._unsure} nobody can be sure how the shell reads a value",
-                'write v="{{ … }}" on a line before it, and "$v" here',
+                'write v="{{ … }}" on a line before it, and "$v" here (in a here-document $v, without quotes)',
             )
         if kind == "single":
             return Place("$ is not expanded inside single quotes", 'use double quotes around it: "{{ … }}"')

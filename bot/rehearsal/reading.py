@@ -10,14 +10,13 @@ from difflib import SequenceMatcher
 
 from bot.guard.decision import TRIPPED
 from bot.incident import Event
-from bot.messages import Card, RunView, approval_card, output_wanted, plan_card, run_card, standstill_card
+from bot.messages import Card, approval_card, plan_card, run_card, standstill_card
 from bot.messages.card import MARKS, Checklist, Facts, Note, Output, Table, Text, Title, plain
-from bot.messages.progress import wrong
 from bot.messages.short import line
 from bot.runs.approval import ApprovalState
-from bot.runs.record import Record
 from bot.runs.run import Run
 from bot.store import Store
+from bot.views import run_view
 
 
 def answers(events: Iterable[Event]) -> list[ApprovalState]:
@@ -67,7 +66,7 @@ class Reading:
                 self.hosts.append(asked_about(run))
         if not cards:
             return
-        view = _view(store, run)
+        view = run_view(store, run)
         shown = [run_card(view), *([approval_card(view, now=store.now())] if approval is not None else [])]
         shown += [plan_card(run.plan, run.id)] if pending and run.plan is not None else []
         tripped = store.timeline.of(run=run.id, kind=TRIPPED) if run.state.ended else []
@@ -90,15 +89,6 @@ class Reading:
             return same / len(text), match.ratio()
 
         return line(max(self.lines, key=likeness, default=""), 200)
-
-
-def _view(store: Store, run: Run) -> RunView:
-    record, outputs = Record(store.attempts.of(run.id)), {}
-    for one in wrong(RunView(run, record)) if run.state.ended else ():
-        if output_wanted(one):
-            outputs[one.key] = "\n".join(stream.text.rstrip("\n") for stream in store.attempts.output(one))
-    drains = store.drains.kept(run.id) if run.state.ended else ()
-    return RunView(run, record, store.approvals.get(run.id), outputs, drains=drains)
 
 
 def written(card: Card) -> Iterator[str]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bot.commands.views import incident_views, run_view
 from bot.guard.decision import TRIPPED
 from bot.incident import Event
 from bot.messages import (
@@ -36,6 +35,7 @@ from bot.runs.approval import BROKEN, Person
 from bot.runs.record import Record
 from bot.runs.run import Attempt, Run
 from bot.store import Store
+from bot.views import incident_views, run_view
 from bot.wording import count
 
 Urgency = Literal[0, 1, 2]
@@ -211,7 +211,8 @@ class Drafts:
 
     def _elsewhere(self, run: Run) -> str:
         """Return the channel that everybody reads, unless it is the run's, or may be under its other name."""
-        unlike = bool(_ID.match(run.channel)) != bool(_ID.match(self._channel))
+        direct = run.channel.startswith("D")
+        unlike = bool(_ID.match(run.channel)) != bool(_ID.match(self._channel)) and not direct
         return "" if run.channel == self._channel or unlike else self._channel
 
     def _plan(self, run: Run) -> Draft | None:

@@ -46,6 +46,7 @@ def done(stdout: str = "", exit_code: int = 0, stderr: str = "") -> Finished:
 
 BOOT = "3f1c2b9a-0d4e-4c55-9b1a-6a7e8d9c0b1f\n86400.00 100.00\n"
 """What a host says when it is asked in which boot it is."""
+_ASKS_BOOT = re.compile(r"boot\.|evidence\.boot")
 REFUSED = Unreachable("tcp", "connection refused", "is sshd running there?")
 
 
@@ -179,7 +180,7 @@ class Script:
         with self._guard:
             self.sent.append(sent)
             rule = next((rule for rule in self._rules if rule.fits(sent)), None)
-            usual = done(BOOT) if re.match(r"boot\.|evidence\.boot", sent.step) else done()
+            usual = done(BOOT) if _ASKS_BOOT.match(sent.step) else done()
             answer = usual if rule is None else rule.answers[0]
             if rule is not None and len(rule.answers) > 1:
                 rule.answers.pop(0)
@@ -262,7 +263,8 @@ class World:
             if time.time() < ends:
                 return None
             self._at("answered")
-            return done(f"{name} on {host.name}", exit_code=int(name in self._failing))
+            said = BOOT if _ASKS_BOOT.match(name) else f"{name} on {host.name}"
+            return done(said, exit_code=int(name in self._failing))
 
         return Pending(self._answers.when(outcome, stdout, stderr), lambda: None)
 

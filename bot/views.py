@@ -1,4 +1,4 @@
-"""Reads from the store what messages show; used by whoever shows a run: Slack, the terminal, the answers of the desk."""
+"""Reads from the store what messages show: for Slack, the terminal, the answers of the desk, and tests of runbooks."""
 
 from bot.incident import Incident
 from bot.messages import RunView, output_wanted
