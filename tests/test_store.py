@@ -362,9 +362,14 @@ def test_a_file_that_is_no_database_or_of_another_layout_is_refused_in_plain_wor
     Store(other).close()
     with sqlite3.connect(other) as connection:
         connection.execute("UPDATE meta SET schema = 99")
+        connection.execute("DROP TABLE doubts")
     connection.close()
     with pytest.raises(SickbayError, match="layout 99"):
         Store(other)
+    with sqlite3.connect(other) as connection:
+        found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'doubts'").fetchone()
+    connection.close()
+    assert found == (0,), "it is left as it was"
 
 
 def test_commits_of_another_process_are_noticed(stage: Stage) -> None:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from bot.chain import BEGIN, link
@@ -87,8 +87,9 @@ class Database:
                 mode=0o600
             )  # it keeps what hosts printed; the files beside it copy its mode
             with self.write() as tx:
-                metadata.create_all(tx)
-                found = tx.scalar(select(meta.c.schema))
+                found = tx.scalar(select(meta.c.schema)) if inspect(tx).has_table(meta.name) else None
+                if found in (None, SCHEMA):  # another's file stays as it is
+                    metadata.create_all(tx)
                 if found is None:
                     tx.execute(meta.insert().values(schema=SCHEMA))
         except Exception as error:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised with every change of the tables; a database of another number is refused, not guessed at."""
 
 
