@@ -281,9 +281,9 @@ def _batch(
     act = walk("steps", parts.act, granted, record, now, stopping=stopping)
     verify = walk("verify", book.verify, act.passed, record, now, stopping=stopping)
     proving = any(step.id in mutates for step in book.verify)
-    whole = _unfinished(granted, act, *((verify,) if proving else ()))
-    whole = [host for host in whole if host in changed]
-    if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+    acting = _unfinished(granted, act, *((verify,) if proving else ()))
+    acting = [host for host in acting if host in changed]
+    if (asked := _boots(run, parts, acting, mutates, record, now, stopping=stopping)) is not None:
         return asked, []
     if act.busy or verify.busy:
         return _go(act, verify), []
@@ -297,11 +297,11 @@ def _batch(
         if move is not None:
             return move, []
         refused += late
-    whole = [*ill, *(host for host in refused if host not in ill)]
-    rescue = walk("rescue", book.rescue, whole, record, now, stopping=stopping)
+    saved = [*ill, *(host for host in refused if host not in ill)]
+    rescue = walk("rescue", book.rescue, saved, record, now, stopping=stopping)
     if rescues:
-        whole = _unfinished([host for host in ill if host not in refused], rescue)
-        if (asked := _boots(run, parts, whole, mutates, record, now, stopping=stopping)) is not None:
+        acting = _unfinished([host for host in ill if host not in refused], rescue)
+        if (asked := _boots(run, parts, acting, mutates, record, now, stopping=stopping)) is not None:
             return asked, []
     if rescue.busy:
         return _go(rescue.spare(mutates, dict.fromkeys(refused, _NO_EVIDENCE), record)), []

@@ -51,7 +51,7 @@ class Deciding:
                 self._store.approvals.refused(run.id, asker.name, error.what, **more)
             raise
         if run is None:
-            raise _no_run(command.run)
+            raise no_run(command.run)
         broken = self._planner.broken(run)
         refused = self._store.approvals.decide(
             command.run,
@@ -107,7 +107,7 @@ class Deciding:
         person = self._authority.known(asker, what, stops=True)
         run = self._store.runs.get(run_id)
         if run is None:
-            raise _no_run(run_id)
+            raise no_run(run_id)
         if run.requester.person != person.name:
             name = run.runbook.name
             self._authority.may(asker, "cancel", what, runbook=name, hosts=run.hosts, stops=True)
@@ -129,7 +129,7 @@ class Deciding:
         run = self._store.runs.get(run_id)
         if run is None:
             self._authority.known(asker, what)
-            raise _no_run(run_id)
+            raise no_run(run_id)
         person = self._authority.may(asker, "cancel", what, runbook=run.runbook.name, hosts=run.hosts)
         hosts = self._store.holds.release(run_id, person.name, reason, asker.door)
         if not hosts:
@@ -138,5 +138,6 @@ class Deciding:
         return say("listing.released", id=run_id, hosts=named(hosts), reason=reason)
 
 
-def _no_run(number: int) -> SickbayError:
+def no_run(number: int) -> SickbayError:
+    """Return the refusal of a run that there is not."""
     return SickbayError(f"there is no run {number}", advice="`runs` lists the newest")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 
-from bot.commands.deciding import Deciding
+from bot.commands.deciding import Deciding, no_run
 from bot.commands.grammar import (
     BREAK_GLASS,
     Cancel,
@@ -377,7 +377,7 @@ class Commands:
             return Reply(run_table(store.runs.newest()))
         run = store.runs.get(number)
         if run is None:
-            raise SickbayError(f"there is no run {number}", advice="`runs` lists the newest")
+            raise no_run(number)
         return Reply(run_card(run_view(store, run)).without_buttons())
 
     def _drains(self) -> Reply:

@@ -74,6 +74,8 @@ class Rails:
         `since` is when the run went on after its last rest: no count of replicas is older.
         """
         asked = [one for one in ready if one.mutating and one.resumed is None and one.call.host not in mine]
+        places = {one.place for one in asked}
+        others = [one for one in ready if one.place not in places]
         first = [one for one in asked if not one.clean_up]
         answers: dict[str, Answer] = {}
         wants: dict[str, Want] = {}
@@ -92,16 +94,16 @@ class Rails:
                 self._want(run, record, one, wants, answers)
         waits = next((one.words for one in answers.values() if one.reaction == "queue"), "")
         if again or waits:
-            return Taken([one for one in ready if one not in asked], [], waits, {} if waits else again)
+            return Taken(others, [], waits, {} if waits else again)
         if wants:
             now, limit = self._store.now(), self._settings.fresh
             if why := outdated(run, record, list(wants), since, now, limit):
-                return Taken([one for one in ready if one not in asked], count=why)
+                return Taken(others, count=why)
             counted = floor(run, record, list(wants), now, limit)
             answers |= self._store.ledger.take(run, wants, self.world, counted)
             waits = next((one.words for one in answers.values() if one.reaction == "queue"), "")
             if waits:
-                return Taken([one for one in ready if one not in asked], [], waits)
+                return Taken(others, [], waits)
         wants = {}
         for one in asked:
             if one.clean_up and one.call.host not in answers:
@@ -111,7 +113,7 @@ class Rails:
         mine |= {host for host, one in answers.items() if one.reaction == "go"}
         taken, now = Taken(), self._store.now()
         for one in ready:
-            answer = answers.get(one.call.host) if one in asked else None
+            answer = answers.get(one.call.host) if one.place in places else None
             if answer is None or answer.reaction == "go":
                 taken.free.append(one)
             else:

@@ -78,9 +78,8 @@ class Sight:
             return Stale(f"which boot {which} is not known: {asked}", evidence=True, advice=_TELL)
         if was != is_now:
             return Stale("it was booted since its evidence was taken", evidence=True)
-        before = [
-            one.begun_at for one in self.look if one.begun_at < kept.begun_at
-        ]  # the others lie between the two
+        # what was looked at after the evidence lies between the two questions
+        before = [one.begun_at for one in self.look if one.begun_at < kept.begun_at]
         booted = _booted(found) or _booted(kept)
         if before and booted is None:
             why = "whether it was booted since it was looked at is not known: it does not tell its uptime"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, exists, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.effect import Command, Output
@@ -17,7 +17,7 @@ from bot.store.drains import Place, settle, take
 from bot.store.ledger import halted
 from bot.store.outputs import Outputs, Streams
 from bot.store.runs import fenced
-from bot.store.tables import attempts, commands
+from bot.store.tables import NEWEST, attempts, commands
 from bot.store.timeline import tell_each
 from bot.verdict import Verdict
 
@@ -29,18 +29,9 @@ _END = _BEGIN.on_conflict_do_update(
     set_={name: _BEGIN.excluded[name] for name in _RESULT},
 )
 _TEXT = insert(commands).on_conflict_do_nothing()
-_LATER = attempts.alias()
 _TALLY = (
     select(attempts.c.step, attempts.c.status, attempts.c.verdict, func.count().label("hosts"))
-    .where(
-        attempts.c.run_id == bindparam("run"),
-        ~exists().where(
-            _LATER.c.run_id == attempts.c.run_id,
-            _LATER.c.step == attempts.c.step,
-            _LATER.c.host == attempts.c.host,
-            _LATER.c.number > attempts.c.number,
-        ),
-    )
+    .where(attempts.c.run_id == bindparam("run"), NEWEST)
     .group_by(attempts.c.step, attempts.c.status, attempts.c.verdict)
 )
 

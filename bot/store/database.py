@@ -83,9 +83,8 @@ class Database:
     def _create(self, patience: float) -> int | None:
         """Make what is missing; on a full disk only look. Return the layout that was found."""
         try:
-            Path(self.path).touch(
-                mode=0o600
-            )  # it keeps what hosts printed; the files beside it copy its mode
+            # it keeps what hosts printed; the files beside it copy its mode
+            Path(self.path).touch(mode=0o600)
             with self.write() as tx:
                 found = tx.scalar(select(meta.c.schema)) if inspect(tx).has_table(meta.name) else None
                 if found in (None, SCHEMA):  # another's file stays as it is

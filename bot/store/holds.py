@@ -8,24 +8,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from bot.guard.decision import Holder
 from bot.runs.run import Status
 from bot.store.database import Database
-from bot.store.tables import attempts, lock_waits, locks, runs, uses
+from bot.store.tables import NEWEST, attempts, lock_waits, locks, runs, uses
 from bot.store.timeline import tell
 
 RELEASED = "run.released"
 """The event that a person let the hosts of a run go."""
-_LATER = attempts.alias()
-_NEWEST = ~exists().where(
-    _LATER.c.run_id == attempts.c.run_id,
-    _LATER.c.step == attempts.c.step,
-    _LATER.c.host == attempts.c.host,
-    _LATER.c.number > attempts.c.number,
-)
 
 
 class Holds:
@@ -121,7 +114,7 @@ def _doubt(tx: Connection, run_id: int) -> Mapping[str, tuple[str, str]]:
     query = (
         select(attempts.c.host, attempts.c.step, attempts.c.summary)
         .join(locks, here)
-        .where(attempts.c.run_id == run_id, unsure, _NEWEST)
+        .where(attempts.c.run_id == run_id, unsure, NEWEST)
         .order_by(attempts.c.id)
     )
     return {row.host: (row.step, row.summary or "its end was not written down") for row in tx.execute(query)}

@@ -19,6 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     event,
+    exists,
     text,
 )
 
@@ -162,6 +163,14 @@ attempts = Table(
     Column("sent", Integer, nullable=False, server_default="1"),
     UniqueConstraint("run_id", "step", "host", "number"),
 )
+_LATER = attempts.alias()
+NEWEST = ~exists().where(
+    _LATER.c.run_id == attempts.c.run_id,
+    _LATER.c.step == attempts.c.step,
+    _LATER.c.host == attempts.c.host,
+    _LATER.c.number > attempts.c.number,
+)
+"""Holds of the last try of a step on a host."""
 
 outputs = Table(
     "outputs",
