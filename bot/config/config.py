@@ -229,7 +229,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str], cwd: Path) ->
     looked = "".join(f"\n    {place}" for place in places)
     raise SickbayError(
         f"there is no configuration; looked at --config, $SICKBAY_CONFIG and{looked}",
-        advice="write a sickbay.yaml (the README shows one), or try `sickbay demo`",
+        advice="`sickbay init` writes one to begin with; `sickbay demo` shows everything without",
     )
 
 
